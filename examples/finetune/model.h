@@ -24,6 +24,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct lrk_adapters;
 struct lrk_pass;
 
 /* ------------------------------------------------------------------ model */
@@ -128,9 +129,10 @@ void llama_run_free(llama_run *run);
 /* The line written by the last call that failed; "" before any. */
 const char *llama_run_error(const llama_run *run);
 
-/* Which adapter module belongs to which layer: n_layers * LLAMA_N_KINDS
- * indices, -1 where a layer has none.  Copied. */
-void llama_run_set_modules(llama_run *run, const int64_t *modules);
+/* The adapter set, and which of its modules belongs to which layer:
+ * n_layers * LLAMA_N_KINDS indices, -1 where a layer has none (copied).  NULL,
+ * NULL: no adapters. */
+void llama_run_set_adapters(llama_run *run, const struct lrk_adapters *adapters, const int32_t *modules);
 
 /* The pass that the following calls report to; NULL = plain base model.
  * Borrowed until it is replaced. */

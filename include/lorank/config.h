@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * YAML configuration: sections seed, adapters, importance, allocation, optimizer, schedule and host (docs/configuration.md
+ * lists every key). Strict: unknown and duplicate keys, wrong types, values out of range, aliases, tags, several
+ * documents, more than 8 levels or 1 MiB are errors with line and column; every value passes the same checks as through
+ * the C API. A key that is absent has the C default.
+ * Threads: shared-read after parsing (lrk_config_override() is exclusive).
+ */
+#ifndef LRK_CONFIG_H
+#define LRK_CONFIG_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "adapters.h"
+#include "allocation.h"
+#include "importance.h"
+#include "optimizer.h"
+#include "schedule.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct lrk_config lrk_config;
+
+#define LRK_VALUE_INTEGER 0
+#define LRK_VALUE_REAL    1
+#define LRK_VALUE_TEXT    2
+#define LRK_VALUE_BOOLEAN 3
+
+/* A key that the host allows in the section "host", with its bounds (numbers) and default. */
+typedef struct lrk_config_key {
+    uint32_t struct_size;
+    int32_t type;             /* LRK_VALUE_...                       */
+    const char *name;         /* copied                              */
+    double least;             /* numbers: least and greatest allowed */
+    double greatest;
+    double default_number;    /* booleans: 0 or 1                    */
+    const char *default_text; /* copied; may be NULL                 */
+} lrk_config_key;
+
+/*
+ * Parses text[0..length). keys: what section host may hold (array stepped by keys[0].struct_size; NULL with 0: nothing).
+ * Errors   LRK_ERR_CONFIG with line and column;  LRK_ERR_ARGUMENT, LRK_ERR_NOMEM.   Since 0.1
+ */
+LRK_API LRK_WARN_UNUSED lrk_status lrk_config_parse(lrk_context *context, const char *text, size_t length,
+                                                    const lrk_config_key *keys, int64_t n_keys, lrk_config **config);
+
+/* The same from a file; details begin with its path. Errors: also LRK_ERR_NOT_FOUND, LRK_ERR_IO. Since 0.1 */
+LRK_API LRK_WARN_UNUSED lrk_status lrk_config_load(lrk_context *context, const char *path, const lrk_config_key *keys,
+                                                   int64_t n_keys, lrk_config **config);
+
+/* NULL is ignored. Since 0.1 */
+LRK_API void lrk_config_destroy(lrk_config *config);
+
+/*
+ * Sets one scalar as if the text had said so, e.g. ("importance.mode", "screened"), ("seed", "7"). Not for lists.
+ * Errors   LRK_ERR_CONFIG (unknown key, bad value; names the key), LRK_ERR_ARGUMENT, LRK_ERR_NOMEM.   Since 0.1
+ */
+LRK_API LRK_WARN_UNUSED lrk_status lrk_config_override(lrk_config *config, const char *key, const char *value);
+
+/* The seed [0]. Since 0.1 */
+LRK_API uint64_t lrk_config_seed(const lrk_config *config);
+
+/*
+ * The handles that the text describes. Failures add the line of the key concerned where there is one.
+ *   adapters   by patterns over the host's modules (rank and scale in `modules` are ignored)
+ *   estimator  n_cut comes from the allocator (may be NULL if the mode needs none)
+ *   schedule   total_steps and steps_per_epoch from the host
+ * Errors: those of the lrk_xxx_create() functions, and LRK_ERR_CONFIG if a needed section is missing. Since 0.1
+ */
+LRK_API LRK_WARN_UNUSED lrk_status lrk_config_create_adapters(const lrk_config *config, const lrk_module_spec *modules,
+                                                              int64_t n_modules, lrk_adapters **adapters);
+LRK_API LRK_WARN_UNUSED lrk_status lrk_config_create_allocator(const lrk_config *config, lrk_adapters *adapters,
+                                                               lrk_allocator **allocator);
+LRK_API LRK_WARN_UNUSED lrk_status lrk_config_create_estimator(const lrk_config *config, lrk_adapters *adapters,
+                                                               const lrk_evaluator *evaluator,
+                                                               const lrk_allocator *allocator,
+                                                               lrk_estimator **estimator);
+LRK_API LRK_WARN_UNUSED lrk_status lrk_config_create_optimizer(const lrk_config *config, lrk_adapters *adapters,
+                                                               lrk_optimizer **optimizer);
+LRK_API LRK_WARN_UNUSED lrk_status lrk_config_create_schedule(const lrk_config *config, int64_t steps_per_epoch,
+                                                              int64_t total_steps, lrk_schedule **schedule);
+
+/* The learning-rate schedule over total_steps. Errors: LRK_ERR_ARGUMENT, LRK_ERR_CONFIG. Since 0.1 */
+LRK_API LRK_WARN_UNUSED lrk_status lrk_config_learning_rate(const lrk_config *config, int64_t total_steps,
+                                                            lrk_lr_options *options);
+
+/*
+ * Values of section host: what the text says, else the key's default. Text is borrowed until the config is destroyed.
+ * Errors: LRK_ERR_ARGUMENT (no such key, or of another type). Since 0.1
+ */
+LRK_API lrk_status lrk_config_integer(const lrk_config *config, const char *name, int64_t *value);
+LRK_API lrk_status lrk_config_real(const lrk_config *config, const char *name, double *value);
+LRK_API lrk_status lrk_config_boolean(const lrk_config *config, const char *name, int32_t *value);
+LRK_API lrk_status lrk_config_text(const lrk_config *config, const char *name, const char **value);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

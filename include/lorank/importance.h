@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Importance: one score per live rank, higher = keep.
+ *
+ * AB-LoRA (Liu et al. 2024, eq. 6): IS(r) = S(M) - S(M without r) + S(M_r), S = -cross-entropy on a validation batch,
+ * M_r = the base model plus rank r alone. lorank computes, with L = mean loss,
+ *     score(r) = t1 + t2,   t1 = L(M without r) - L(M),   t2 = L(base) - L(M_r),
+ * which differs from IS by a constant and so ranks the same, and sits on one scale with its first-order form
+ *     two-point score(r) = -dL/dm_r at m = 1  -  dL/dm_r at m = 0.
+ *
+ * Estimators ask the host to run its model under passes that lorank opens. All of a run's numbers are in double.
+ * Threads: handle-exclusive. Callbacks run on the thread that called lrk_estimator_run(); inside them the host may use
+ * the passes it was given, and any call that only reads the set; steps, plans, restores and a nested run of the same
+ * estimator are refused with LRK_ERR_BUSY.
+ */
+#ifndef LRK_IMPORTANCE_H
+#define LRK_IMPORTANCE_H
+
+#include <stdint.h>
+
+#include "adapters.h"
+#include "pass.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct lrk_estimator lrk_estimator;
+typedef struct lrk_scores lrk_scores;
+
+/* Loss of one part of the validation batch: sum of the losses of its targets, and their weight (number). */
+typedef struct lrk_loss_part {
+    double loss_sum;
+    double weight;
+} lrk_loss_part;
+
+/*
+ * One evaluation that the host is asked for. The host runs its model over the whole validation batch with `pass`
+ * (opened by lorank in evaluate mode under the mask) and fills parts[0..n_parts). Stages below first_stage give the same
+ * as under the baseline: a host that kept the baseline's activations starts there. Requests come ordered by ascending
+ * first stage within each baseline; the baselines themselves have LRK_NO_STAGE and come first.
+ */
+typedef struct lrk_evaluation {
+    uint32_t struct_size;
+    int32_t baseline;    /* LRK_BASELINE_...                                  */
+    int32_t first_stage; /* LRK_NO_STAGE for the baseline itself              */
+    int32_t n_parts;
+    lrk_pass *pass;      /* lorank's; ended by lorank after the call          */
+    lrk_loss_part *parts;
+    int64_t index;       /* of this evaluation in the run, from 0             */
+    uint64_t identity;   /* of the rank left out or alone, 0 for a baseline   */
+} lrk_evaluation;
+
+/*
+ * The host's side of scoring. Non-zero from evaluate or differentiate ends the run with LRK_ERR_HOST; non-zero from
+ * progress ends it with LRK_ERR_CANCELLED, and the next lrk_estimator_run() goes on where it stopped.
+ *   evaluate       n evaluations (1 <= n <= max_per_call), n passes to run side by side or one after the other.
+ *   differentiate  forward and backward of the mean loss (loss_sum / weight over all parts) with the pass, dx chains
+ *                  included; lorank collects dL/dm from it and nothing else. Needed by screened and two-point. Also
+ *                  fills parts.
+ *   progress       done of total evaluations (differentiations count as evaluations here); may be NULL.
+ */
+typedef struct lrk_evaluator {
+    uint32_t struct_size;
+    uint32_t flags; /* 0 */
+    void *user;
+    int32_t (*evaluate)(void *user, const lrk_evaluation *evaluations, int32_t n);
+    int32_t (*differentiate)(void *user, const lrk_evaluation *evaluation);
+    int32_t (*progress)(void *user, int64_t done, int64_t total);
+    int64_t max_rows;     /* most rows of an x in these passes, >= 1 [0: must be set] */
+    int32_t n_parts;      /* parts of the validation batch, 1..4096 [1]               */
+    int32_t max_per_call; /* evaluations that one call may ask for, 1..1024 [1]       */
+} lrk_evaluator;
+
+#define LRK_ABLATION_EXACT     0 /* every rank ablated: 2 evaluations a rank, and the two baselines      */
+#define LRK_ABLATION_SCREENED  1 /* two-point for all, the lowest ablated exactly                        */
+#define LRK_ABLATION_TWO_POINT 2 /* two-point alone: has a blind spot at large ranks at a flat optimum   */
+
+/*
+ * Screened: the pool are the `pool` ranks of lowest two-point score; they are ablated exactly; while a rank outside is
+ * estimated below the cut (the n_cut-th lowest exact score of the pool) the ranks estimated below it join, lowest
+ * first, at most pool_step at a time. Reported with it: exact scores for the pool, two-point scores for the rest.
+ */
+typedef struct lrk_ablation_options {
+    uint32_t struct_size;
+    uint32_t flags;              /* 0                                                                            */
+    int32_t mode;                /* LRK_ABLATION_... [LRK_ABLATION_EXACT]                                        */
+    int32_t noise_floor_repeats; /* extra evaluations of each baseline that measure the host's own noise [0]     */
+    int64_t n_cut;               /* screened: ranks that will be pruned, n_A >= 1 [0: must be set for screened]  */
+    int64_t pool;                /* screened: first pool; LRK_POOL_DEFAULT: max(16, 3 n_cut) [LRK_POOL_DEFAULT]  */
+    int64_t pool_step;           /* screened: most that join at once, >= 1 [4]                                   */
+    int64_t pool_limit;          /* screened: most ranks ablated exactly; LRK_POOL_UNLIMITED [the default]       */
+} lrk_ablation_options;
+
+#define LRK_POOL_DEFAULT   (-1)
+#define LRK_POOL_UNLIMITED (-1)
+
+/* Cost of a run, known beforehand. */
+typedef struct lrk_estimate {
+    uint32_t struct_size;
+    uint32_t flags;
+    int64_t evaluations;      /* that the run will ask for; screened: with the first pool     */
+    int64_t evaluations_most; /* the most it can ask for                                      */
+    int64_t differentiations;
+    int64_t ranks;            /* live ranks scored                                            */
+} lrk_estimate;
+
+/* Flags of a score. */
+#define LRK_SCORE_EXACT       0x1u /* by ablation; else estimated                                    */
+#define LRK_SCORE_BELOW_FLOOR 0x2u /* |score| is not above the measured noise floor                  */
+
+typedef struct lrk_score {
+    uint32_t struct_size;
+    uint32_t flags;    /* LRK_SCORE_...                                                               */
+    uint64_t identity;
+    int32_t module;
+    int32_t reserved;
+    int64_t index;     /* of the rank in its module                                                   */
+    double score;      /* what policies order by                                                      */
+    double t1;         /* its two terms; NaN for estimators without terms                             */
+    double t2;
+    double noise;      /* standard error of the score over the parts, NaN with one part or none       */
+    double estimate;   /* two-point score where it was computed, else NaN                             */
+} lrk_score;
+
+typedef struct lrk_scores_info {
+    uint32_t struct_size;
+    uint32_t flags;
+    const char *estimator;    /* "ablation.exact", "ablation.screened", ...: borrowed from the scores     */
+    int64_t n;                /* ranks                                                                    */
+    int64_t n_exact;
+    int64_t evaluations;      /* that the host ran                                                        */
+    int64_t differentiations;
+    double loss_all;          /* mean loss with all ranks, NaN if not evaluated                           */
+    double loss_none;         /* mean loss of the base                                                    */
+    double noise_floor;       /* largest change of a score from evaluating a baseline again, NaN: unknown */
+    double split_correlation; /* Spearman correlation of scores from even and from odd parts, NaN: unknown;
+                                 over the exactly scored ranks                                            */
+    uint64_t generation;      /* of the set that was scored                                               */
+    uint64_t values_version;
+} lrk_scores_info;
+
+/* Errors: LRK_ERR_ARGUMENT. Threads: pure. Since 0.1 */
+LRK_API lrk_status lrk_evaluator_init(lrk_evaluator *evaluator, size_t struct_size);
+LRK_API lrk_status lrk_ablation_options_init(lrk_ablation_options *options, size_t struct_size);
+
+/*
+ * AB-LoRA. options may be NULL (exact).
+ * Errors   LRK_ERR_ARGUMENT  evaluate missing; differentiate missing in a mode that needs it; unknown mode; max_rows,
+ *                            n_parts, max_per_call, n_cut, pool, pool_step or pool_limit out of range
+ *          LRK_ERR_UNSUPPORTED  screened or two-point on an inference-only set;  LRK_ERR_VERSION, LRK_ERR_NOMEM
+ * Since 0.1
+ */
+LRK_API LRK_WARN_UNUSED lrk_status lrk_estimator_create_ablation(lrk_adapters *adapters,
+                                                                 const lrk_evaluator *evaluator,
+                                                                 const lrk_ablation_options *options,
+                                                                 lrk_estimator **estimator);
+
+/*
+ * Control: scores uniform in [0, 1), keyed by (seed, identity, nonce of the run). Errors: ARGUMENT, NOMEM. Since 0.1
+ */
+LRK_API LRK_WARN_UNUSED lrk_status lrk_estimator_create_random(lrk_adapters *adapters, uint64_t seed,
+                                                               lrk_estimator **estimator);
+
+/*
+ * The host's own estimator: score() fills scores[0..n), one per live rank, module after module in index order
+ * (identities[i] says which); non-zero ends the run with LRK_ERR_HOST, a non-finite score with LRK_ERR_NONFINITE.
+ * `name` is copied. Errors: LRK_ERR_ARGUMENT, LRK_ERR_NOMEM. Since 0.1
+ */
+typedef struct lrk_custom_estimator {
+    uint32_t struct_size;
+    uint32_t flags; /* 0 */
+    void *user;
+    const char *name;
+    int32_t (*score)(void *user, const uint64_t *identities, double *scores, int64_t n);
+} lrk_custom_estimator;
+
+LRK_API LRK_WARN_UNUSED lrk_status lrk_estimator_create_custom(lrk_adapters *adapters,
+                                                               const lrk_custom_estimator *custom,
+                                                               lrk_estimator **estimator);
+
+/* Gives up the caller's reference. NULL is ignored. Since 0.1 */
+LRK_API void lrk_estimator_destroy(lrk_estimator *estimator);
+
+/* What a run would cost now. Errors: LRK_ERR_ARGUMENT. Since 0.1 */
+LRK_API lrk_status lrk_estimator_estimate(const lrk_estimator *estimator, lrk_estimate *estimate);
+
+/*
+ * Scores every live rank, or goes on with a cancelled or failed run. `nonce` (the round's number) keys random scores.
+ * Errors   LRK_ERR_CANCELLED  progress asked to stop: call again to go on
+ *          LRK_ERR_HOST       a callback failed: what was evaluated is kept, call again to go on
+ *          LRK_ERR_NONFINITE  a loss is not finite or a weight not positive; the detail names module and rank
+ *          LRK_ERR_STALE      a paused run, and parameters or ranks have changed since: lrk_estimator_reset() first
+ *          LRK_ERR_BUSY       called from a callback of the estimator, or a plan is prepared
+ *          LRK_ERR_NOMEM
+ * Owner    the scores are the caller's.   Since 0.1
+ */
+LRK_API LRK_WARN_UNUSED lrk_status lrk_estimator_run(lrk_estimator *estimator, uint64_t nonce, lrk_scores **scores);
+
+/* Forgets a paused run. NULL is ignored. Since 0.1 */
+LRK_API void lrk_estimator_reset(lrk_estimator *estimator);
+
+/*
+ * Scores from the host (computed elsewhere, or broadcast by another worker): values[i] for the live ranks, module after
+ * module in index order. Errors: LRK_ERR_ARGUMENT, LRK_ERR_SHAPE (n), LRK_ERR_NONFINITE, LRK_ERR_NOMEM. Since 0.1
+ */
+LRK_API LRK_WARN_UNUSED lrk_status lrk_scores_create(lrk_adapters *adapters, const double *values, int64_t n,
+                                                     lrk_scores **scores);
+
+/* NULL is ignored. Since 0.1 */
+LRK_API void lrk_scores_destroy(lrk_scores *scores);
+
+/* Facts of the run. Errors: LRK_ERR_ARGUMENT. Threads: shared-read. Since 0.1 */
+LRK_API lrk_status lrk_scores_info_get(const lrk_scores *scores, lrk_scores_info *info);
+
+/* Score i of n, module after module in index order. Errors: LRK_ERR_ARGUMENT. Threads: shared-read. Since 0.1 */
+LRK_API lrk_status lrk_scores_get(const lrk_scores *scores, int64_t i, lrk_score *score);
+
+/*
+ * Indices (as for lrk_scores_get()) of the n lowest scores in ascending order under the total order (score, module,
+ * identity). Errors: LRK_ERR_ARGUMENT, LRK_ERR_SHAPE (n > scores), LRK_ERR_NOMEM. Since 0.1
+ */
+LRK_API LRK_WARN_UNUSED lrk_status lrk_scores_lowest(const lrk_scores *scores, int64_t n, int64_t *indices);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * AdamW over an adapter set (Loshchilov & Hutter 2019), with a step count of its own for every rank, so that a rank
+ * added late gets the bias correction of a fresh one. For each element w of rank j with gradient d:
+ *     k_j += 1;  u = b1 u + (1-b1) d;  v = b2 v + (1-b2) d^2
+ *     w -= lr_w (u / (1-b1^k_j) / (sqrt(v / (1-b2^k_j)) + eps) + weight_decay * w)
+ * lr_w = lr for A, lr * b_ratio for B (LoRA+, Hayou et al. 2024). Gates are not trained by it.
+ * Threads: handle-exclusive.
+ */
+#ifndef LRK_OPTIMIZER_H
+#define LRK_OPTIMIZER_H
+
+#include <stdint.h>
+
+#include "adapters.h"
+#include "allocation.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct lrk_optimizer lrk_optimizer;
+
+/* Step count of the bias correction. */
+#define LRK_STEPS_PER_RANK 0 /* each rank counts its own steps          */
+#define LRK_STEPS_GLOBAL   1 /* new ranks join the optimizer's count    */
+
+typedef struct lrk_adamw_options {
+    uint32_t struct_size;
+    uint32_t flags;      /* 0                                                                */
+    double beta1;        /* in [0, 1) [0.9]                                                  */
+    double beta2;        /* in [0, 1) [0.999]                                                */
+    double epsilon;      /* > 0 [1e-8]                                                       */
+    double weight_decay; /* >= 0 [0]                                                         */
+    double b_ratio;      /* > 0: learning rate of B over that of A [1]                       */
+    double max_norm;     /* > 0: gradients are scaled to this global norm, infinity: never [infinity] */
+    int32_t steps;       /* LRK_STEPS_... [LRK_STEPS_PER_RANK]                               */
+    int32_t reserved;    /* 0                                                                */
+} lrk_adamw_options;
+
+/* Moments of a module, borrowed until the next rank change. */
+#define LRK_MOMENT_FIRST_A  0 /* [rank x n_in]  */
+#define LRK_MOMENT_FIRST_B  1 /* [rank x n_out] */
+#define LRK_MOMENT_SECOND_A 2
+#define LRK_MOMENT_SECOND_B 3
+
+typedef struct lrk_optimizer_info {
+    uint32_t struct_size;
+    uint32_t flags;
+    int64_t steps;         /* taken since creation                    */
+    double gradient_norm;  /* before clipping, of the last step; NaN before the first */
+    size_t memory;         /* bytes held                              */
+} lrk_optimizer_info;
+
+/* Errors: LRK_ERR_ARGUMENT. Threads: pure. Since 0.1 */
+LRK_API lrk_status lrk_adamw_options_init(lrk_adamw_options *options, size_t struct_size);
+
+/*
+ * options may be NULL. Errors: LRK_ERR_ARGUMENT (a value out of range), LRK_ERR_UNSUPPORTED (inference-only set),
+ * LRK_ERR_VERSION, LRK_ERR_NOMEM. Since 0.1
+ */
+LRK_API LRK_WARN_UNUSED lrk_status lrk_optimizer_create_adamw(lrk_adapters *adapters, const lrk_adamw_options *options,
+                                                              lrk_optimizer **optimizer);
+
+/* Gives up the caller's reference. NULL is ignored. Since 0.1 */
+LRK_API void lrk_optimizer_destroy(lrk_optimizer *optimizer);
+
+/*
+ * One step with the set's gradients, which are then 0 again. Modules that may lack a gradient and do are left as they
+ * are, moments and counts included.
+ * Errors   LRK_ERR_NO_GRADIENT  a module got none since the last step; the detail names it
+ *          LRK_ERR_NONFINITE    a gradient is not finite; the detail names module and tensor; nothing has changed
+ *          LRK_ERR_STALE        ranks changed without the optimizer: it was no participant, or a snapshot was restored
+ *          LRK_ERR_BUSY         a pass is open or a plan is prepared;  LRK_ERR_ARGUMENT (lr not finite or negative)
+ * Since 0.1
+ */
+LRK_API LRK_WARN_UNUSED lrk_status lrk_optimizer_step(lrk_optimizer *optimizer, double lr);
+
+/*
+ * The optimizer as a participant of plans: kept ranks keep moments and counts, new ones start at zero. Valid while the
+ * optimizer lives. Errors: LRK_ERR_ARGUMENT. Since 0.1
+ */
+LRK_API lrk_status lrk_optimizer_participant(lrk_optimizer *optimizer, lrk_participant *participant);
+
+/*
+ * Fits the moments to the set's present ranks by identity, after a restore or a plan it missed: known ranks keep
+ * theirs, unknown ones start at zero. Errors: LRK_ERR_ARGUMENT, LRK_ERR_BUSY, LRK_ERR_NOMEM. Since 0.1
+ */
+LRK_API LRK_WARN_UNUSED lrk_status lrk_optimizer_realign(lrk_optimizer *optimizer);
+
+/* Borrows moments (for checkpoints). Errors: LRK_ERR_ARGUMENT, LRK_ERR_STALE. Since 0.1 */
+LRK_API LRK_WARN_UNUSED lrk_status lrk_optimizer_moment(const lrk_optimizer *optimizer, int32_t module, int32_t which,
+                                                        lrk_tensor *tensor);
+
+/* Borrows the step counts of a module's ranks. Errors: LRK_ERR_ARGUMENT, LRK_ERR_STALE. Since 0.1 */
+LRK_API LRK_WARN_UNUSED lrk_status lrk_optimizer_rank_steps(const lrk_optimizer *optimizer, int32_t module,
+                                                            const int64_t **steps, int64_t *n);
+
+/* Errors: LRK_ERR_ARGUMENT. Since 0.1 */
+LRK_API lrk_status lrk_optimizer_info_get(const lrk_optimizer *optimizer, lrk_optimizer_info *info);
+
+/* Learning-rate schedules. */
+#define LRK_LR_CONSTANT 0
+#define LRK_LR_LINEAR   1 /* to final_ratio * peak at total_steps */
+#define LRK_LR_COSINE   2
+
+typedef struct lrk_lr_options {
+    uint32_t struct_size;
+    uint32_t flags;       /* 0                                                                       */
+    int32_t kind;         /* LRK_LR_... [LRK_LR_LINEAR]                                              */
+    int32_t reserved;     /* 0                                                                       */
+    double peak;          /* > 0 [1e-4]                                                              */
+    double final_ratio;   /* in [0, 1]: learning rate at the end over the peak [0]                   */
+    int64_t warmup_steps; /* >= 0: step i of the warm-up gets peak * (i + 1) / (warmup_steps + 1) [0] */
+    int64_t total_steps;  /* >= 1, > warmup_steps [0: must be set unless constant]                   */
+} lrk_lr_options;
+
+/* Errors: LRK_ERR_ARGUMENT. Threads: pure. Since 0.1 */
+LRK_API lrk_status lrk_lr_options_init(lrk_lr_options *options, size_t struct_size);
+
+/*
+ * Learning rate of step `step` (from 0): warm-up, then with p = (step - warmup) / (total - warmup) in [0, 1]
+ *     linear  peak * (1 - (1 - final_ratio) p),   cosine  peak * (final_ratio + (1 - final_ratio) (1 + cos(pi p)) / 2).
+ * Steps past the end get the last value. Errors: LRK_ERR_ARGUMENT. Threads: pure. Since 0.1
+ */
+LRK_API lrk_status lrk_learning_rate(const lrk_lr_options *options, int64_t step, double *lr);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Core: what every layer stands on - the context's services, error details, option structs, checked sizes, random
+ * streams. All allocation, host GEMM and parallel loops of the library go through here.
+ */
+#ifndef LRKI_CORE_H
+#define LRKI_CORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lorank/context.h"
+#include "lorank/status.h"
+
+#define LRKI_ALIGN 64 /* of every allocation: a cache line, and the widest vector */
+
+#if defined(__GNUC__)
+#define LRKI_PRINTF(f, a) __attribute__((format(printf, f, a)))
+#else
+#define LRKI_PRINTF(f, a)
+#endif
+
+/* ---- context ---------------------------------------------------------------------------------------------------- */
+
+lrk_context *lrki_context_ref(lrk_context *context);
+void lrki_context_unref(lrk_context *context);
+
+/* Memory, LRKI_ALIGN-aligned. size 0 gives NULL without failing: use lrki_array() where that matters. */
+void *lrki_alloc(lrk_context *context, size_t size);
+void *lrki_alloc_zeroed(lrk_context *context, size_t size);
+void lrki_free(lrk_context *context, void *memory, size_t size); /* NULL is ignored */
+
+/* n * size bytes (at least 1), zeroed; NULL on overflow or lack of memory. Freed by lrki_array_free() with the same n and size. */
+void *lrki_array(lrk_context *context, int64_t n, size_t size);
+void lrki_array_free(lrk_context *context, void *memory, int64_t n, size_t size);
+char *lrki_text_copy(lrk_context *context, const char *text); /* freed by lrki_text_free(); NULL on lack of memory */
+void lrki_text_free(lrk_context *context, char *text);
+
+/* True and *out = a * b (a + b) if the result fits in int64_t and both are >= 0. */
+bool lrki_mul(int64_t a, int64_t b, int64_t *out);
+bool lrki_add(int64_t a, int64_t b, int64_t *out);
+
+/* ---- errors: record the calling thread's detail and return `status` ------------------------------------------------ */
+
+#define LRKI_NO_MODULE (-1)
+
+typedef struct lrki_place {
+    int32_t module;    /* LRKI_NO_MODULE */
+    uint64_t identity; /* 0 */
+    int64_t line;      /* 0 */
+    int64_t column;    /* 0 */
+} lrki_place;
+
+lrk_status lrki_fail(lrk_context *context, lrk_status status, const char *format, ...) LRKI_PRINTF(3, 4);
+lrk_status lrki_fail_at(lrk_context *context, lrk_status status, lrki_place place, const char *format, ...)
+    LRKI_PRINTF(4, 5);
+lrk_status lrki_fail_nomem(lrk_context *context, const char *what); /* "out of memory for <what>" */
+
+void lrki_log(lrk_context *context, int32_t level, const char *format, ...) LRKI_PRINTF(3, 4);
+
+/* ---- option structs ------------------------------------------------------------------------------------------------ */
+
+/*
+ * Copies a caller's struct over `known`, which holds the defaults. The first 4 bytes of `given` are its struct_size:
+ * shorter leaves the defaults, longer is accepted if the tail is zero (LRK_ERR_VERSION), smaller than `least` is
+ * LRK_ERR_ARGUMENT. `given` NULL leaves all defaults. known->struct_size is set to known_size. `name` is for the detail.
+ * context may be NULL (no detail recorded).
+ */
+lrk_status lrki_struct_read(lrk_context *context, void *known, size_t known_size, const void *given, size_t least,
+                            const char *name);
+
+/* Writes min(struct_size of `out`, size of `filled`) bytes of `filled` to `out`, keeping out's struct_size; a longer
+ * tail is zeroed. */
+lrk_status lrki_struct_write(lrk_context *context, void *out, const void *filled, size_t filled_size, const char *name);
+
+/* Body of xxx_init(): writes the defaults into the first struct_size bytes, zeroes a longer tail. */
+lrk_status lrki_struct_init(void *out, size_t struct_size, const void *defaults, size_t defaults_size);
+
+/* Element i of a caller's array stepped by the first element's struct_size. */
+const void *lrki_struct_at(const void *array, int64_t i);
+
+/* ---- host services --------------------------------------------------------------------------------------------------- */
+
+/* C = alpha op(A) op(B) + beta C, row-major; m, n or k of 0 is handled here. LRK_ERR_HOST on failure. */
+lrk_status lrki_gemm(lrk_context *context, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha,
+                     const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
+
+/* Runs task(data, i) for i in [0, n). LRK_ERR_HOST if the host's loop fails. */
+lrk_status lrki_parallel_for(lrk_context *context, int64_t n, void (*task)(void *data, int64_t index), void *data);
+
+/* ---- random streams: keyed, never by call order (Philox 4x32-10, Salmon et al. 2011) --------------------------------- */
+
+#define LRKI_STREAM_INIT_A  1u
+#define LRKI_STREAM_DROPOUT 2u
+#define LRKI_STREAM_SCORE   3u
+
+typedef struct lrki_stream {
+    uint32_t key[2];
+    uint32_t counter[4];
+} lrki_stream;
+
+/* The stream of (seed, purpose, identity, nonce). */
+lrki_stream lrki_stream_make(uint64_t seed, uint32_t purpose, uint64_t identity, uint64_t nonce);
+/* Value number `index` of a stream, random access: 32 random bits. */
+uint32_t lrki_stream_bits(const lrki_stream *stream, uint64_t index);
+double lrki_stream_uniform(const lrki_stream *stream, uint64_t index); /* in [0, 1) with 53 bits */
+/* Fills n floats from U(-bound, bound), or from N(0, sigma^2). */
+void lrki_stream_fill_uniform(const lrki_stream *stream, float bound, float *values, int64_t n);
+void lrki_stream_fill_normal(const lrki_stream *stream, float sigma, float *values, int64_t n);
+
+#endif

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: MIT
+# `make help` lists the targets. Yours to set: CC CFLAGS LDFLAGS LDLIBS PREFIX LIBDIR DESTDIR BUILD.
+
+num  = $(shell awk '$$2=="LRK_$(1)"{print $$3}' include/lorank/version.h)
+ABI := $(call num,ABI)
+VER := $(call num,VERSION_MAJOR).$(call num,VERSION_MINOR).$(call num,VERSION_PATCH)
+
+CC      ?= cc
+CXX     ?= c++
+CFLAGS  ?= -O3 -g
+NATIVE  ?= -march=native
+OPENMP  ?= -fopenmp
+PREFIX  ?= /usr/local
+LIBDIR  ?= $(PREFIX)/lib
+BUILD   ?= build/release
+LIB     := $(if $(filter build/release,$(BUILD)),lib,$(BUILD)/lib)
+DATADIR := $(PREFIX)/share
+
+# Narrowing a build while working on one part: LAYERS="core kernels", SUITES="core pass".
+LAYERS ?= core kernels adapters importance allocation training config formats
+SUITES ?= $(sort $(patsubst tests/unit/test_%.c,%,$(wildcard tests/unit/test_*.c)))
+
+PACKAGES     := build-essential pkg-config libopenblas-openmp-dev libyaml-dev libjansson-dev libpcre2-dev check
+DEV_PACKAGES := clang clang-format clang-tidy gcovr valgrind libclang-rt-14-dev
+
+pkg      = $(shell pkg-config $(1) $(2) 2>/dev/null)
+WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla $(WERROR)
+INCLUDE := -Iinclude -Isrc
+ALL_C    = -std=c11 -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE $(WARN) $(INCLUDE) -MMD -MP $(CPPFLAGS) $(CFLAGS)
+LIB_DEPS = $(call pkg,--libs,yaml-0.1 jansson openblas) -lm -lpthread $(OPENMP)
+
+obj      = $(patsubst %.c,$(BUILD)/%.o,$(1))
+LIB_OBJ := $(call obj,$(wildcard $(LAYERS:%=src/%/*.c)))
+TOOL_OBJ := $(call obj,$(wildcard src/tool/*.c))
+FT_OBJ  := $(call obj,$(wildcard examples/finetune/*.c))
+PLAIN_OBJ := $(patsubst %.c,$(BUILD)/plain/%.o,$(wildcard examples/finetune/*.c))
+TEST_OBJ := $(call obj,$(SUITES:%=tests/unit/test_%.c) $(wildcard tests/support/*.c) tests/run.c)
+EXAMPLES := $(patsubst examples/%.c,$(BUILD)/examples/%,$(wildcard examples/*.c))
+
+STATIC := $(LIB)/liblorank.a
+SHARED := $(LIB)/liblorank.so.$(VER)
+
+all: $(STATIC) $(SHARED) $(BUILD)/lorank ## both libraries and the lorank command (default)
+
+$(STATIC): $(LIB_OBJ)
+	@mkdir -p $(@D)
+	rm -f $@ && $(AR) rcs $@ $^
+
+$(SHARED): $(LIB_OBJ) src/lorank.map
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -shared -Wl,-soname,liblorank.so.$(ABI) -Wl,--version-script=src/lorank.map -Wl,-z,defs \
+	  -o $@ $(LIB_OBJ) $(LIB_DEPS) $(LDLIBS)
+	ln -sf $(@F) $(LIB)/liblorank.so.$(ABI) && ln -sf liblorank.so.$(ABI) $(LIB)/liblorank.so
+
+$(BUILD)/lorank: $(TOOL_OBJ) $(STATIC)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIB_DEPS) $(LDLIBS)
+
+$(BUILD)/src/kernels/%.o: OMP = $(OPENMP)
+$(BUILD)/src/%.o: src/%.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_C) $(OMP) -fPIC -fvisibility=hidden -c -o $@ $<
+
+# ---- examples ----------------------------------------------------------------------------------------------------
+
+$(BUILD)/examples/finetune/%.o: examples/finetune/%.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_C) $(NATIVE) $(OPENMP) -DLORANK $(call pkg,--cflags,openblas) -c -o $@ $<
+$(BUILD)/plain/examples/finetune/%.o: examples/finetune/%.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_C) $(NATIVE) $(OPENMP) $(call pkg,--cflags,openblas) -c -o $@ $<
+$(BUILD)/finetune: $(FT_OBJ) $(STATIC)
+	$(CC) $(LDFLAGS) -o $@ $^ $(call pkg,--libs,libpcre2-8) $(LIB_DEPS) $(LDLIBS)
+$(BUILD)/finetune-plain: $(PLAIN_OBJ) $(STATIC)
+	$(CC) $(LDFLAGS) -o $@ $^ $(call pkg,--libs,libpcre2-8) $(LIB_DEPS) $(LDLIBS)
+$(BUILD)/examples/%: examples/%.c $(STATIC)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_C) -o $@ $< $(STATIC) $(LIB_DEPS) $(LDLIBS)
+
+examples: $(EXAMPLES) $(BUILD)/finetune $(BUILD)/finetune-plain ## the numbered examples and the trainer
+check-examples: examples ## run the numbered examples against their expected output
+	@for e in $(EXAMPLES); do $$e >$$e.out && diff -u tests/golden/examples/$${e##*/}.txt $$e.out || exit 1; \
+	  echo "ok $${e##*/}"; done
+
+TASK ?= austen
+demo: $(BUILD)/finetune $(BUILD)/lorank ## the main job: LoRA against ALoRA on the bundled model (TASK=austen or gloss)
+	$(BUILD)/finetune --demo $(TASK) --report-command $(BUILD)/lorank --out build/demo
+
+# ---- tests ---------------------------------------------------------------------------------------------------------
+
+$(BUILD)/suites.def: tests/unit
+	@mkdir -p $(@D)
+	@for s in $(SUITES); do echo "SUITE($$s)"; done >$@.new; cmp -s $@.new $@ || cp $@.new $@
+$(BUILD)/tests/%.o: tests/%.c $(BUILD)/suites.def
+	@mkdir -p $(@D)
+	$(CC) $(ALL_C) $(OPENMP) -I$(BUILD) -I. -Itests/support -DLORANK $(call pkg,--cflags,check) -c -o $@ $<
+TEST_LINK = $(TEST_OBJ) $(filter-out %/main.o,$(FT_OBJ)) $(filter-out %/main.o,$(TOOL_OBJ)) $(STATIC)
+$(BUILD)/run-tests: $(TEST_LINK)
+	$(CC) $(LDFLAGS) -o $@ $(TEST_LINK) $(call pkg,--libs,check libpcre2-8) $(LIB_DEPS) $(LDLIBS)
+
+check: $(BUILD)/run-tests $(BUILD)/lorank $(BUILD)/finetune ## build and run the test suite
+	LRK_BUILD=$(BUILD) $(TEST_ENV) $(TEST_WRAP) $(BUILD)/run-tests
+
+SAN = -O1 -g -fno-omit-frame-pointer
+asan: ## the suite under AddressSanitizer and LeakSanitizer
+	$(MAKE) check BUILD=build/asan NATIVE= CFLAGS="$(SAN) -fsanitize=address" LDFLAGS=-fsanitize=address TEST_ENV="CK_FORK=no OMP_NUM_THREADS=2"
+ubsan: ## the suite under UndefinedBehaviorSanitizer
+	$(MAKE) check BUILD=build/ubsan NATIVE= CFLAGS="$(SAN) -fsanitize=undefined -fno-sanitize-recover=all" LDFLAGS=-fsanitize=undefined
+tsan: ## the suite under ThreadSanitizer (without OpenMP, whose runtime it cannot see into)
+	$(MAKE) check BUILD=build/tsan NATIVE= OPENMP= CFLAGS="$(SAN) -fsanitize=thread" LDFLAGS=-fsanitize=thread TEST_ENV="CK_FORK=no OMP_NUM_THREADS=1"
+valgrind: ## the suite under valgrind memcheck (long)
+	$(MAKE) check BUILD=build/valgrind NATIVE= CFLAGS="-O1 -g" TEST_ENV="CK_FORK=no CK_DEFAULT_TIMEOUT=600 OMP_NUM_THREADS=1 OPENBLAS_CORETYPE=Haswell" \
+	  TEST_WRAP="valgrind -q --leak-check=full --errors-for-leak-kinds=definite --error-exitcode=1"
+coverage: ## line coverage of src/, printed
+	rm -rf build/coverage
+	$(MAKE) check BUILD=build/coverage NATIVE= CFLAGS="-O0 -g --coverage" LDFLAGS=--coverage
+	gcovr -r . --object-directory build/coverage -f 'src/' --exclude-throw-branches -s
+mutation: ## break src/ in many ways, one at a time; the suite must catch them (long)
+	tests/mutation.sh
+
+# ---- gates -----------------------------------------------------------------------------------------------------------
+
+abi: $(SHARED) ## exported symbols, struct layouts and constants against the committed lists; headers as C99 and C++98
+	tests/abi/check.sh $(SHARED) $(BUILD)/abi
+docs-links: ## links between the documents, and the names that they mention
+	tests/docs_links.sh
+FORMATTED = $(shell git ls-files '*.c' '*.h' 2>/dev/null || find include src tests examples -name '*.[ch]')
+format: ## format the sources in place
+	clang-format -i $(FORMATTED)
+format-check: ## fail if a source is not formatted
+	clang-format --dry-run -Werror $(FORMATTED)
+tidy: ## clang-tidy over src/
+	clang-tidy --quiet $(wildcard src/*/*.c) -- -std=c11 -D_DEFAULT_SOURCE $(INCLUDE)
+install-check: all ## stage an install and build an example with nothing but pkg-config
+	tests/install_check.sh "$(CC)"
+
+# ---- the rest --------------------------------------------------------------------------------------------------------
+
+deps: ## install what is missing to build and test (apt-get; elsewhere prints the list)
+	@tests/deps.sh $(PACKAGES)
+deps-dev: ## the same for the gates, sanitizers and coverage
+	@tests/deps.sh $(DEV_PACKAGES)
+
+install: all ## install library, headers, pkg-config file, command (PREFIX, LIBDIR, DESTDIR)
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include/lorank $(DESTDIR)$(PREFIX)/bin
+	install -m 644 include/lorank/*.h $(DESTDIR)$(PREFIX)/include/lorank
+	install -m 644 $(STATIC) $(DESTDIR)$(LIBDIR)
+	install -m 755 $(SHARED) $(DESTDIR)$(LIBDIR)
+	ln -sf liblorank.so.$(VER) $(DESTDIR)$(LIBDIR)/liblorank.so.$(ABI)
+	ln -sf liblorank.so.$(ABI) $(DESTDIR)$(LIBDIR)/liblorank.so
+	install -m 755 $(BUILD)/lorank $(DESTDIR)$(PREFIX)/bin
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VER)|' pkgconfig/lorank.pc.in \
+	  >$(DESTDIR)$(LIBDIR)/pkgconfig/lorank.pc
+uninstall: ## remove what install put there
+	rm -f $(DESTDIR)$(LIBDIR)/liblorank.a $(DESTDIR)$(LIBDIR)/liblorank.so* $(DESTDIR)$(LIBDIR)/pkgconfig/lorank.pc
+	rm -f $(DESTDIR)$(PREFIX)/bin/lorank && rm -rf $(DESTDIR)$(PREFIX)/include/lorank
+clean: ## remove build output
+	rm -rf build lib/liblorank.*
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' Makefile
+
+-include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(FT_OBJ:.o=.d) $(TEST_OBJ:.o=.d)
+.PHONY: all examples check-examples demo check asan ubsan tsan valgrind coverage mutation abi docs-links format \
+  format-check tidy install-check deps deps-dev install uninstall clean help
+.SECONDARY:

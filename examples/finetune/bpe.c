@@ -103,7 +103,8 @@ static size_t unspell(char *out, const char *spelling, size_t bytes)
 static uint64_t hash_bytes(const char *bytes, size_t count)
 {
     uint64_t h = 14695981039346656037u; /* FNV-1a */
-    for (size_t i = 0; i < count; i++) h = (h ^ (unsigned char)bytes[i]) * 1099511628211u;
+    for (size_t i = 0; i < count; i++)
+        h = (h ^ (unsigned char)bytes[i]) * 1099511628211u;
     return h ^ h >> 29;
 }
 
@@ -116,7 +117,8 @@ static uint64_t hash_pair(int32_t left, int32_t right)
 static size_t table_size(size_t entries)
 {
     size_t size = 16;
-    while (size < 2 * entries) size *= 2;
+    while (size < 2 * entries)
+        size *= 2;
     return size;
 }
 
@@ -156,16 +158,20 @@ ft_bpe *ft_bpe_create(int32_t n_ids, size_t n_merges)
     }
     bpe->by_bytes_mask = by_bytes - 1;
     bpe->merges_mask = merges - 1;
-    for (size_t i = 0; i < by_bytes; i++) bpe->by_bytes[i] = FT_NO_TOKEN;
-    for (size_t i = 0; i < merges; i++) bpe->merges[i].rank = -1;
-    for (int byte = 0; byte < 256; byte++) bpe->byte_id[byte] = FT_NO_TOKEN;
+    for (size_t i = 0; i < by_bytes; i++)
+        bpe->by_bytes[i] = FT_NO_TOKEN;
+    for (size_t i = 0; i < merges; i++)
+        bpe->merges[i].rank = -1;
+    for (int byte = 0; byte < 256; byte++)
+        bpe->byte_id[byte] = FT_NO_TOKEN;
     return bpe;
 }
 
 void ft_bpe_free(ft_bpe *bpe)
 {
     if (!bpe) return;
-    for (int32_t id = 0; bpe->tokens && id < bpe->n_ids; id++) free(bpe->tokens[id].bytes);
+    for (int32_t id = 0; bpe->tokens && id < bpe->n_ids; id++)
+        free(bpe->tokens[id].bytes);
     free(bpe->tokens);
     free(bpe->by_bytes);
     free(bpe->merges);
@@ -175,7 +181,8 @@ void ft_bpe_free(ft_bpe *bpe)
 int ft_bpe_add_token(ft_bpe *bpe, int32_t id, const char *spelling, size_t bytes, ft_error *error)
 {
     if (id < 0 || id >= bpe->n_ids) return ft_fail(error, "token '%s' has the id %d", spelling, id);
-    if (bpe->tokens[id].bytes) return ft_fail(error, "the id %d is given to two tokens, '%s' is one", id, spelling);
+    if (bpe->tokens[id].bytes)
+        return ft_fail(error, "the id %d is given to two tokens, '%s' is one", id, spelling);
     token t = {malloc(bytes + 1), 0};
     if (!t.bytes) return ft_fail_memory(error, "the vocabulary");
     t.count = unspell(t.bytes, spelling, bytes);
@@ -190,7 +197,8 @@ int ft_bpe_add_token(ft_bpe *bpe, int32_t id, const char *spelling, size_t bytes
     }
     bpe->tokens[id] = t;
     size_t i = hash_bytes(t.bytes, t.count) & bpe->by_bytes_mask;
-    while (bpe->by_bytes[i] != FT_NO_TOKEN) i = (i + 1) & bpe->by_bytes_mask;
+    while (bpe->by_bytes[i] != FT_NO_TOKEN)
+        i = (i + 1) & bpe->by_bytes_mask;
     bpe->by_bytes[i] = id;
     if (t.count == 1) bpe->byte_id[(unsigned char)t.bytes[0]] = id;
     return 0;
@@ -217,11 +225,12 @@ int ft_bpe_add_merge(ft_bpe *bpe, const char *left, size_t left_bytes, const cha
                .rank = bpe->n_merges};
     free(both), free(scratch);
     if (m.left < 0 || m.right < 0 || m.joined < 0)
-        return ft_fail(error, "merge '%.*s %.*s' needs a token that the vocabulary lacks", (int)left_bytes, left,
-                       (int)right_bytes, right);
+        return ft_fail(error, "merge '%.*s %.*s' needs a token that the vocabulary lacks", (int)left_bytes,
+                       left, (int)right_bytes, right);
     merge *slot = find_merge(bpe, m.left, m.right);
     if (slot->rank >= 0)
-        return ft_fail(error, "merge '%.*s %.*s' is listed twice", (int)left_bytes, left, (int)right_bytes, right);
+        return ft_fail(error, "merge '%.*s %.*s' is listed twice", (int)left_bytes, left, (int)right_bytes,
+                       right);
     *slot = m;
     bpe->n_merges++;
     return 0;
@@ -260,7 +269,8 @@ static int before(candidate a, candidate b)
 static void enqueue(queue *q, candidate c)
 {
     size_t i = q->count++;
-    for (; i > 0 && before(c, q->heap[(i - 1) / 2]); i = (i - 1) / 2) q->heap[i] = q->heap[(i - 1) / 2];
+    for (; i > 0 && before(c, q->heap[(i - 1) / 2]); i = (i - 1) / 2)
+        q->heap[i] = q->heap[(i - 1) / 2];
     q->heap[i] = c;
 }
 
@@ -309,12 +319,14 @@ static int spell_bytes(const ft_bpe *bpe, const char *word, int32_t n, symbol *s
     return 0;
 }
 
-static int merge_word(const ft_bpe *bpe, const char *word, int32_t n, symbol *symbols, queue *q, ft_tokens *out,
-                      ft_error *error)
+static int merge_word(const ft_bpe *bpe, const char *word, int32_t n, symbol *symbols, queue *q,
+                      ft_tokens *out, ft_error *error)
 {
     if (spell_bytes(bpe, word, n, symbols, error)) return -1;
-    for (int32_t i = 0; i < n; i++) consider(bpe, q, symbols, i);
-    while (q->count) join(bpe, q, symbols, dequeue(q));
+    for (int32_t i = 0; i < n; i++)
+        consider(bpe, q, symbols, i);
+    while (q->count)
+        join(bpe, q, symbols, dequeue(q));
     for (int32_t i = 0; i >= 0 && i < n; i = symbols[i].after)
         if (ft_tokens_push(out, symbols[i].id)) return ft_fail_memory(error, "the tokens");
     return 0;
@@ -326,8 +338,7 @@ int ft_bpe_encode(const ft_bpe *bpe, const char *word, size_t bytes, int whole_f
     if (bytes == 0) return 0;
     if (bytes > INT32_MAX / 4) return ft_fail(error, "a word of %zu bytes is too long", bytes);
     int32_t whole = whole_first ? find_bytes(bpe, word, bytes) : FT_NO_TOKEN;
-    if (whole != FT_NO_TOKEN)
-        return ft_tokens_push(out, whole) ? ft_fail_memory(error, "the tokens") : 0;
+    if (whole != FT_NO_TOKEN) return ft_tokens_push(out, whole) ? ft_fail_memory(error, "the tokens") : 0;
     /* n - 1 pairs at first, and each of at most n - 1 joins adds two */
     symbol *symbols = malloc(bytes * sizeof *symbols);
     queue q = {malloc(3 * bytes * sizeof *q.heap), 0};

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "fault.h"
+#include "failure.h"
 
 #define FT_NO_TOKEN (-1)
 

@@ -15,7 +15,7 @@
 
 #include <stdint.h>
 
-#include "fault.h"
+#include "failure.h"
 #include "model.h"
 #include "tokenizer.h"
 

@@ -11,7 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char ft_gpt2_pattern[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+const char ft_gpt2_pattern[] =
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
 enum { MAX_STEPS = 16 };
 
@@ -37,7 +38,8 @@ ft_splitter *ft_splitter_create(void)
 void ft_splitter_free(ft_splitter *splitter)
 {
     if (!splitter) return;
-    for (int i = 0; i < splitter->n_steps; i++) pcre2_code_free(splitter->pattern[i]);
+    for (int i = 0; i < splitter->n_steps; i++)
+        pcre2_code_free(splitter->pattern[i]);
     free(splitter);
 }
 
@@ -55,12 +57,13 @@ int ft_splitter_add_pattern(ft_splitter *splitter, const char *pattern, ft_error
 {
     int code = 0;
     PCRE2_SIZE at = 0;
-    pcre2_code *compiled = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &code,
-                                         &at, NULL);
+    pcre2_code *compiled =
+        pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &code, &at, NULL);
     if (!compiled) {
         PCRE2_UCHAR why[256];
         pcre2_get_error_message(code, why, sizeof why);
-        return ft_fail(error, "pattern '%s', at character %zu: %s", pattern, (size_t)at + 1, (const char *)why);
+        return ft_fail(error, "pattern '%s', at character %zu: %s", pattern, (size_t)at + 1,
+                       (const char *)why);
     }
     return add_step(splitter, compiled, error);
 }
@@ -83,8 +86,8 @@ static int prefix_space(const run *r, int step, const char *text, size_t bytes)
 }
 
 /* The next non-empty match at or after `from`. 1: found, 0: none left, -1: error. */
-static int next_match(const run *r, int step, const char *text, size_t bytes, size_t from, pcre2_match_data *match,
-                      size_t *begin, size_t *end)
+static int next_match(const run *r, int step, const char *text, size_t bytes, size_t from,
+                      pcre2_match_data *match, size_t *begin, size_t *end)
 {
     int rc = pcre2_match(r->splitter->pattern[step], (PCRE2_SPTR)text, bytes, from,
                          PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY, match, NULL);
@@ -95,7 +98,8 @@ static int next_match(const run *r, int step, const char *text, size_t bytes, si
         return ft_fail(r->error, "the pre-tokenizer's pattern: %s", (const char *)why);
     }
     const PCRE2_SIZE *span = pcre2_get_ovector_pointer(match);
-    if (span[0] < from || span[1] < span[0]) return ft_fail(r->error, "the pre-tokenizer's pattern looks behind itself");
+    if (span[0] < from || span[1] < span[0])
+        return ft_fail(r->error, "the pre-tokenizer's pattern looks behind itself");
     *begin = span[0];
     *end = span[1];
     return 1;

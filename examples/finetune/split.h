@@ -9,7 +9,7 @@
 
 #include <stddef.h>
 
-#include "fault.h"
+#include "failure.h"
 
 /* The pattern of GPT-2, which a ByteLevel pre-tokenizer with use_regex applies. */
 extern const char ft_gpt2_pattern[];

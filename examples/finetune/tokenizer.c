@@ -20,7 +20,8 @@ void ft_tokenizer_free(ft_tokenizer *tokenizer)
     if (!tokenizer) return;
     ft_bpe_free(tokenizer->bpe);
     ft_splitter_free(tokenizer->splitter);
-    for (size_t i = 0; i < tokenizer->n_added; i++) free(tokenizer->added[i].text);
+    for (size_t i = 0; i < tokenizer->n_added; i++)
+        free(tokenizer->added[i].text);
     free(tokenizer->added);
     ft_tokens_free(&tokenizer->before);
     ft_tokens_free(&tokenizer->after);

@@ -11,7 +11,7 @@
 #define FT_TOKENIZER_H
 
 #include "bpe.h"
-#include "fault.h"
+#include "failure.h"
 
 typedef struct ft_tokenizer ft_tokenizer;
 

@@ -43,7 +43,8 @@ static int refuse_used(const json_t *object, const char *const *keys, const char
 
 static int read_id(const json_t *value, int32_t *id)
 {
-    if (!json_is_integer(value) || json_integer_value(value) < 0 || json_integer_value(value) >= MAX_IDS) return -1;
+    if (!json_is_integer(value) || json_integer_value(value) < 0 || json_integer_value(value) >= MAX_IDS)
+        return -1;
     *id = (int32_t)json_integer_value(value);
     return 0;
 }
@@ -61,7 +62,8 @@ static int count_ids(const json_t *vocab, const json_t *added, int32_t *n_ids, f
     size_t i;
     json_array_foreach(added, i, value)
     {
-        if (read_id(json_object_get(value, "id"), &id)) return ft_fail(error, "added token %zu has no usable id", i);
+        if (read_id(json_object_get(value, "id"), &id))
+            return ft_fail(error, "added token %zu has no usable id", i);
         if (id > largest) largest = id;
     }
     if (largest < 0) return ft_fail(error, "the vocabulary is empty");
@@ -106,7 +108,8 @@ static int read_model(ft_tokenizer *t, const json_t *root, ft_error *error)
     if (json_object_get(model, "type") && !is_type(model, "BPE"))
         return ft_fail(error, "model type '%s' is not supported, only BPE", type_of(model));
     if (refuse_used(model, not_supported, "the model", error)) return -1;
-    if (!json_is_object(vocab) || !json_is_array(merges)) return ft_fail(error, "the model lacks 'vocab' or 'merges'");
+    if (!json_is_object(vocab) || !json_is_array(merges))
+        return ft_fail(error, "the model lacks 'vocab' or 'merges'");
     if (count_ids(vocab, json_object_get(root, "added_tokens"), &t->n_ids, error)) return -1;
     t->whole_first = json_is_true(json_object_get(model, "ignore_merges"));
     t->bpe = ft_bpe_create(t->n_ids, json_array_size(merges));
@@ -158,7 +161,8 @@ static int read_added(ft_tokenizer *t, const json_t *root, ft_error *error)
 
 static int read_byte_level(ft_tokenizer *t, const json_t *step, ft_error *error)
 {
-    const json_t *space = json_object_get(step, "add_prefix_space"), *regex = json_object_get(step, "use_regex");
+    const json_t *space = json_object_get(step, "add_prefix_space"),
+                 *regex = json_object_get(step, "use_regex");
     if (!json_is_false(space) && ft_splitter_add_prefix_space(t->splitter, error)) return -1;
     if (json_is_false(regex)) return 0;
     return ft_splitter_add_pattern(t->splitter, ft_gpt2_pattern, error);
@@ -182,21 +186,24 @@ static int read_step(ft_tokenizer *t, const json_t *step, ft_error *error)
     if (is_type(step, "ByteLevel")) return read_byte_level(t, step, error);
     if (is_type(step, "Split")) return read_split(t, step, error);
     if (!is_type(step, "Digits"))
-        return ft_fail(error, "pre-tokenizer '%s' is not supported (ByteLevel, Split, Digits are)", type_of(step));
+        return ft_fail(error, "pre-tokenizer '%s' is not supported (ByteLevel, Split, Digits are)",
+                       type_of(step));
     int each = json_is_true(json_object_get(step, "individual_digits"));
     return ft_splitter_add_pattern(t->splitter, each ? "\\p{N}" : "\\p{N}+", error);
 }
 
 static int read_pre_tokenizer(ft_tokenizer *t, const json_t *root, ft_error *error)
 {
-    const json_t *pre = json_object_get(root, "pre_tokenizer"), *steps = json_object_get(pre, "pretokenizers");
+    const json_t *pre = json_object_get(root, "pre_tokenizer"),
+                 *steps = json_object_get(pre, "pretokenizers");
     t->splitter = ft_splitter_create();
     if (!t->splitter) return ft_fail_memory(error, "the pre-tokenizer");
     size_t n = is_type(pre, "Sequence") ? json_array_size(steps) : 1;
     for (size_t i = 0; i < n; i++) {
         const json_t *step = is_type(pre, "Sequence") ? json_array_get(steps, i) : pre;
         if (is_type(step, "ByteLevel") != (i + 1 == n))
-            return ft_fail(error, "pre-tokenizer '%s': exactly the last step must be ByteLevel", type_of(step));
+            return ft_fail(error, "pre-tokenizer '%s': exactly the last step must be ByteLevel",
+                           type_of(step));
         if (read_step(t, step, error)) return -1;
     }
     return n ? 0 : ft_fail(error, "the pre-tokenizer has no steps");
@@ -218,7 +225,8 @@ static int read_template(ft_tokenizer *t, const json_t *post, ft_error *error)
                 return ft_fail(error, "post-processor: piece %zu of 'single' is not supported", i);
             continue;
         }
-        json_t *ids = json_object_get(json_object_get(json_object_get(post, "special_tokens"), id), "ids"), *value;
+        json_t *ids = json_object_get(json_object_get(json_object_get(post, "special_tokens"), id), "ids"),
+               *value;
         size_t k;
         if (json_array_size(ids) == 0) return ft_fail(error, "post-processor: token '%s' has no ids", id);
         json_array_foreach(ids, k, value)
@@ -226,7 +234,8 @@ static int read_template(ft_tokenizer *t, const json_t *post, ft_error *error)
             int32_t token = 0;
             if (read_id(value, &token) || token >= t->n_ids)
                 return ft_fail(error, "post-processor: token '%s' has an id outside the vocabulary", id);
-            if (ft_tokens_push(seen_text ? &t->after : &t->before, token)) return ft_fail_memory(error, "the template");
+            if (ft_tokens_push(seen_text ? &t->after : &t->before, token))
+                return ft_fail_memory(error, "the template");
         }
     }
     return seen_text ? 0 : ft_fail(error, "post-processor: 'single' does not hold the text");
@@ -253,14 +262,16 @@ static int read_post_processor(ft_tokenizer *t, const json_t *post, int depth, f
 static int read_root(ft_tokenizer *t, const json_t *root, ft_error *error)
 {
     static const char *const not_supported[] = {"truncation", "padding", NULL};
-    const json_t *normalizer = json_object_get(root, "normalizer"), *decoder = json_object_get(root, "decoder");
+    const json_t *normalizer = json_object_get(root, "normalizer"),
+                 *decoder = json_object_get(root, "decoder");
     if (!json_is_object(root)) return ft_fail(error, "it is not a JSON object");
     if (!unused(normalizer))
         return ft_fail(error, "normalizer '%s' is not supported (none is)", type_of(normalizer));
     if (!unused(decoder) && !is_type(decoder, "ByteLevel"))
         return ft_fail(error, "decoder '%s' is not supported, only ByteLevel", type_of(decoder));
     if (refuse_used(root, not_supported, "the file", error)) return -1;
-    if (read_model(t, root, error) || read_added(t, root, error) || read_pre_tokenizer(t, root, error)) return -1;
+    if (read_model(t, root, error) || read_added(t, root, error) || read_pre_tokenizer(t, root, error))
+        return -1;
     return read_post_processor(t, json_object_get(root, "post_processor"), 0, error);
 }
 

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "data.h"
+#include "examples/finetune/data.h"
 
 enum { START = 0, END = 1, SEQ_LEN = 8 };
 
@@ -234,6 +234,8 @@ START_TEST(a_shuffle_puts_every_item_everywhere_about_equally_often)
             ck_assert_int_le(abs(count[i][j] - ROUNDS / N), 336);
 }
 END_TEST
+
+Suite *data_suite(void);
 
 Suite *data_suite(void)
 {

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "tokenizer.h"
+#include "examples/finetune/tokenizer.h"
 
 #define GOLDEN "tests/golden/tokenizer/"
 
@@ -32,8 +32,8 @@ static void compare(const ft_tokens *got, const json_t *want, const char *text)
     ck_assert_msg(got->count == json_array_size(want), "'%s': %zu ids instead of %zu", text, got->count,
                   json_array_size(want));
     for (size_t i = 0; i < got->count; i++)
-        ck_assert_msg(got->id[i] == json_integer_value(json_array_get(want, i)), "'%s': id %zu is %d", text, i,
-                      got->id[i]);
+        ck_assert_msg(got->id[i] == json_integer_value(json_array_get(want, i)), "'%s': id %zu is %d", text,
+                      i, got->id[i]);
 }
 
 static void check_case(const ft_tokenizer *tokenizer, const json_t *item)
@@ -107,7 +107,8 @@ START_TEST(a_long_word_takes_no_quadratic_time)
     char *word = malloc(BYTES);
     ft_error error;
     ft_tokens ids = {0};
-    for (int i = 0; i < BYTES; i++) word[i] = "an"[i & 1];
+    for (int i = 0; i < BYTES; i++)
+        word[i] = "an"[i & 1];
     ck_assert_int_eq(ft_tokenizer_encode(tokenizer, word, BYTES, &ids, &error), 0);
     ck_assert_uint_gt(ids.count, 0);
     free(word);
@@ -121,8 +122,8 @@ START_TEST(invalid_utf8_is_an_error_that_says_where)
     static const struct {
         const char *text;
         size_t bytes, at;
-    } bad[] = {{"ab\xff", 3, 3},         {"\xc0\xaf", 2, 1},         {"a\xe4\xb8", 3, 2},
-               {"\xed\xa0\x80", 3, 1},   {"\xf4\x90\x80\x80", 4, 1}, {"x\x80", 2, 2},
+    } bad[] = {{"ab\xff", 3, 3},          {"\xc0\xaf", 2, 1},         {"a\xe4\xb8", 3, 2},
+               {"\xed\xa0\x80", 3, 1},    {"\xf4\x90\x80\x80", 4, 1}, {"x\x80", 2, 2},
                {"\xf0\x80\x80\x80", 4, 1}};
     ft_tokenizer *tokenizer = load("digits");
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -164,8 +165,8 @@ END_TEST
 
 /* A tokenizer.json that is well formed but for one part. */
 #define FILE_WITH(pre, model, rest) "{\"pre_tokenizer\":" pre ",\"model\":" model rest "}"
-#define BYTES_PRE   "{\"type\":\"ByteLevel\",\"add_prefix_space\":false}"
-#define SMALL_MODEL "{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[\"a b\"]}"
+#define BYTES_PRE                   "{\"type\":\"ByteLevel\",\"add_prefix_space\":false}"
+#define SMALL_MODEL                 "{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[\"a b\"]}"
 
 static const struct {
     const char *json, *says;
@@ -175,11 +176,13 @@ static const struct {
     {"[]", "it is not a JSON object"},
     {"{\"a\":1,\"a\":2}", "duplicate object key"},
     {"{}", "it has no 'model'"},
-    {FILE_WITH(BYTES_PRE, SMALL_MODEL, ",\"normalizer\":{\"type\":\"NFC\"}"), "normalizer 'NFC' is not supported"},
+    {FILE_WITH(BYTES_PRE, SMALL_MODEL, ",\"normalizer\":{\"type\":\"NFC\"}"),
+     "normalizer 'NFC' is not supported"},
     {FILE_WITH(BYTES_PRE, SMALL_MODEL, ",\"decoder\":{\"type\":\"WordPiece\"}"), "decoder 'WordPiece'"},
     {FILE_WITH(BYTES_PRE, SMALL_MODEL, ",\"truncation\":{\"max_length\":5}"), "uses 'truncation'"},
     {FILE_WITH(BYTES_PRE, SMALL_MODEL, ",\"padding\":{\"length\":5}"), "uses 'padding'"},
-    {FILE_WITH(BYTES_PRE, "{\"type\":\"Unigram\",\"vocab\":[]}", ""), "model type 'Unigram' is not supported"},
+    {FILE_WITH(BYTES_PRE, "{\"type\":\"Unigram\",\"vocab\":[]}", ""),
+     "model type 'Unigram' is not supported"},
     {FILE_WITH(BYTES_PRE, "{\"type\":\"BPE\",\"dropout\":0.1}", ""), "uses 'dropout'"},
     {FILE_WITH(BYTES_PRE, "{\"type\":\"BPE\",\"unk_token\":\"?\"}", ""), "uses 'unk_token'"},
     {FILE_WITH(BYTES_PRE, "{\"type\":\"BPE\",\"byte_fallback\":true}", ""), "uses 'byte_fallback'"},
@@ -187,7 +190,8 @@ static const struct {
     {FILE_WITH(BYTES_PRE, "{\"vocab\":{\"a\":-1},\"merges\":[]}", ""), "token 'a' has no usable id"},
     {FILE_WITH(BYTES_PRE, "{\"vocab\":{\"a\":1e3},\"merges\":[]}", ""), "token 'a' has no usable id"},
     {FILE_WITH(BYTES_PRE, "{\"vocab\":{},\"merges\":[]}", ""), "the vocabulary is empty"},
-    {FILE_WITH(BYTES_PRE, "{\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}", ""), "the id 0 is given to two tokens"},
+    {FILE_WITH(BYTES_PRE, "{\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}", ""),
+     "the id 0 is given to two tokens"},
     {FILE_WITH(BYTES_PRE, "{\"vocab\":{\"a\":0},\"merges\":[\"a c\"]}", ""), "merge 'a c' needs a token"},
     {FILE_WITH(BYTES_PRE, "{\"vocab\":{\"a\":0},\"merges\":[\"a\"]}", ""), "merge 0 is not a pair"},
     {FILE_WITH(BYTES_PRE, "{\"vocab\":{\"a\":0},\"merges\":[[\"a\"]]}", ""), "merge 0 is not a pair"},
@@ -195,10 +199,11 @@ static const struct {
     {FILE_WITH("null", SMALL_MODEL, ""), "exactly the last step must be ByteLevel"},
     {FILE_WITH("{\"type\":\"Whitespace\"}", SMALL_MODEL, ""), "exactly the last step must be ByteLevel"},
     {FILE_WITH("{\"type\":\"Sequence\",\"pretokenizers\":[]}", SMALL_MODEL, ""), "has no steps"},
-    {FILE_WITH("{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Metaspace\"}," BYTES_PRE "]}", SMALL_MODEL, ""),
+    {FILE_WITH("{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Metaspace\"}," BYTES_PRE "]}",
+               SMALL_MODEL, ""),
      "pre-tokenizer 'Metaspace' is not supported"},
-    {FILE_WITH("{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"String\":\" \"}}," BYTES_PRE
-               "]}",
+    {FILE_WITH("{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"String\":\" "
+               "\"}}," BYTES_PRE "]}",
                SMALL_MODEL, ""),
      "only a pattern of kind Regex"},
     {FILE_WITH("{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},"
@@ -211,11 +216,13 @@ static const struct {
      "pattern 'a(', at character 3"},
     {FILE_WITH(BYTES_PRE, SMALL_MODEL, ",\"added_tokens\":[{\"id\":3,\"content\":\"<m>\",\"lstrip\":true}]"),
      "<m> uses 'lstrip'"},
-    {FILE_WITH(BYTES_PRE, SMALL_MODEL, ",\"added_tokens\":[{\"content\":\"<m>\"}]"), "added token 0 has no usable id"},
+    {FILE_WITH(BYTES_PRE, SMALL_MODEL, ",\"added_tokens\":[{\"content\":\"<m>\"}]"),
+     "added token 0 has no usable id"},
     {FILE_WITH(BYTES_PRE, SMALL_MODEL, ",\"post_processor\":{\"type\":\"RobertaProcessing\"}"),
      "post-processor 'RobertaProcessing' is not supported"},
     {FILE_WITH(BYTES_PRE, SMALL_MODEL,
-               ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"q\"}}]}"),
+               ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":"
+               "\"q\"}}]}"),
      "token 'q' has no ids"},
 };
 
@@ -237,7 +244,8 @@ START_TEST(what_would_change_ids_is_refused_by_name)
     ft_tokenizer *tokenizer = NULL;
     ck_assert_int_eq(load_text(refused[_i].json, &tokenizer, &error), -1);
     ck_assert_ptr_null(tokenizer);
-    ck_assert_msg(strstr(error.text, refused[_i].says) != NULL, "'%s' lacks '%s'", error.text, refused[_i].says);
+    ck_assert_msg(strstr(error.text, refused[_i].says) != NULL, "'%s' lacks '%s'", error.text,
+                  refused[_i].says);
 }
 END_TEST
 
@@ -255,7 +263,8 @@ START_TEST(a_byte_without_token_is_an_error)
     ft_error error = {""};
     ft_tokenizer *tokenizer = NULL;
     ft_tokens ids = {0};
-    ck_assert_msg(load_text(FILE_WITH(BYTES_PRE, SMALL_MODEL, ""), &tokenizer, &error) == 0, "%s", error.text);
+    ck_assert_msg(load_text(FILE_WITH(BYTES_PRE, SMALL_MODEL, ""), &tokenizer, &error) == 0, "%s",
+                  error.text);
     ck_assert_int_eq(ft_tokenizer_encode(tokenizer, "abb", 3, &ids, &error), 0);
     ck_assert_uint_eq(ids.count, 2);
     ck_assert_int_eq(ids.id[0], 2);
@@ -265,6 +274,8 @@ START_TEST(a_byte_without_token_is_an_error)
     ft_tokenizer_free(tokenizer);
 }
 END_TEST
+
+Suite *tokenizer_suite(void);
 
 Suite *tokenizer_suite(void)
 {

@@ -2,7 +2,7 @@
 /*
  * The one place that formats error lines. A line that does not fit is cut, never overrun.
  */
-#include "fault.h"
+#include "failure.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -3,8 +3,8 @@
  * How the trainer reports errors: a function that can fail takes an ft_error, writes one line
  * into it that names the thing at fault, and returns -1. Nothing below main prints or exits.
  */
-#ifndef FT_FAULT_H
-#define FT_FAULT_H
+#ifndef FT_FAILURE_H
+#define FT_FAILURE_H
 
 typedef struct ft_error {
     char text[1024];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Core: what every layer stands on - the context's services, error details, option structs, checked sizes, random
- * streams. All allocation, host GEMM and parallel loops of the library go through here.
+ * Core: what every layer stands on - memory, error details, option structs, checked sizes, random streams. All
+ * allocation of the library goes through here; GEMM and parallel loops go through kernels/kernels.h.
  */
 #ifndef LRKI_CORE_H
 #define LRKI_CORE_H
@@ -34,7 +34,8 @@ void lrki_free(lrk_context *context, void *memory, size_t size); /* NULL is igno
 /* n * size bytes (at least 1), zeroed; NULL on overflow or lack of memory. Freed by lrki_array_free() with the same n and size. */
 void *lrki_array(lrk_context *context, int64_t n, size_t size);
 void lrki_array_free(lrk_context *context, void *memory, int64_t n, size_t size);
-char *lrki_text_copy(lrk_context *context, const char *text); /* freed by lrki_text_free(); NULL on lack of memory */
+char *lrki_text_copy(lrk_context *context,
+                     const char *text); /* freed by lrki_text_free(); NULL on lack of memory */
 void lrki_text_free(lrk_context *context, char *text);
 
 /* True and *out = a * b (a + b) if the result fits in int64_t and both are >= 0. */
@@ -67,27 +68,19 @@ void lrki_log(lrk_context *context, int32_t level, const char *format, ...) LRKI
  * LRK_ERR_ARGUMENT. `given` NULL leaves all defaults. known->struct_size is set to known_size. `name` is for the detail.
  * context may be NULL (no detail recorded).
  */
-lrk_status lrki_struct_read(lrk_context *context, void *known, size_t known_size, const void *given, size_t least,
-                            const char *name);
+lrk_status lrki_struct_read(lrk_context *context, void *known, size_t known_size, const void *given,
+                            size_t least, const char *name);
 
 /* Writes min(struct_size of `out`, size of `filled`) bytes of `filled` to `out`, keeping out's struct_size; a longer
  * tail is zeroed. */
-lrk_status lrki_struct_write(lrk_context *context, void *out, const void *filled, size_t filled_size, const char *name);
+lrk_status lrki_struct_write(lrk_context *context, void *out, const void *filled, size_t filled_size,
+                             const char *name);
 
 /* Body of xxx_init(): writes the defaults into the first struct_size bytes, zeroes a longer tail. */
 lrk_status lrki_struct_init(void *out, size_t struct_size, const void *defaults, size_t defaults_size);
 
 /* Element i of a caller's array stepped by the first element's struct_size. */
 const void *lrki_struct_at(const void *array, int64_t i);
-
-/* ---- host services --------------------------------------------------------------------------------------------------- */
-
-/* C = alpha op(A) op(B) + beta C, row-major; m, n or k of 0 is handled here. LRK_ERR_HOST on failure. */
-lrk_status lrki_gemm(lrk_context *context, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha,
-                     const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
-
-/* Runs task(data, i) for i in [0, n). LRK_ERR_HOST if the host's loop fails. */
-lrk_status lrki_parallel_for(lrk_context *context, int64_t n, void (*task)(void *data, int64_t index), void *data);
 
 /* ---- random streams: keyed, never by call order (Philox 4x32-10, Salmon et al. 2011) --------------------------------- */
 
@@ -104,7 +97,11 @@ typedef struct lrki_stream {
 lrki_stream lrki_stream_make(uint64_t seed, uint32_t purpose, uint64_t identity, uint64_t nonce);
 /* Value number `index` of a stream, random access: 32 random bits. */
 uint32_t lrki_stream_bits(const lrki_stream *stream, uint64_t index);
+/* The same for index first..first+n-1. */
+void lrki_stream_fill_bits(const lrki_stream *stream, uint64_t first, uint32_t *bits, int64_t n);
 double lrki_stream_uniform(const lrki_stream *stream, uint64_t index); /* in [0, 1) with 53 bits */
+/* The block function itself, for known-answer tests: out = Philox4x32-10(counter, key). */
+void lrki_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
 /* Fills n floats from U(-bound, bound), or from N(0, sigma^2). */
 void lrki_stream_fill_uniform(const lrki_stream *stream, float bound, float *values, int64_t n);
 void lrki_stream_fill_normal(const lrki_stream *stream, float sigma, float *values, int64_t n);

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The context's life: reading the host's services, defaults for memory (libc), counted references. Defaults for GEMM
+ * and the parallel loop stay NULL here and are resolved in kernels/, the layer that knows a BLAS.
+ */
+#include <stdlib.h>
+
+#include "context.h"
+
+static void *libc_allocate(void *user, size_t size, size_t alignment)
+{
+    (void)user;
+    if (size > SIZE_MAX - alignment) return NULL;
+    size_t rounded = (size + alignment - 1) / alignment * alignment; /* aligned_alloc wants a multiple */
+    return aligned_alloc(alignment, rounded);
+}
+
+static void libc_release(void *user, void *memory, size_t size)
+{
+    (void)user;
+    (void)size;
+    free(memory);
+}
+
+bool lrki_memory_is_libc(const lrk_context *context)
+{
+    return context->host.allocate == libc_allocate;
+}
+
+lrk_status lrk_host_init(lrk_host *host, size_t struct_size)
+{
+    lrk_host defaults = {.struct_size = sizeof defaults};
+    return lrki_struct_init(host, struct_size, &defaults, sizeof defaults);
+}
+
+static lrk_status refuse(lrk_status status, const char *why, char *error, size_t error_size)
+{
+    lrki_text_give(why, error, error_size);
+    return status;
+}
+
+/* Reads and checks the caller's host; memory functions are filled in. */
+static lrk_status read_host(const lrk_host *given, lrk_host *host, char *error, size_t error_size)
+{
+    lrk_host_init(host, sizeof *host);
+    lrk_status status = lrki_struct_read(NULL, host, sizeof *host, given, 2 * sizeof(uint32_t), "lrk_host");
+    if (status == LRK_ERR_VERSION)
+        return refuse(status, "lrk_host is larger than this library knows and its tail is not zero", error,
+                      error_size);
+    if (status != LRK_OK) return refuse(status, "lrk_host: struct_size is too small", error, error_size);
+    if (host->flags != 0) return refuse(LRK_ERR_ARGUMENT, "lrk_host: flags must be 0", error, error_size);
+    if (host->reserved != 0)
+        return refuse(LRK_ERR_ARGUMENT, "lrk_host: reserved must be 0", error, error_size);
+    if (host->threads < 0)
+        return refuse(LRK_ERR_ARGUMENT, "lrk_host: threads must not be negative", error, error_size);
+    if ((host->allocate == NULL) != (host->release == NULL))
+        return refuse(LRK_ERR_ARGUMENT, "lrk_host: allocate and release must be given together", error,
+                      error_size);
+    if (host->allocate == NULL) {
+        host->allocate = libc_allocate;
+        host->release = libc_release;
+    }
+    return LRK_OK;
+}
+
+lrk_status lrk_context_create(const lrk_host *given, lrk_context **out, char *error, size_t error_size)
+{
+    lrk_host host;
+    if (out != NULL) *out = NULL;
+    if (error != NULL && error_size > 0) error[0] = '\0';
+    if (out == NULL) return refuse(LRK_ERR_ARGUMENT, "context must not be NULL", error, error_size);
+    lrk_status status = read_host(given, &host, error, error_size);
+    if (status != LRK_OK) return status;
+
+    lrk_context *context = host.allocate(host.memory_user, sizeof *context, LRKI_ALIGN);
+    if (context == NULL) return refuse(LRK_ERR_NOMEM, "out of memory for the context", error, error_size);
+    *context = (lrk_context){.references = 1, .host = host};
+    if (pthread_mutex_init(&context->errors_lock, NULL) != 0) {
+        host.release(host.memory_user, context, sizeof *context);
+        return refuse(LRK_ERR_NOMEM, "out of memory for the context's lock", error, error_size);
+    }
+    *out = context;
+    return LRK_OK;
+}
+
+lrk_context *lrki_context_ref(lrk_context *context)
+{
+    __atomic_add_fetch(&context->references, 1, __ATOMIC_RELAXED);
+    return context;
+}
+
+void lrki_context_unref(lrk_context *context)
+{
+    if (context == NULL || __atomic_sub_fetch(&context->references, 1, __ATOMIC_ACQ_REL) > 0) return;
+    lrk_host host = context->host;
+    pthread_mutex_destroy(&context->errors_lock);
+    host.release(host.memory_user, context, sizeof *context);
+}
+
+void lrk_context_destroy(lrk_context *context)
+{
+    lrki_context_unref(context);
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The context's layout, for core and for the kernels that call the host's GEMM and parallel loop. Layers above use
+ * core.h and kernels.h only.
+ * Invariant: `host` never changes after creation; the error slots are touched only under `errors_lock`, and no callback
+ * runs while it is held.
+ */
+#ifndef LRKI_CONTEXT_H
+#define LRKI_CONTEXT_H
+
+#include <pthread.h>
+
+#include "core.h"
+
+#define LRKI_ERROR_TEXT 512
+#define LRKI_ERROR_SLOTS                                                                                     \
+    32 /* threads whose last failure is remembered; the one that failed longest ago makes room */
+
+typedef struct lrki_error_slot {
+    pthread_t thread;
+    uint64_t used; /* clock of the failure, 0: the slot is free */
+    lrk_status status;
+    lrki_place place;
+    char text[LRKI_ERROR_TEXT];
+} lrki_error_slot;
+
+struct lrk_context {
+    int64_t references; /* atomic */
+    lrk_host host;
+    pthread_mutex_t errors_lock;
+    uint64_t errors_clock;
+    lrki_error_slot errors[LRKI_ERROR_SLOTS];
+};
+
+/* True if the context allocates through libc by default. */
+bool lrki_memory_is_libc(const lrk_context *context);
+
+/* Copies text to out[0..size), NUL-terminated and truncated to fit; returns the bytes that all of it needs. */
+size_t lrki_text_give(const char *text, char *out, size_t size);
+
+#endif

@@ -21,12 +21,12 @@ typedef struct fault {
     fault_counter alloc;
     fault_counter gemm;
     fault_counter loop;
-    int64_t live;      /* blocks handed out and not released                    */
+    int64_t live; /* blocks handed out and not released                    */
     size_t live_bytes;
     size_t peak_bytes;
-    bool bad_release;  /* a release with a wrong size or an unknown pointer     */
-    int32_t threads;   /* > 1: parallel_for really runs on that many pthreads   */
-    char log[512];     /* last log line                                         */
+    bool bad_release; /* a release with a wrong size or an unknown pointer     */
+    int32_t threads;  /* > 1: parallel_for really runs on that many pthreads   */
+    char log[512];    /* last log line                                         */
 } fault;
 
 /* Never fails. Sets fail_at of all counters to -1. */

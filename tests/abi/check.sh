@@ -1,0 +1,37 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# check.sh SHARED_LIBRARY WORK_FOLDER [--update]: the ABI gates. With --update the committed lists are written anew.
+set -eu
+library=$1 work=$2 update=${3:-}
+here=$(dirname "$0")
+mkdir -p "$work"
+
+nm -D --defined-only "$library" | awk '$2 ~ /^[TDBRVW]$/ {sub(/@.*/, "", $3); print $3}' | LC_ALL=C sort -u >"$work/symbols.txt"
+awk '/^LRK_API/ {call = 1} call {text = text " " $0} call && /;/ {print text; text = ""; call = 0}' include/lorank/*.h |
+    grep -oE 'lrk_[a-z0-9_]+\(' | tr -d '(' | LC_ALL=C sort -u >"$work/declared.txt"
+
+awk -f "$here/layout.awk" include/lorank/*.h >"$work/layout.c"
+${CC:-cc} -std=c11 -Iinclude -o "$work/layout" "$work/layout.c"
+"$work/layout" >"$work/layout.txt" || { grep PADDING "$work/layout.txt"; exit 1; }
+
+if [ "$update" = --update ]; then
+    cp "$work/symbols.txt" "$here/symbols.txt"
+    cp "$work/layout.txt" "$here/layout.txt"
+    { echo 'LRK_0 {'; echo '    global:'; sed 's/.*/        &;/' "$work/symbols.txt"; echo '    local: *;'; echo '};'; } \
+        >"$work/lorank.map"
+    cp "$work/lorank.map" src/lorank.map
+fi
+echo "symbols: exported against tests/abi/symbols.txt, headers and src/lorank.map"
+diff -u "$here/symbols.txt" "$work/symbols.txt"
+diff -u "$work/declared.txt" "$work/symbols.txt"
+grep -oE 'lrk_[a-z0-9_]+' src/lorank.map | LC_ALL=C sort -u | diff -u - "$work/symbols.txt"
+echo "layout: structs and constants against tests/abi/layout.txt"
+diff -u "$here/layout.txt" "$work/layout.txt"
+
+echo "headers: each alone as C99 and as C++98"
+for header in include/lorank/*.h; do
+    echo "#include \"$header\"" >"$work/header.c"
+    ${CC:-cc} -std=c99 -pedantic-errors -Wall -Wextra -Werror -I. -fsyntax-only "$work/header.c"
+    ${CXX:-c++} -std=c++98 -pedantic-errors -Wall -Wextra -Werror -I. -x c++ -fsyntax-only "$work/header.c"
+done
+echo "abi: ok, $(wc -l <"$work/symbols.txt") symbols, $(wc -l <"$work/layout.txt") layout facts"

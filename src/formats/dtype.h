@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Element types of safetensors files: all names and widths of the format, and conversion to f32 for four of them.
+ * Files are little-endian; so is every host that lorank supports.
+ */
+#ifndef LRKI_DTYPE_H
+#define LRKI_DTYPE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "lorank reads and writes tensors on little-endian hosts only"
+#endif
+
+typedef struct lrki_dtype {
+    const char *name;
+    uint32_t bits;
+    /* n elements at `bytes`, of any alignment, to f32; NULL where lorank does not convert */
+    void (*to_f32)(const unsigned char *bytes, float *values, size_t n);
+} lrki_dtype;
+
+/* The dtype of exactly that name, or NULL. Lives as long as the program. */
+const lrki_dtype *lrki_dtype_find(const char *name);
+
+#endif

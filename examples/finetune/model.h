@@ -38,8 +38,8 @@ typedef struct llama_config {
     int64_t head_dim;
     int64_t vocab;
     int64_t max_positions; /* longest sequence the model was made for        */
-    double  rope_theta;
-    double  rms_norm_eps;
+    double rope_theta;
+    double rms_norm_eps;
     int32_t tied_head; /* 1: the embedding matrix is also the output head    */
     int32_t bos_token; /* -1: none                                           */
     int32_t eos_token; /* -1: none; the first one where the file has a list  */
@@ -60,29 +60,20 @@ int llama_config_read(const char *dir, llama_config *config, char *err, size_t e
  * model.safetensors.index.json; f32, f16 or bf16, widened to f32.  On failure
  * *model is NULL.
  */
-int  llama_load(const char *dir, llama_model **model, char *err, size_t err_bytes);
+int llama_load(const char *dir, llama_model **model, char *err, size_t err_bytes);
 void llama_free(llama_model *model);
 
 const llama_config *llama_model_config(const llama_model *model);
-int64_t             llama_n_parameters(const llama_config *config);
+int64_t llama_n_parameters(const llama_config *config);
 
 /* ------------------------------------------------------- adaptable layers */
 
 /* The seven linear layers of a block; a table of modules has one entry per
  * (block, kind) at [block * LLAMA_N_KINDS + kind]. */
-enum {
-    LLAMA_Q,
-    LLAMA_K,
-    LLAMA_V,
-    LLAMA_O,
-    LLAMA_GATE,
-    LLAMA_UP,
-    LLAMA_DOWN,
-    LLAMA_N_KINDS
-};
+enum { LLAMA_Q, LLAMA_K, LLAMA_V, LLAMA_O, LLAMA_GATE, LLAMA_UP, LLAMA_DOWN, LLAMA_N_KINDS };
 
 typedef struct llama_linear {
-    char    name[64]; /* "model.layers.3.self_attn.q_proj"                   */
+    char name[64]; /* "model.layers.3.self_attn.q_proj"                   */
     int64_t n_in;
     int64_t n_out;
     int64_t stage;
@@ -95,8 +86,8 @@ void llama_linear_describe(const llama_config *config, int64_t block, int kind, 
 /* ------------------------------------------------------------------- runs */
 
 typedef struct llama_batch {
-    int64_t        n_seq;
-    int64_t        seq_len;
+    int64_t n_seq;
+    int64_t seq_len;
     const int32_t *tokens;  /* n_seq * seq_len; pad on the right             */
     const int32_t *targets; /* token wanted after each position, -1 = not counted */
 } llama_batch;
@@ -106,8 +97,8 @@ typedef struct llama_batch {
  * was the most likely token.  All of them right = greedy decoding would have
  * produced exactly the targets. */
 typedef struct llama_score {
-    double  loss_sum;
-    double  weight;
+    double loss_sum;
+    double weight;
     int64_t n_correct;
 } llama_score;
 
@@ -122,8 +113,8 @@ typedef struct llama_run_options {
 /* Buffers for forward and backward over one model.  Borrows the model. */
 typedef struct llama_run llama_run;
 
-int  llama_run_create(const llama_model *model, const llama_run_options *options, llama_run **run, char *err,
-                      size_t err_bytes);
+int llama_run_create(const llama_model *model, const llama_run_options *options, llama_run **run, char *err,
+                     size_t err_bytes);
 void llama_run_free(llama_run *run);
 
 /* The line written by the last call that failed; "" before any. */
@@ -168,8 +159,8 @@ int llama_logits(llama_run *run, const llama_batch *batch, float *logits);
  * max_new tokens, stops after stop_token (which is written; -1: never stops)
  * and at max_seq_len.  n_out: how many were written.
  */
-int llama_generate(llama_run *run, const int32_t *prompt, int64_t n_prompt, int64_t max_new, int32_t stop_token,
-                   int32_t *out, int64_t *n_out);
+int llama_generate(llama_run *run, const int32_t *prompt, int64_t n_prompt, int64_t max_new,
+                   int32_t stop_token, int32_t *out, int64_t *n_out);
 
 /* ------------------------------------------------------------ stage cache */
 
@@ -185,9 +176,9 @@ typedef struct llama_cache llama_cache;
 
 enum { LLAMA_BASELINE_ALL, LLAMA_BASELINE_NONE, LLAMA_N_BASELINES };
 
-int    llama_cache_create(const llama_config *config, int64_t n_tokens, size_t limit_bytes, llama_cache **cache,
-                          char *err, size_t err_bytes);
-void   llama_cache_free(llama_cache *cache);
+int llama_cache_create(const llama_config *config, int64_t n_tokens, size_t limit_bytes, llama_cache **cache,
+                       char *err, size_t err_bytes);
+void llama_cache_free(llama_cache *cache);
 size_t llama_cache_bytes(const llama_config *config, int64_t n_tokens, size_t limit_bytes);
 
 /* What the stage cache knows about one evaluation.  Below first_stage the
@@ -195,21 +186,20 @@ size_t llama_cache_bytes(const llama_config *config, int64_t n_tokens, size_t li
  * first_stage = n_layers.  A cached input counts only while state_version is
  * the one it was made under: change it with every change of a parameter. */
 typedef struct llama_start {
-    int32_t  baseline;
-    int64_t  first_stage;
+    int32_t baseline;
+    int64_t first_stage;
     uint64_t state_version;
 } llama_start;
 
 /* llama_evaluate() through the cache; always the same batch per cache.
  * Bitwise equal to llama_evaluate() under the same pass. */
-int llama_evaluate_from(llama_run *run, llama_cache *cache, const llama_batch *batch, const llama_start *start,
-                        llama_score *scores);
+int llama_evaluate_from(llama_run *run, llama_cache *cache, const llama_batch *batch,
+                        const llama_start *start, llama_score *scores);
 
 /* -------------------------------------------------------------- dry run */
 
 typedef struct llama_memory_use {
     size_t weights;     /* f32 weights, for as long as the model lives       */
-    size_t loading;     /* largest extra block held while loading            */
     size_t activations; /* buffers of the run                                */
     size_t scratch;     /* per-thread buffers of the run                     */
     size_t runtime;     /* measured: BLAS buffers, libraries, stacks         */

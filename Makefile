@@ -20,6 +20,13 @@ DATADIR := $(PREFIX)/share
 LAYERS ?= core kernels adapters importance allocation training config formats
 SUITES ?= $(sort $(patsubst tests/unit/test_%.c,%,$(wildcard tests/unit/test_*.c)))
 
+# All cores, unless -j is given; the sanitizer runs one after another, each on all cores.
+JOBS := -j$(shell nproc 2>/dev/null || echo 2)
+WHOLE_RUNS := asan ubsan tsan valgrind coverage mutation
+ifeq ($(MAKELEVEL)$(filter $(WHOLE_RUNS),$(MAKECMDGOALS)),0)
+MAKEFLAGS += $(JOBS)
+endif
+
 PACKAGES     := build-essential pkg-config libopenblas-openmp-dev libyaml-dev libjansson-dev libpcre2-dev check
 DEV_PACKAGES := clang clang-format clang-tidy gcovr valgrind libclang-rt-14-dev
 
@@ -59,6 +66,9 @@ $(BUILD)/src/kernels/%.o: OMP = $(OPENMP)
 $(BUILD)/src/%.o: src/%.c
 	@mkdir -p $(@D)
 	$(CC) $(ALL_C) $(OMP) -fPIC -fvisibility=hidden -c -o $@ $<
+
+# `make deps check`: packages first.
+$(LIB_OBJ) $(TOOL_OBJ) $(FT_OBJ) $(PLAIN_OBJ) $(TEST_OBJ) $(EXAMPLES): | $(filter deps,$(MAKECMDGOALS))
 
 # ---- examples ----------------------------------------------------------------------------------------------------
 
@@ -102,17 +112,17 @@ check: $(BUILD)/run-tests $(BUILD)/lorank $(BUILD)/finetune ## build and run the
 
 SAN = -O1 -g -fno-omit-frame-pointer
 asan: ## the suite under AddressSanitizer and LeakSanitizer
-	$(MAKE) check BUILD=build/asan NATIVE= CFLAGS="$(SAN) -fsanitize=address" LDFLAGS=-fsanitize=address TEST_ENV="CK_FORK=no OMP_NUM_THREADS=2"
+	$(MAKE) $(JOBS) check BUILD=build/asan NATIVE= CFLAGS="$(SAN) -fsanitize=address" LDFLAGS=-fsanitize=address TEST_ENV="CK_FORK=no OMP_NUM_THREADS=2"
 ubsan: ## the suite under UndefinedBehaviorSanitizer
-	$(MAKE) check BUILD=build/ubsan NATIVE= CFLAGS="$(SAN) -fsanitize=undefined -fno-sanitize-recover=all" LDFLAGS=-fsanitize=undefined
+	$(MAKE) $(JOBS) check BUILD=build/ubsan NATIVE= CFLAGS="$(SAN) -fsanitize=undefined -fno-sanitize-recover=all" LDFLAGS=-fsanitize=undefined
 tsan: ## the suite under ThreadSanitizer (without OpenMP, whose runtime it cannot see into)
-	$(MAKE) check BUILD=build/tsan NATIVE= OPENMP= CFLAGS="$(SAN) -fsanitize=thread" LDFLAGS=-fsanitize=thread TEST_ENV="CK_FORK=no OMP_NUM_THREADS=1"
+	$(MAKE) $(JOBS) check BUILD=build/tsan NATIVE= OPENMP= CFLAGS="$(SAN) -fsanitize=thread" LDFLAGS=-fsanitize=thread TEST_ENV="CK_FORK=no OMP_NUM_THREADS=1"
 valgrind: ## the suite under valgrind memcheck (long)
-	$(MAKE) check BUILD=build/valgrind NATIVE= CFLAGS="-O1 -g" TEST_ENV="CK_FORK=no CK_DEFAULT_TIMEOUT=600 OMP_NUM_THREADS=1 OPENBLAS_CORETYPE=Haswell" \
+	$(MAKE) $(JOBS) check BUILD=build/valgrind NATIVE= CFLAGS="-O1 -g" TEST_ENV="CK_FORK=no CK_DEFAULT_TIMEOUT=600 OMP_NUM_THREADS=1 OPENBLAS_CORETYPE=Haswell" \
 	  TEST_WRAP="valgrind -q --leak-check=full --errors-for-leak-kinds=definite --error-exitcode=1"
 coverage: ## line coverage of src/, printed
 	rm -rf build/coverage
-	$(MAKE) check BUILD=build/coverage NATIVE= CFLAGS="-O0 -g --coverage" LDFLAGS=--coverage
+	$(MAKE) $(JOBS) check BUILD=build/coverage NATIVE= CFLAGS="-O0 -g --coverage" LDFLAGS=--coverage
 	gcovr -r . --object-directory build/coverage -f 'src/' --exclude-throw-branches -s
 mutation: ## break src/ in many ways, one at a time; the suite must catch them (long)
 	tests/mutation.sh

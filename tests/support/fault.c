@@ -41,7 +41,7 @@ static void *counting_allocate(void *user, size_t size, size_t alignment)
     unsigned char *memory = base + ((first + alignment - 1) / alignment * alignment - (uintptr_t)base);
     block head = {.magic = BLOCK_MAGIC, .size = size, .base = base};
     memcpy(memory - sizeof head, &head, sizeof head);
-    memset(memory, 0xA5, size); /* a read of memory that nobody wrote shows */
+    memset(memory, 0xFF, size); /* NaN: a value that nobody wrote shows */
     __atomic_add_fetch(&f->live, 1, __ATOMIC_RELAXED);
     size_t live = __atomic_add_fetch(&f->live_bytes, size, __ATOMIC_RELAXED);
     size_t peak = __atomic_load_n(&f->peak_bytes, __ATOMIC_RELAXED);

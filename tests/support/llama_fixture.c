@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "examples/finetune/ops.h"
+
 enum { MOST_TENSORS = 64, MOST_SHARDS = 4, PATH_BYTES = 256, NAME_BYTES = 64 };
 
 typedef struct tensor {
@@ -212,4 +214,58 @@ void fixture_remove(const char *dir)
         unlink(path);
     }
     rmdir(dir);
+}
+
+llama_model *fixture_load(const fixture_spec *spec)
+{
+    char err[256] = "";
+    llama_model *model;
+    const char *dir = fixture_write(spec);
+    ck_assert_msg(llama_load(dir, &model, err, sizeof err) == 0, "%s", err);
+    fixture_remove(dir);
+    return model;
+}
+
+llama_run *fixture_run(const llama_model *model, int64_t tokens, int64_t seq_len, int recompute)
+{
+    char err[256] = "";
+    llama_run *run;
+    llama_run_options options = {.train_tokens = tokens,
+                                 .eval_tokens = tokens,
+                                 .max_seq_len = seq_len,
+                                 .recompute = recompute,
+                                 .n_threads = 2};
+    ops_set_threads(2);
+    ck_assert_msg(llama_run_create(model, &options, &run, err, sizeof err) == 0, "%s", err);
+    return run;
+}
+
+llama_batch fixture_batch(int64_t n_seq, int64_t seq_len, int64_t vocab)
+{
+    int64_t n = n_seq * seq_len;
+    int32_t *tokens = malloc((size_t)n * 2 * sizeof *tokens), *targets = tokens + n;
+    for (int64_t i = 0; i < n; i++) {
+        tokens[i] = (int32_t)((i * i * 7 + i * 13 + 5) % vocab);
+        targets[i] = i % 3 == 2 ? -1 : (int32_t)((i * 31 + 17) % vocab);
+    }
+    return (llama_batch){.n_seq = n_seq, .seq_len = seq_len, .tokens = tokens, .targets = targets};
+}
+
+void fixture_batch_free(llama_batch *batch)
+{
+    free((void *)batch->tokens);
+}
+
+double fixture_total(const llama_score *scores, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += scores[i].loss_sum;
+    return sum;
+}
+
+double fixture_bound(const llama_config *c)
+{
+    double k = (double)(c->intermediate > c->hidden ? c->intermediate : c->hidden);
+    return 2 * k * (double)(4 * c->n_layers + 1) * ldexp(1, -24);
 }

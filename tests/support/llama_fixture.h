@@ -8,6 +8,8 @@
 
 #include <stdint.h>
 
+#include "examples/finetune/model.h"
+
 /* What to write. A zeroed spec with `config` set is a correct model. */
 typedef struct fixture_spec {
     const char *config; /* text of config.json                                        */
@@ -28,5 +30,25 @@ const char *fixture_write(const fixture_spec *spec);
 
 /* Removes a directory written by fixture_write(). */
 void fixture_remove(const char *dir);
+
+/* Writes the model, loads it and removes the directory. */
+llama_model *fixture_load(const fixture_spec *spec);
+
+/* A run for batches of up to `tokens` tokens, for training and evaluation, with two threads in use. */
+llama_run *fixture_run(const llama_model *model, int64_t tokens, int64_t seq_len, int recompute);
+
+/* Pseudo-random tokens and targets; every third position is not counted. */
+llama_batch fixture_batch(int64_t n_seq, int64_t seq_len, int64_t vocab);
+void fixture_batch_free(llama_batch *batch);
+
+/* Sum of the losses of n sequences. */
+double fixture_total(const llama_score *scores, int64_t n);
+
+/*
+ * Forward error bound, relative to the largest logit.  A value passes n_layers * 4 + 1 products of inner length at most
+ * k, each adding at most k * 2^-24 of its operands' size, and between them norms and exponentials of a few roundings
+ * each (counted as one more k); backward passes the same chain twice.
+ */
+double fixture_bound(const llama_config *config);
 
 #endif

@@ -95,8 +95,9 @@ typedef struct lrk_module_buffers {
  * refuse; it is called for every module at creation, and during the preparation of a plan (or a restore) for modules
  * whose new rank exceeds their capacity (never with LRK_STORAGE_FIXED). The old buffers stay in use until commit().
  * commit(): the new buffers are in use now, the old ones are the host's again. abandon(): the new buffers are not used.
- * A module whose new rank fits its capacity is compacted in place. All three run on the thread that called lorank and
- * must not call lorank with the same set (LRK_ERR_BUSY).
+ * A module whose new rank fits its capacity is compacted in place; rows past its rank are never touched. Every prepare()
+ * that returned 0 is followed by one commit() or abandon(), at creation too. All three must be given, run on the thread
+ * that called lorank and must not call lorank with the same set (LRK_ERR_BUSY).
  */
 typedef struct lrk_storage {
     uint32_t struct_size;
@@ -144,7 +145,7 @@ typedef struct lrk_adapters_info {
     uint64_t generation;      /* grows with every committed plan and every restore that changes ranks          */
     uint64_t values_version;  /* grows when parameters change: step, commit, restore, merge into them, host says so */
     uint64_t next_identity;   /* the identity that the next new rank gets                                      */
-    size_t memory;            /* bytes held by the set and its parameters, gradients included                  */
+    size_t memory;            /* bytes that the set holds, gradients included, without buffers of the host      */
 } lrk_adapters_info;
 
 /* Tensors of a module, and (for sinks) the derivative by the pass's mask. */
@@ -309,6 +310,7 @@ LRK_API void lrk_snapshot_destroy(lrk_snapshot *snapshot);
  *          LRK_ERR_SHAPE      ld too small
  *          LRK_ERR_NONFINITE  a parameter of the module is not finite (W untouched)
  *          LRK_ERR_HOST       gemm failed; W is then unspecified
+ *          LRK_ERR_NOMEM      no scratch for 64 rows of delta (W untouched)
  * Special  rank 0: W unchanged.
  * Threads  shared-read; W is the caller's.   Since 0.1
  */
@@ -316,7 +318,8 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_adapters_merge(const lrk_adapters *adapte
                                                       int32_t orientation, float *weight, int64_t ld);
 
 /*
- * Writes delta = s * B^T diag(g) A in the given orientation. Otherwise as lrk_adapters_merge(). Since 0.1
+ * Writes delta = s * B^T diag(g) A, exactly what merging adds, in the given orientation (rank 0: zeros). Otherwise as
+ * lrk_adapters_merge(). Since 0.1
  */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_adapters_delta(const lrk_adapters *adapters, int32_t module,
                                                       int32_t orientation, float *delta, int64_t ld);

@@ -43,11 +43,18 @@ typedef struct lrki_module {
     bool has_gradient;  /* backward (or the host) wrote gradients since they were zeroed          */
 } lrki_module;
 
+/* Module indices by a hash of some key (names.c). */
+typedef struct lrki_table {
+    int32_t *slots; /* [n_slots] module + 1, 0: free */
+    int64_t n_slots;
+} lrki_table;
+
 struct lrk_adapters {
     int64_t references; /* atomic */
     lrk_context *context;
     int64_t n_modules;
     lrki_module *modules;
+    lrki_table names;
     uint32_t flags;
     uint64_t seed;
     double dropout;
@@ -62,6 +69,7 @@ struct lrk_adapters {
     bool gradients_in_use;     /* an open pass writes the set's own gradients */
     bool change_pending;       /* a plan or restore is prepared                */
     bool in_host_callback;     /* storage callbacks, estimator callbacks that must not change the set: see lrki_set_guard */
+    bool in_storage_callback;  /* the host's storage is being asked: every call with this set is refused */
     struct lrki_pass_cache *pass_cache; /* finished passes kept for reuse, owned by pass.c */
 };
 
@@ -71,6 +79,18 @@ void lrki_pass_cache_free(lrk_adapters *adapters); /* pass.c; called when the se
 
 /* LRK_ERR_BUSY with a detail that begins with `what` if a pass is open, a change is pending or a host callback runs. */
 lrk_status lrki_adapters_check_idle(const lrk_adapters *adapters, const char *what);
+
+/* For entry points: LRK_ERR_ARGUMENT for NULL, LRK_ERR_BUSY inside the set's storage callbacks. */
+lrk_status lrki_adapters_enter(const lrk_adapters *adapters, const char *what);
+
+/* The same, and LRK_ERR_ARGUMENT if there is no such module. */
+lrk_status lrki_adapters_enter_module(const lrk_adapters *adapters, int32_t module, const char *what);
+
+/* The same, and LRK_ERR_UNSUPPORTED for an inference-only set. */
+lrk_status lrki_adapters_enter_gradients(const lrk_adapters *adapters, const char *what);
+
+/* Gradients become 0 and modules count as without. */
+void lrki_gradients_clear(lrk_adapters *adapters);
 
 /* Module of a flat rank position. */
 int32_t lrki_adapters_module_of(const lrk_adapters *adapters, int64_t flat);
@@ -90,8 +110,8 @@ typedef struct lrki_change lrki_change;
 /*
  * Takes all memory for a change of every module (array of n_modules; pointers must stay valid until commit). Sets
  * change_pending. Added rows get A by `init` from the stream (seed, LRKI_STREAM_INIT_A, identity), B 0, gate 1, birth
- * `step`. Library storage: changed modules get a new exact block; host storage: in place if the new rank fits, else
- * storage->prepare. Fails with the set untouched.
+ * `step`. Library storage: modules whose rank changes get a new exact block; host storage: in place if the new rank fits,
+ * else storage->prepare (LRK_ERR_BUDGET if the capacity is fixed). Fails with the set untouched.
  */
 lrk_status lrki_change_prepare(lrk_adapters *adapters, const lrki_module_change *parts, int64_t step, int32_t init,
                                lrki_change **change);

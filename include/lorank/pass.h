@@ -92,12 +92,14 @@ LRK_API lrk_status lrk_saved_size(const lrk_adapters *adapters, const int32_t *m
 
 /*
  * Opens a pass. Without a given workspace, memory is taken here (kept by the set and used again by later passes), so
- * that forward and backward never allocate.
+ * that forward and backward never allocate. Gradients have one writer at a time: a pass with a sink and derivatives
+ * owns the sink while it is open; a training pass without a sink owns the set's gradients; an evaluating pass takes
+ * them at its first lrk_backward() that derives more than dx.
  * Errors   LRK_ERR_ARGUMENT     unknown mode, flag or gradient, max_rows < 1, workspace too small or not aligned,
  *                               mask or sink of another set, mask derivatives without a sink that has them
  *          LRK_ERR_STALE        mask or sink made before a rank change
  *          LRK_ERR_BUSY         a plan is prepared, or another open pass writes the same gradients
- *          LRK_ERR_UNSUPPORTED  training pass or gradients of an inference-only set
+ *          LRK_ERR_UNSUPPORTED  training pass of an inference-only set
  *          LRK_ERR_VERSION, LRK_ERR_NOMEM
  * Threads  any; several passes of a set may be open.   Since 0.1
  */
@@ -112,14 +114,15 @@ LRK_API lrk_status lrk_pass_mask_info(const lrk_pass *pass, lrk_mask_info *info)
 
 /*
  * y[i] += the update of modules[i] for the rows of x, for n_modules modules that read the same x (a group: q, k, v).
- * `saved` keeps H for backward (lrk_saved_size() bytes; NULL with 0: backward will compute it again).
+ * `saved` keeps H for backward (lrk_saved_size() bytes, 8-byte aligned; NULL with 0: backward computes it again).
  * y is an array of n_modules matrices stepped by y[0].struct_size. x and y must not overlap.
- * Errors   LRK_ERR_ARGUMENT     NULL, no such module, a module twice, unknown dtype, modules of different input groups
+ * Errors   LRK_ERR_ARGUMENT     NULL, no such module, a module twice, unknown dtype, modules of different input groups,
+ *                               saved not aligned
  *          LRK_ERR_SHAPE        a matrix does not fit its module, rows differ or exceed max_rows, saved too small
  *          LRK_ERR_HOST         gemm or parallel_for failed; y is then unspecified
  *          (bf16, f16: LRK_ERR_UNSUPPORTED)
  * Special  0 rows, rank 0, or a mask that is 0 on the module: y unchanged. NaN and infinity propagate as the GEMM does.
- * Cost     2 GEMMs a module, no allocation.
+ * Cost     2 GEMMs a module for every 128 rows, through parallel_for; no allocation.
  * Source   Hu et al. 2021 (arXiv:2106.09685) 4.1; gates: Liu et al. 2024 (ALoRA) eq. 3.   Since 0.1
  */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_forward(lrk_pass *pass, const int32_t *modules, int32_t n_modules,
@@ -131,8 +134,11 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_forward(lrk_pass *pass, const int32_t *mo
  * forward read; saved is what forward wrote, or NULL with 0 to compute H again. dy is an array of n_modules matrices
  * stepped by dy[0].struct_size. May be called several times a step (micro-batches): gradients add up.
  * Errors   as lrk_forward(), and
- *          LRK_ERR_STALE  saved was written before a rank change
- *          LRK_ERR_ARGUMENT  saved was written for other modules, rows, nonce or mask
+ *          LRK_ERR_STALE        saved was written before a rank change or a change of values
+ *          LRK_ERR_ARGUMENT     saved was written for other modules, rows, mode, nonce, first row or mask, in a pass that
+ *                               derives other things, or not by lrk_forward()
+ *          LRK_ERR_BUSY         another open pass writes the same gradients (evaluating passes without a sink)
+ *          LRK_ERR_UNSUPPORTED  derivatives of an inference-only set (dx alone, gradients 0, is allowed)
  * Special  dx may be the only result (gradients 0 in the options). 0 rows or rank 0: nothing is added, but the module
  *          counts as having a gradient.
  * Since 0.1

@@ -190,6 +190,17 @@ static lrk_status sync_folder(lrk_context *context, const char *path)
     return status;
 }
 
+lrk_status lrki_folder_make(lrk_context *context, const char *path, bool *made)
+{
+    struct stat facts;
+    *made = mkdir(path, 0777) == 0;
+    if (*made) return sync_folder(context, path);
+    if (errno != EEXIST) return lrki_fail_io(context, "cannot create", path, errno);
+    if (stat(path, &facts) != 0) return lrki_fail_io(context, "cannot examine", path, errno);
+    if (S_ISDIR(facts.st_mode)) return LRK_OK;
+    return lrki_fail_io(context, "cannot write to", path, ENOTDIR);
+}
+
 lrk_status lrki_replacement_commit(lrki_replacement *file)
 {
     if (rename(file->temporary, file->path) != 0)

@@ -25,6 +25,9 @@ lrk_status lrki_fd_write(lrk_context *context, int fd, const char *path, const v
 /* "<directory>/<name>", freed by lrki_text_free(); NULL with an error recorded on lack of memory. */
 char *lrki_path_join(lrk_context *context, const char *directory, const char *name);
 
+/* Makes a folder unless it is there (*made says which) and syncs its parent. */
+lrk_status lrki_folder_make(lrk_context *context, const char *path, bool *made);
+
 /* A file being replaced. Zero-initialise; lrki_replacement_abandon() is right at any time and after a commit. */
 typedef struct lrki_replacement {
     lrk_context *context;

@@ -18,7 +18,6 @@
 #define HEADER_MOST   100000000
 #define METADATA_KEY  "__metadata__"
 #define CONVERT_BYTES 65536
-#define TENSOR_LEAST  8 /* struct_size and the member after it */
 
 typedef struct st_tensor {
     const char *name;
@@ -202,7 +201,7 @@ static lrk_status check_length(lrk_safetensors *file, int64_t file_bytes, uint64
 
 static lrk_status read_header(lrk_safetensors *file, int64_t file_bytes)
 {
-    uint64_t n;
+    uint64_t n = 0;
     lrk_status status = check_length(file, file_bytes, &n);
     if (status != LRK_OK) return status;
     if (n == 0) return fail_header(file, "the header is empty");

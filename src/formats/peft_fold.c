@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The fold B' = B^T diag(g s r / alpha), rounded to f32 once, and its exact inverse. Dividing B' by the factor gives B
+ * back up to one unit in the last place (both roundings err by half a unit of B' or B, and those units differ by at
+ * most a factor of 2). The difference is kept in 2 bits an element: 0 as divided, 1 the next larger magnitude, 2 the
+ * next smaller one, 3 escape: the value itself follows in a list (gate 0, underflow, the wrong sign of zero).
+ * Describe chooses every code by running the inverse, so that what is written is known to come back.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "base64.h"
+#include "peft_parts.h"
+
+#define CODE_SAME   0u
+#define CODE_UP     1u
+#define CODE_DOWN   2u
+#define CODE_ESCAPE 3u
+
+static double factor_of(const lrki_peft_module *module, double alpha, int64_t rank_index)
+{
+    return module->scale * (double)module->rank / alpha * (double)module->gates[rank_index];
+}
+
+static float fold(float b, double factor)
+{
+    return factor == 1 ? b : (float)((double)b * factor);
+}
+
+static float unfold(float stored, double factor)
+{
+    if (factor == 1) return stored;
+    return factor == 0 ? 0 : (float)((double)stored / factor);
+}
+
+static uint32_t bits_of(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+static uint32_t code_of(float b, double factor)
+{
+    uint32_t wanted = bits_of(b);
+    uint32_t given = bits_of(unfold(fold(b, factor), factor));
+    if (wanted == given) return CODE_SAME;
+    if (wanted == given + 1) return CODE_UP;
+    if (wanted == given - 1) return CODE_DOWN;
+    return CODE_ESCAPE;
+}
+
+/* ---- describe ---- */
+
+bool lrki_all_finite(const float *values, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(values[i])) return false;
+    return true;
+}
+
+static lrk_status check_finite(lrk_context *context, const lrki_peft_module *m, double alpha)
+{
+    const char *what = NULL;
+    if (!lrki_all_finite(m->a, m->rank * m->n_in)) what = "A";
+    if (!lrki_all_finite(m->b, m->rank * m->n_out)) what = "B";
+    if (!lrki_all_finite(m->gates, m->rank)) what = "gates";
+    for (int64_t i = 0; what == NULL && i < m->rank * m->n_out; i++)
+        if (!isfinite(fold(m->b[i], factor_of(m, alpha, i / m->n_out)))) what = "B times scale and gates";
+    if (what == NULL) return LRK_OK;
+    lrki_place place = {m->index, 0, 0, 0};
+    return lrki_fail_at(context, LRK_ERR_NONFINITE, place, "module '%s': %s holds a value that is not finite",
+                        m->name, what);
+}
+
+/* Fills codes[0 .. (n + 3) / 4) and returns the number of escapes; *exact says whether all codes are 0. */
+static int64_t fill_codes(const lrki_peft_module *m, double alpha, unsigned char *codes, bool *exact)
+{
+    int64_t n_escapes = 0;
+    *exact = true;
+    for (int64_t j = 0; j < m->rank; j++) {
+        double factor = factor_of(m, alpha, j);
+        for (int64_t i = j * m->n_out; i < (j + 1) * m->n_out; i++) {
+            uint32_t code = code_of(m->b[i], factor);
+            codes[i / 4] |= (unsigned char)(code << 2 * (i % 4));
+            n_escapes += code == CODE_ESCAPE;
+            *exact = *exact && code == CODE_SAME;
+        }
+    }
+    return n_escapes;
+}
+
+static uint32_t code_at(const unsigned char *codes, int64_t i)
+{
+    return codes[i / 4] >> 2 * (i % 4) & 3u;
+}
+
+static lrki_json *escapes_json(lrk_context *context, const lrki_peft_module *m, const unsigned char *codes,
+                               int64_t n)
+{
+    float *escapes = lrki_array(context, n, sizeof *escapes);
+    if (escapes == NULL) return NULL;
+    int64_t filled = 0;
+    for (int64_t i = 0; i < m->rank * m->n_out; i++)
+        if (code_at(codes, i) == CODE_ESCAPE) escapes[filled++] = m->b[i];
+    lrki_json *json = lrki_base64_json(context, escapes, (size_t)n * sizeof *escapes);
+    lrki_array_free(context, escapes, n, sizeof *escapes);
+    return json;
+}
+
+lrk_status lrki_fold_describe(lrk_context *context, const lrki_peft_module *module, double alpha,
+                              lrki_json **fold_object)
+{
+    lrk_status status = check_finite(context, module, alpha);
+    if (status != LRK_OK) return status;
+    int64_t n_bytes = (module->rank * module->n_out + 3) / 4;
+    unsigned char *codes = lrki_array(context, n_bytes, 1);
+    if (codes == NULL) return lrki_fail_nomem(context, module->name);
+    bool exact;
+    int64_t n_escapes = fill_codes(module, alpha, codes, &exact);
+    if (!exact) {
+        lrki_json *entry = lrki_json_new_object();
+        lrki_json_put(&entry, "codes", lrki_base64_json(context, codes, (size_t)n_bytes));
+        if (n_escapes > 0) {
+            lrki_json_put(&entry, "n_escapes", lrki_json_new_integer(n_escapes));
+            lrki_json_put(&entry, "escapes", escapes_json(context, module, codes, n_escapes));
+        }
+        lrki_json_put(fold_object, module->name, entry);
+    }
+    lrki_array_free(context, codes, n_bytes, 1);
+    return *fold_object == NULL ? lrki_fail_nomem(context, module->name) : LRK_OK;
+}
+
+void lrki_fold_store(const lrki_peft_module *module, double alpha, float *stored)
+{
+    for (int64_t j = 0; j < module->rank; j++) {
+        double factor = factor_of(module, alpha, j);
+        for (int64_t i = 0; i < module->n_out; i++)
+            stored[i * module->rank + j] = fold(module->b[j * module->n_out + i], factor);
+    }
+}
+
+/* ---- restore ---- */
+
+typedef struct fold_residual {
+    int64_t n_bytes;
+    unsigned char *codes; /* NULL: all 0 */
+    int64_t n_escapes;
+    float *escapes;
+} fold_residual;
+
+static void residual_free(lrk_context *context, fold_residual *residual)
+{
+    lrki_array_free(context, residual->codes, residual->n_bytes, 1);
+    lrki_array_free(context, residual->escapes, residual->n_escapes, sizeof *residual->escapes);
+}
+
+static int64_t count_escapes(const fold_residual *residual, int64_t n)
+{
+    int64_t found = 0;
+    for (int64_t i = 0; i < n; i++)
+        found += code_at(residual->codes, i) == CODE_ESCAPE;
+    return found;
+}
+
+static lrk_status residual_read(lrk_context *context, const lrki_peft_module *m, const lrki_json *entry,
+                                fold_residual *residual)
+{
+    int64_t n = m->rank * m->n_out, stated = 0;
+    (void)lrki_json_integer(lrki_json_get(entry, "n_escapes"), &stated);
+    residual->n_bytes = (n + 3) / 4;
+    residual->codes = lrki_array(context, residual->n_bytes, 1);
+    if (residual->codes == NULL) return lrki_fail_nomem(context, m->name);
+    bool fits = lrki_base64_decode(lrki_json_text(lrki_json_get(entry, "codes")), residual->codes,
+                                   (size_t)residual->n_bytes) &&
+                stated == count_escapes(residual, n);
+    if (fits && stated > 0) {
+        residual->escapes = lrki_array(context, stated, sizeof *residual->escapes);
+        if (residual->escapes == NULL) return lrki_fail_nomem(context, m->name);
+        residual->n_escapes = stated;
+        fits = lrki_base64_decode(lrki_json_text(lrki_json_get(entry, "escapes")), residual->escapes,
+                                  (size_t)stated * sizeof *residual->escapes);
+    }
+    if (fits) return LRK_OK;
+    return lrki_fail(context, LRK_ERR_FORMAT,
+                     "metadata " LRKI_KEY_FOLD ": module '%s': codes and escapes do not fit", m->name);
+}
+
+static float corrected(float value, uint32_t code)
+{
+    uint32_t bits = bits_of(value) + (code == CODE_UP ? 1u : 0u) - (code == CODE_DOWN ? 1u : 0u);
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+lrk_status lrki_fold_restore(lrk_context *context, const lrki_peft_module *module, double alpha,
+                             const lrki_json *entry, const float *stored, float *b)
+{
+    fold_residual residual = {0};
+    lrk_status status = entry == NULL ? LRK_OK : residual_read(context, module, entry, &residual);
+    int64_t escape = 0;
+    for (int64_t j = 0; status == LRK_OK && j < module->rank; j++) {
+        double factor = factor_of(module, alpha, j);
+        for (int64_t o = 0; o < module->n_out; o++) {
+            int64_t i = j * module->n_out + o;
+            uint32_t code = residual.codes == NULL ? CODE_SAME : code_at(residual.codes, i);
+            b[i] = code == CODE_ESCAPE ? residual.escapes[escape++]
+                                       : corrected(unfold(stored[o * module->rank + j], factor), code);
+        }
+    }
+    residual_free(context, &residual);
+    return status;
+}

@@ -20,7 +20,7 @@ lrk_status lrk_module_pattern_init(lrk_module_pattern *pattern, size_t struct_si
     return lrki_struct_init(pattern, struct_size, &pattern_defaults, sizeof pattern_defaults);
 }
 
-static lrk_status check_pattern(lrk_context *context, const lrk_module_pattern *p, int64_t i)
+lrk_status lrki_pattern_check(lrk_context *context, const lrk_module_pattern *p, int64_t i)
 {
     if (p->pattern == NULL || p->pattern[0] == '\0')
         return lrki_fail(context, LRK_ERR_ARGUMENT, "pattern %lld is NULL or empty", (long long)i);
@@ -42,7 +42,7 @@ static lrk_status read_rules(lrk_context *context, const lrk_module_pattern *pat
         lrk_module_pattern *p = &rules[i].pattern;
         *p = pattern_defaults;
         lrk_status status = lrki_element_read(context, p, sizeof *p, patterns, i, "lrk_module_pattern");
-        if (status == LRK_OK) status = check_pattern(context, p, i);
+        if (status == LRK_OK) status = lrki_pattern_check(context, p, i);
         if (status != LRK_OK) return status;
     }
     return LRK_OK;

@@ -111,13 +111,8 @@ int32_t lrki_adapters_module_of(const lrk_adapters *adapters, int64_t flat)
 
 /* ---- creation ------------------------------------------------------------------------------------------------------ */
 
-static lrk_status read_options(lrk_context *context, const lrk_adapters_options *given,
-                               lrk_adapters_options *options)
+lrk_status lrki_adapters_options_check(lrk_context *context, const lrk_adapters_options *options)
 {
-    *options = option_defaults;
-    lrk_status status =
-        lrki_struct_read(context, options, sizeof *options, given, HEAD, "lrk_adapters_options");
-    if (status != LRK_OK) return status;
     if ((options->flags & ~LRK_ADAPTERS_INFERENCE) != 0 || options->reserved != 0)
         return lrki_fail(context, LRK_ERR_ARGUMENT,
                          "lrk_adapters_options: unknown flag or reserved member set");
@@ -126,6 +121,15 @@ static lrk_status read_options(lrk_context *context, const lrk_adapters_options 
     if (options->init < LRK_INIT_KAIMING_UNIFORM || options->init > LRK_INIT_ZERO)
         return lrki_fail(context, LRK_ERR_ARGUMENT, "unknown init %d", (int)options->init);
     return LRK_OK;
+}
+
+static lrk_status read_options(lrk_context *context, const lrk_adapters_options *given,
+                               lrk_adapters_options *options)
+{
+    *options = option_defaults;
+    lrk_status status =
+        lrki_struct_read(context, options, sizeof *options, given, HEAD, "lrk_adapters_options");
+    return status == LRK_OK ? lrki_adapters_options_check(context, options) : status;
 }
 
 static lrk_status read_storage(lrk_adapters *set, const lrk_storage *given)

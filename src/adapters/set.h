@@ -73,6 +73,9 @@ struct lrk_adapters {
     struct lrki_pass_cache *pass_cache; /* finished passes kept for reuse, owned by pass.c */
 };
 
+/* LRK_ERR_ARGUMENT naming the member if a value is out of range. */
+lrk_status lrki_adapters_options_check(lrk_context *context, const lrk_adapters_options *options);
+
 lrk_adapters *lrki_adapters_ref(lrk_adapters *adapters);
 void lrki_adapters_unref(lrk_adapters *adapters);
 void lrki_pass_cache_free(lrk_adapters *adapters); /* pass.c; called when the set dies and after rank changes */
@@ -148,5 +151,7 @@ void lrki_mask_unref(lrk_mask *mask);
 /* ---- passes from above ----------------------------------------------------------------------------------------------- */
 
 lrk_adapters *lrki_pass_adapters(const lrk_pass *pass);
+/* Whether a backward reached the module since the sink was created or zeroed. */
+bool lrki_sink_reached(const lrk_sink *sink, int32_t module);
 
 #endif

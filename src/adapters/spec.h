@@ -18,6 +18,9 @@ lrk_status lrki_spec_read(lrk_context *context, const lrk_module_spec *specs, in
 /* Checks everything that concerns one spec alone and gives its scale. */
 lrk_status lrki_spec_check(lrk_context *context, const lrk_module_spec *spec, int32_t module, double *scale);
 
+/* Checks what a pattern says, the i-th of a caller's; the detail quotes it. */
+lrk_status lrki_pattern_check(lrk_context *context, const lrk_module_pattern *pattern, int64_t i);
+
 /* s of a scale rule; otherwise what is wrong with it, as a literal. */
 const char *lrki_scale_resolve(int32_t rule, double scale, int64_t scale_rank, int64_t rank, double *s);
 

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Configuration, internal: a text becomes a tree of nodes with positions (yaml.c), the tree becomes settings by a table
+ * of keys (keys.c, apply.c, scalar.c), settings become handles (create.c). Positions of keys are kept, so that a check
+ * that fails later, in the layer that owns the value, still points to the line (locate.c).
+ */
+#ifndef LRKI_CONFIG_H
+#define LRKI_CONFIG_H
+
+#include "../core/core.h"
+#include "lorank/config.h"
+
+#define LRKI_CONFIG_MAX_BYTES   ((size_t)1 << 20)
+#define LRKI_CONFIG_MAX_DEPTH   8    /* of maps and lists in each other */
+#define LRKI_CONFIG_MAX_ENTRIES 1024 /* of one map or list: duplicates are looked for pairwise */
+
+#define LRKI_CONFIG_DETAIL 512 /* bytes of other layers' details that are kept */
+
+/* ---- tree ---------------------------------------------------------------------------------------------------------- */
+
+/* Where something was given: line from 1, or 0 with column 1 for an override, or zeros: nowhere. */
+typedef struct lrki_mark {
+    int64_t line;
+    int64_t column;
+} lrki_mark;
+
+#define LRKI_NODE_SCALAR 0
+#define LRKI_NODE_LIST   1
+#define LRKI_NODE_MAP    2
+
+/* One value; entries of lists and maps are chained through next. */
+typedef struct lrki_node {
+    int32_t kind;
+    bool plain; /* a scalar without quotes */
+    char *key;  /* of a map entry, else NULL */
+    char *text; /* of a scalar */
+    lrki_mark mark;
+    lrki_mark key_mark;
+    struct lrki_node *first;
+    struct lrki_node *next;
+} lrki_node;
+
+/* ---- settings ------------------------------------------------------------------------------------------------------ */
+
+#define LRKI_POLICY_ALORA       0
+#define LRKI_POLICY_FIXED       1
+#define LRKI_ESTIMATOR_ABLATION 0
+#define LRKI_ESTIMATOR_RANDOM   1
+
+#define LRKI_MAX_KEYS   40 /* of a table in keys.c */
+#define LRKI_N_SECTIONS 7
+
+/* What entries of both lists have; a list's own struct begins with it. */
+typedef struct lrki_entry {
+    char *pattern;
+    lrki_mark mark;                 /* of the pattern               */
+    lrki_mark marks[LRKI_MAX_KEYS]; /* of the list's table's keys   */
+} lrki_entry;
+
+typedef struct lrki_pattern_entry {
+    lrki_entry entry;
+    lrk_module_pattern pattern;
+} lrki_pattern_entry;
+
+typedef struct lrki_limit_entry {
+    lrki_entry entry;
+    lrk_limit limit;
+} lrki_limit_entry;
+
+/* Plain values alone: an override that fails puts back a copy. */
+typedef struct lrki_settings {
+    uint64_t seed;
+    lrk_adapters_options adapters;
+    int32_t estimator;
+    lrk_ablation_options ablation;
+    int32_t policy;
+    lrk_alora_options alora;
+    lrk_adamw_options adamw;
+    lrk_lr_options lr;
+    double warmup_share; /* NaN: unset */
+    lrk_schedule_options schedule;
+    lrki_mark sections[LRKI_N_SECTIONS];
+    lrki_mark marks[LRKI_MAX_KEYS];
+} lrki_settings;
+
+/* A key of section host: what the host declared, and the value that holds. */
+typedef struct lrki_host_value {
+    char *name;
+    int32_t type;
+    double least;
+    double greatest;
+    int64_t integer;
+    double real;
+    char *text;
+} lrki_host_value;
+
+struct lrk_config {
+    lrk_context *context;
+    char *path; /* of the file, for details; NULL */
+    lrki_settings settings;
+    lrki_pattern_entry *patterns;
+    int64_t n_patterns;
+    lrki_limit_entry *limits;
+    int64_t n_limits;
+    lrki_host_value *host;
+    int64_t n_host;
+};
+
+/* ---- keys ---------------------------------------------------------------------------------------------------------- */
+
+#define LRKI_KEY_INTEGER  0 /* int64_t  */
+#define LRKI_KEY_INTEGER4 1 /* int32_t  */
+#define LRKI_KEY_UNSIGNED 2 /* uint64_t */
+#define LRKI_KEY_REAL     3 /* double   */
+#define LRKI_KEY_CHOICE   4 /* int32_t, words only */
+#define LRKI_KEY_FLAG     5 /* uint32_t of which true sets a bit */
+
+/* A word that stands for a number, alone (CHOICE) or beside numbers ("initial", "none"). */
+typedef struct lrki_word {
+    const char *word;
+    double value;
+} lrki_word;
+
+typedef struct lrki_key {
+    const char *section; /* "" for top level */
+    const char *name;
+    int32_t type;
+    uint32_t bit;  /* FLAG */
+    size_t offset; /* in the struct that the table describes */
+    const lrki_word *words;
+    const char *rival; /* of the same section: an override of one unsets the other */
+} lrki_key;
+
+extern const char *const lrki_config_sections[LRKI_N_SECTIONS];
+extern const lrki_key lrki_config_keys[];  /* over lrki_settings; ends with name NULL */
+extern const lrki_key lrki_pattern_keys[]; /* over lrki_pattern_entry */
+extern const lrki_key lrki_limit_keys[];   /* over lrki_limit_entry */
+
+/* A key of a table, NULL if it has none of that name. */
+const lrki_key *lrki_key_find(const lrki_key *keys, const char *section, const char *name);
+/* Index in lrki_config_sections, -1 if it has none of that name. */
+int lrki_section_find(const char *name);
+
+/* ---- between the files --------------------------------------------------------------------------------------------- */
+
+/* LRK_ERR_CONFIG with "<path>:<line>:<column>: " before the sentence, as far as there are such. */
+lrk_status lrki_config_fail(const lrk_config *config, lrki_mark mark, const char *format, ...)
+    LRKI_PRINTF(3, 4);
+void lrki_settings_default(lrki_settings *settings);
+
+/* yaml.c: parses a text into a tree; node NULL for an empty text. */
+lrk_status lrki_yaml_parse(const lrk_config *config, const char *text, size_t length, lrki_node **root);
+void lrki_node_free(const lrk_config *config, lrki_node *node);
+
+/* scalar.c: converts a scalar and stores it at base + key->offset. */
+lrk_status lrki_scalar_store(const lrk_config *config, const lrki_key *key, const lrki_node *node,
+                             void *base);
+void lrki_scalar_copy(const lrki_key *key, const void *from, void *to);
+lrk_status lrki_scalar_host(const lrk_config *config, const lrki_node *node, lrki_host_value *value);
+
+/* apply.c: the tree into the settings. */
+lrk_status lrki_config_apply(lrk_config *config, const lrki_node *root);
+
+/*
+ * locate.c: a failure of another layer gets the position of the key that its detail names first, or of its section, in
+ * front of its words. `as` is the status to return; LRK_OK and LRK_ERR_NOMEM pass unchanged.
+ */
+lrk_status lrki_config_locate(const lrk_config *config, const char *section, lrk_status status,
+                              lrk_status as);
+/* The same for an entry of a list. */
+lrk_status lrki_entry_locate(const lrk_config *config, const lrki_entry *entry, const lrki_key *keys,
+                             lrk_status status, lrk_status as);
+/* Whether the thread's last detail quotes the entry's pattern. */
+bool lrki_entry_named(const lrk_config *config, const lrki_entry *entry);
+
+/* create.c: checks the settings as the layers that own them do. */
+lrk_status lrki_config_check(const lrk_config *config);
+
+#endif

@@ -59,10 +59,15 @@ typedef struct lrk_evaluation {
  *                  included; lorank collects dL/dm from it and nothing else. Needed by screened and two-point. Also
  *                  fills parts.
  *   progress       done of total evaluations (differentiations count as evaluations here); may be NULL.
+ * A part weighs the same in every evaluation of a run (LRK_ERR_HOST: the host changed its validation batch).
  */
+#define LRK_EVALUATOR_DIFFERENTIATE_IS_BASELINE 0x1u /* differentiate gives bit for bit the losses that evaluate gives
+                                                        under its baseline, and leaves as much cached: screened then
+                                                        does not ask for the baselines again */
+
 typedef struct lrk_evaluator {
     uint32_t struct_size;
-    uint32_t flags; /* 0 */
+    uint32_t flags; /* LRK_EVALUATOR_... [0] */
     void *user;
     int32_t (*evaluate)(void *user, const lrk_evaluation *evaluations, int32_t n);
     int32_t (*differentiate)(void *user, const lrk_evaluation *evaluation);
@@ -77,6 +82,9 @@ typedef struct lrk_evaluator {
 #define LRK_ABLATION_TWO_POINT 2 /* two-point alone: has a blind spot at large ranks at a flat optimum   */
 
 /*
+ * Order of a run: [differentiate under all, then none;] all, its repeats, all without each rank; none, its repeats,
+ * each rank alone. Screened repeats the two groups of ranks for those that join the pool.
+ *
  * Screened: the pool are the `pool` ranks of lowest two-point score; they are ablated exactly; while a rank outside is
  * estimated below the cut (the n_cut-th lowest exact score of the pool) the ranks estimated below it join, lowest
  * first, at most pool_step at a time. Reported with it: exact scores for the pool, two-point scores for the rest.
@@ -85,11 +93,15 @@ typedef struct lrk_ablation_options {
     uint32_t struct_size;
     uint32_t flags;              /* 0                                                                            */
     int32_t mode;                /* LRK_ABLATION_... [LRK_ABLATION_EXACT]                                        */
-    int32_t noise_floor_repeats; /* extra evaluations of each baseline that measure the host's own noise [0]     */
-    int64_t n_cut;               /* screened: ranks that will be pruned, n_A >= 1 [0: must be set for screened]  */
-    int64_t pool;                /* screened: first pool; LRK_POOL_DEFAULT: max(16, 3 n_cut) [LRK_POOL_DEFAULT]  */
+    int32_t noise_floor_repeats; /* extra evaluations of each baseline that measure the host's own noise, >= 0;
+                                    two-point evaluates none and takes none [0]                                  */
+    int64_t n_cut;               /* screened: ranks that will be pruned, n_A >= 1, and those among the lowest that
+                                    floors or protection keep [0: must be set for screened]                      */
+    int64_t pool;                /* screened: first pool, >= n_cut; LRK_POOL_DEFAULT: max(16, 3 n_cut), at most
+                                    pool_limit [LRK_POOL_DEFAULT]                                                */
     int64_t pool_step;           /* screened: most that join at once, >= 1 [4]                                   */
-    int64_t pool_limit;          /* screened: most ranks ablated exactly; LRK_POOL_UNLIMITED [the default]       */
+    int64_t pool_limit;          /* screened: most ranks ablated exactly, >= n_cut and pool; reaching it while a rank
+                                    outside is estimated below the cut is logged; LRK_POOL_UNLIMITED [the default] */
 } lrk_ablation_options;
 
 #define LRK_POOL_DEFAULT   (-1)
@@ -119,7 +131,8 @@ typedef struct lrk_score {
     double score;      /* what policies order by                                                      */
     double t1;         /* its two terms; NaN for estimators without terms                             */
     double t2;
-    double noise;      /* standard error of the score over the parts, NaN with one part or none       */
+    double noise;      /* standard error of an exact score over n >= 2 parts, else NaN: with s_p the part's terms of
+                          the score and w_p its weight, sqrt(n/(n-1) sum (s_p - score w_p)^2) / sum w_p */
     double estimate;   /* two-point score where it was computed, else NaN                             */
 } lrk_score;
 
@@ -133,9 +146,10 @@ typedef struct lrk_scores_info {
     int64_t differentiations;
     double loss_all;          /* mean loss with all ranks, NaN if not evaluated                           */
     double loss_none;         /* mean loss of the base                                                    */
-    double noise_floor;       /* largest change of a score from evaluating a baseline again, NaN: unknown */
-    double split_correlation; /* Spearman correlation of scores from even and from odd parts, NaN: unknown;
-                                 over the exactly scored ranks                                            */
+    double noise_floor;       /* largest |change| of loss_all from evaluating again plus that of loss_none: the most
+                                 that it can move a score, NaN: unknown                                   */
+    double split_correlation; /* Spearman correlation of scores from even and from odd parts, over the exactly
+                                 scored ranks; NaN: unknown                                               */
     uint64_t generation;      /* of the set that was scored                                               */
     uint64_t values_version;
 } lrk_scores_info;
@@ -190,6 +204,7 @@ LRK_API lrk_status lrk_estimator_estimate(const lrk_estimator *estimator, lrk_es
  * Errors   LRK_ERR_CANCELLED  progress asked to stop: call again to go on
  *          LRK_ERR_HOST       a callback failed: what was evaluated is kept, call again to go on
  *          LRK_ERR_NONFINITE  a loss is not finite or a weight not positive; the detail names module and rank
+ *          LRK_ERR_NO_GRADIENT  differentiate ran no backward of a module that may not lack one; the detail names it
  *          LRK_ERR_STALE      a paused run, and parameters or ranks have changed since: lrk_estimator_reset() first
  *          LRK_ERR_BUSY       called from a callback of the estimator, or a plan is prepared
  *          LRK_ERR_NOMEM

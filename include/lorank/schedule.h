@@ -35,7 +35,8 @@ typedef struct lrk_schedule_options {
 } lrk_schedule_options;
 
 #define LRK_EVENT_NONE       0
-#define LRK_EVENT_ROUND_DUE  1 /* unbound: the host must now carry out the round and call complete_round() */
+#define LRK_EVENT_ROUND_DUE  1 /* unbound: the host must now carry out the round and call complete_round();
+                                  bound, with an error: the round failed and is still due                 */
 #define LRK_EVENT_ROUND_DONE 2 /* bound: the round was carried out                                         */
 
 typedef struct lrk_schedule_event {
@@ -106,6 +107,7 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_schedule_bind(lrk_schedule *schedule, con
 /*
  * Call after every optimizer step. event->struct_size must be set.
  * Errors   LRK_ERR_STATE  a round is due and not completed (the detail names it), or total_steps are done
+ *          LRK_ERR_BUSY   called from a callback of the schedule's own round or run
  *          bound: those of lrk_round_run(); the round is then still due: lrk_schedule_retry()
  * Since 0.1
  */
@@ -114,7 +116,10 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_schedule_step(lrk_schedule *schedule, lrk
 /* Bound: tries the due round again. Errors: LRK_ERR_STATE (none due or not bound), lrk_round_run()'s. Since 0.1 */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_schedule_retry(lrk_schedule *schedule, lrk_schedule_event *event);
 
-/* Unbound: the due round has been carried out, or is given up. Errors: LRK_ERR_STATE (none due). Since 0.1 */
+/*
+ * Unbound: the due round has been carried out, or is given up. Bound: it is given up, and a paused scoring with it.
+ * Errors: LRK_ERR_STATE (none due). Since 0.1
+ */
 LRK_API lrk_status lrk_schedule_complete_round(lrk_schedule *schedule);
 
 /* No further rounds (the paper's "at most N_A"), a due one included. Errors: LRK_ERR_ARGUMENT. Since 0.1 */
@@ -123,7 +128,7 @@ LRK_API lrk_status lrk_schedule_end_rounds(lrk_schedule *schedule);
 /*
  * The loop driven by lorank. train_step() trains on one batch and takes its optimizer step; event() is told of every
  * event but NONE (may be NULL). Non-zero from either ends the run: LRK_RUN_STOP cleanly (LRK_OK), anything else with
- * LRK_ERR_HOST.
+ * LRK_ERR_HOST. A step for which train_step() returns non-zero does not count.
  */
 #define LRK_RUN_STOP 1
 
@@ -136,8 +141,9 @@ typedef struct lrk_run_callbacks {
 } lrk_run_callbacks;
 
 /*
- * Trains until total_steps are done or a callback stops it; can be called again to go on. The schedule must be bound if
- * it has rounds. Errors: LRK_ERR_ARGUMENT, LRK_ERR_STATE (not bound), LRK_ERR_HOST, lrk_schedule_step()'s. Since 0.1
+ * Trains until total_steps are done or a callback stops it; can be called again to go on (a round that is due is then
+ * tried first). The schedule must be bound if it has rounds to come.
+ * Errors: LRK_ERR_ARGUMENT, LRK_ERR_STATE (not bound), LRK_ERR_BUSY, LRK_ERR_HOST, lrk_schedule_step()'s. Since 0.1
  */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_schedule_run(lrk_schedule *schedule, const lrk_run_callbacks *callbacks);
 

@@ -106,6 +106,11 @@ lrki_target lrki_sink_target(const lrk_sink *sink, int32_t module)
     return target;
 }
 
+bool lrki_sink_reached(const lrk_sink *sink, int32_t module)
+{
+    return sink->touched[module];
+}
+
 lrk_status lrk_sink_zero(lrk_sink *sink)
 {
     if (sink == NULL) return LRK_ERR_ARGUMENT;

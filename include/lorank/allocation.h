@@ -52,12 +52,14 @@ typedef struct lrk_limit {
 #define LRK_NO_RECEIVER_SHRINK 0 /* the total shrinks (footnote 4)          */
 #define LRK_NO_RECEIVER_KEEP   1 /* nothing is pruned in that scope          */
 
-#define LRK_ALORA_REFILL 0x1u /* also give out budget that earlier rounds left unused */
+#define LRK_ALORA_REFILL 0x1u /* also give out budget that earlier rounds left unused, over all stages */
 
 /*
  * ALoRA (Liu et al. 2024, Algorithm 1). Exactly one of n_move and move_share says how many ranks a round prunes (n_A).
  * The n_A lowest go; as many new ranks go to the un-pruned modules, as evenly as can be, the modules of higher mean
- * score (of one provenance) taking the extra ones; with more receivers than ranks the top ones get one each.
+ * score (of one provenance) taking the extra ones; with more receivers than ranks the top ones get one each. A module
+ * of rank 0 receives last, one at its cap hands its share on. With a budget in parameters it is what the pruned ranks
+ * cost that is given out: in turns, in the same order, to whom a rank still fits.
  */
 typedef struct lrk_alora_options {
     uint32_t struct_size;
@@ -107,7 +109,7 @@ typedef struct lrk_plan_info {
     uint32_t struct_size;
     uint32_t flags;
     const char *policy;        /* borrowed from the plan                                       */
-    uint64_t round;
+    uint64_t round;            /* plans of the allocator committed before it                   */
     int64_t step;              /* birth step of the added ranks                                */
     int64_t n_dropped;
     int64_t n_added;
@@ -195,8 +197,10 @@ LRK_API lrk_status lrk_allocator_n_move(const lrk_allocator *allocator, int64_t 
  * than asked if floors or protection leave fewer.
  * Errors   LRK_ERR_STALE      scores made before a rank change or a change of values
  *          LRK_ERR_STATE      the allocator's last plan is neither committed nor abandoned; the detail names its round
- *          LRK_ERR_BUDGET     a custom policy's answer breaks budget, floor, cap or capacity
- *          LRK_ERR_HOST, LRK_ERR_ARGUMENT (scores of another set), LRK_ERR_NOMEM
+ *          LRK_ERR_BUDGET     a custom policy's answer breaks budget, floor, cap or capacity; or the set outgrew the
+ *                             budget by other means, and n_move does not bring it back
+ *          LRK_ERR_BUSY       called from a host callback
+ *          LRK_ERR_HOST, LRK_ERR_ARGUMENT (scores of another set, step < 0), LRK_ERR_NOMEM
  * Owner    the caller.   Since 0.1
  */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_allocator_plan(lrk_allocator *allocator, const lrk_scores *scores, int64_t step,
@@ -219,7 +223,7 @@ LRK_API lrk_status lrk_plan_digest(const lrk_plan *plan, uint64_t *digest);
  * may be NULL with 0). Afterwards passes and steps are refused (LRK_ERR_BUSY) until commit or abandon.
  * Errors   LRK_ERR_REFUSED  a participant refused; the detail names it
  *          LRK_ERR_HOST     the host's storage refused
- *          LRK_ERR_STALE    the set changed since the plan was made
+ *          LRK_ERR_STALE    ranks or parameters changed since the plan was made
  *          LRK_ERR_BUSY     a pass is open or another plan is prepared;  LRK_ERR_STATE  the plan is not open
  *          LRK_ERR_NOMEM    After a failure the plan is still open and nothing has changed.
  * Since 0.1
@@ -234,7 +238,10 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_plan_prepare(lrk_plan *plan, const lrk_pa
  */
 LRK_API lrk_status lrk_plan_commit(lrk_plan *plan);
 
-/* Gives up an open or prepared plan. Errors: LRK_ERR_ARGUMENT, LRK_ERR_STATE (committed or abandoned). Since 0.1 */
+/*
+ * Gives up an open or prepared plan. Errors: LRK_ERR_ARGUMENT, LRK_ERR_STATE (committed or abandoned, or just being
+ * prepared or committed). Since 0.1
+ */
 LRK_API lrk_status lrk_plan_abandon(lrk_plan *plan);
 
 /*

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Carrying a plan out: prepare takes all memory and hears every participant, commit cannot fail, abandon undoes
+ * prepare. The set itself comes first in prepare and in commit; participants follow in order and are undone in reverse.
+ * Invariant: between prepare and its end the set has exactly this change pending.
+ */
+#include "allocation.h"
+
+static lrk_context *context_of(const lrk_plan *plan)
+{
+    return plan->allocator->adapters->context;
+}
+
+static const char *name_of(const lrk_participant *participant)
+{
+    return participant->name != NULL ? participant->name : "(unnamed)";
+}
+
+/* ---- prepare ----------------------------------------------------------------------------------------------------------- */
+
+static lrk_status check_open(const lrk_plan *plan)
+{
+    const lrk_adapters *adapters = plan->allocator->adapters;
+    if (plan->busy)
+        return lrki_fail(adapters->context, LRK_ERR_BUSY,
+                         "the plan is being prepared, committed or abandoned");
+    if (plan->state != LRK_PLAN_OPEN)
+        return lrki_fail(adapters->context, LRK_ERR_STATE, "the plan of round %llu is not open",
+                         (unsigned long long)plan->round);
+    lrk_status status = lrki_adapters_check_idle(adapters, "preparing a plan");
+    if (status != LRK_OK) return status;
+    if (plan->generation != adapters->generation)
+        return lrki_fail(adapters->context, LRK_ERR_STALE, "ranks changed since the plan was made");
+    if (plan->values_version != adapters->values_version)
+        return lrki_fail(adapters->context, LRK_ERR_STALE, "parameters changed since the plan was made");
+    return LRK_OK;
+}
+
+static lrk_status read_participant(lrk_context *context, const lrk_participant *given, int64_t i,
+                                   lrk_participant *participant)
+{
+    const lrk_participant *one = lrki_struct_at(given, i);
+    if (one->struct_size != given->struct_size)
+        return lrki_fail(context, LRK_ERR_ARGUMENT, "participant %lld has another struct_size than the first",
+                         (long long)i);
+    lrk_status status = lrki_struct_read(context, participant, sizeof *participant, one, sizeof *participant,
+                                         "lrk_participant");
+    if (status != LRK_OK) return status;
+    if (participant->flags == 0 && participant->prepare && participant->commit && participant->abandon)
+        return LRK_OK;
+    return lrki_fail(context, LRK_ERR_ARGUMENT, "participant %lld '%s' has flags or lacks a function",
+                     (long long)i, name_of(participant));
+}
+
+static void forget_participants(lrk_plan *plan)
+{
+    lrki_array_free(context_of(plan), plan->participants, plan->n_participants, sizeof *plan->participants);
+    plan->participants = NULL;
+    plan->n_participants = 0;
+}
+
+static lrk_status copy_participants(lrk_plan *plan, const lrk_participant *given, int64_t n)
+{
+    lrk_context *context = context_of(plan);
+    if (n < 0 || (n > 0 && given == NULL))
+        return lrki_fail(context, LRK_ERR_ARGUMENT, "participants is NULL, or n_participants is negative");
+    plan->participants = lrki_array(context, n, sizeof *plan->participants);
+    if (plan->participants == NULL) return lrki_fail_nomem(context, "the participants");
+    plan->n_participants = n;
+    lrk_status status = LRK_OK;
+    for (int64_t i = 0; i < n && status == LRK_OK; i++)
+        status = read_participant(context, given, i, &plan->participants[i]);
+    if (status != LRK_OK) forget_participants(plan);
+    return status;
+}
+
+static void abandon_participants(lrk_plan *plan, int64_t n_prepared)
+{
+    for (int64_t i = n_prepared - 1; i >= 0; i--)
+        plan->participants[i].abandon(plan->participants[i].user, plan);
+}
+
+static lrk_status ask_participants(lrk_plan *plan)
+{
+    for (int64_t i = 0; i < plan->n_participants; i++) {
+        const lrk_participant *participant = &plan->participants[i];
+        int32_t answer = participant->prepare(participant->user, plan);
+        if (answer == 0) continue;
+        abandon_participants(plan, i);
+        return lrki_fail(context_of(plan), LRK_ERR_REFUSED,
+                         "participant '%s' refused the plan of round %llu (%d)", name_of(participant),
+                         (unsigned long long)plan->round, (int)answer);
+    }
+    return LRK_OK;
+}
+
+static lrk_status prepare(lrk_plan *plan)
+{
+    lrk_allocator *allocator = plan->allocator;
+    lrk_status status = lrki_change_prepare(allocator->adapters, plan->change_parts, plan->step,
+                                            allocator->new_rank_init, &plan->change);
+    if (status != LRK_OK) return status;
+    status = ask_participants(plan);
+    if (status == LRK_OK) return LRK_OK;
+    lrki_change_abandon(plan->change);
+    plan->change = NULL;
+    return status;
+}
+
+lrk_status lrk_plan_prepare(lrk_plan *plan, const lrk_participant *participants, int64_t n_participants)
+{
+    if (plan == NULL) return LRK_ERR_ARGUMENT;
+    lrk_status status = check_open(plan);
+    if (status == LRK_OK) status = copy_participants(plan, participants, n_participants);
+    if (status != LRK_OK) return status;
+    plan->busy = true;
+    status = prepare(plan);
+    plan->busy = false;
+    if (status == LRK_OK)
+        plan->state = LRK_PLAN_PREPARED;
+    else
+        forget_participants(plan);
+    return status;
+}
+
+/* ---- commit and abandon -------------------------------------------------------------------------------------------------- */
+
+static void count_round(const lrk_plan *plan)
+{
+    lrk_allocator *allocator = plan->allocator;
+    allocator->plan_pending = false;
+    allocator->round++;
+    for (int64_t i = 0; i < plan->n_modules; i++)
+        if (plan->parts[i].n_dropped > 0) allocator->pruned[i] = true;
+}
+
+/* A participant may read the set, and not change it before the ones after it have followed. */
+static void commit_participants(lrk_plan *plan)
+{
+    lrk_adapters *adapters = plan->allocator->adapters;
+    bool before = adapters->in_host_callback;
+    adapters->in_host_callback = true;
+    for (int64_t i = 0; i < plan->n_participants; i++)
+        plan->participants[i].commit(plan->participants[i].user, plan);
+    adapters->in_host_callback = before;
+}
+
+lrk_status lrk_plan_commit(lrk_plan *plan)
+{
+    if (plan == NULL) return LRK_ERR_ARGUMENT;
+    if (plan->state != LRK_PLAN_PREPARED || plan->busy)
+        return lrki_fail(context_of(plan), LRK_ERR_STATE, "the plan of round %llu is not prepared",
+                         (unsigned long long)plan->round);
+    plan->busy = true;
+    lrki_change_commit(plan->change);
+    plan->change = NULL;
+    plan->state = LRK_PLAN_COMMITTED;
+    count_round(plan);
+    commit_participants(plan);
+    forget_participants(plan);
+    plan->busy = false;
+    return LRK_OK;
+}
+
+static void undo_prepare(lrk_plan *plan)
+{
+    plan->busy = true;
+    abandon_participants(plan, plan->n_participants);
+    lrki_change_abandon(plan->change);
+    plan->change = NULL;
+    forget_participants(plan);
+    plan->busy = false;
+}
+
+lrk_status lrk_plan_abandon(lrk_plan *plan)
+{
+    if (plan == NULL) return LRK_ERR_ARGUMENT;
+    if (plan->busy || (plan->state != LRK_PLAN_OPEN && plan->state != LRK_PLAN_PREPARED))
+        return lrki_fail(context_of(plan), LRK_ERR_STATE,
+                         "the plan of round %llu is committed, abandoned or just being so",
+                         (unsigned long long)plan->round);
+    if (plan->state == LRK_PLAN_PREPARED) undo_prepare(plan);
+    plan->state = LRK_PLAN_ABANDONED;
+    plan->allocator->plan_pending = false;
+    return LRK_OK;
+}
+
+void lrk_plan_destroy(lrk_plan *plan)
+{
+    if (plan == NULL) return;
+    unsigned long long round = plan->round;
+    if (plan->state == LRK_PLAN_PREPARED) {
+        lrki_log(context_of(plan), LRK_LOG_WARNING,
+                 "the plan of round %llu was destroyed while prepared: abandoned", round);
+        lrk_plan_abandon(plan);
+    } else if (plan->state == LRK_PLAN_OPEN) {
+        lrki_log(context_of(plan), LRK_LOG_WARNING,
+                 "the plan of round %llu was destroyed while open: its allocator still waits for it", round);
+    }
+    lrki_plan_free(plan);
+}

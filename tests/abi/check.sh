@@ -30,7 +30,7 @@ diff -u "$here/layout.txt" "$work/layout.txt"
 
 echo "headers: each alone as C99 and as C++98"
 for header in include/lorank/*.h; do
-    echo "#include \"$header\"" >"$work/header.c"
+    printf "#include \"%s\"\nextern int not_empty;\n" "$header" >"$work/header.c"
     ${CC:-cc} -std=c99 -pedantic-errors -Wall -Wextra -Werror -I. -fsyntax-only "$work/header.c"
     ${CXX:-c++} -std=c++98 -pedantic-errors -Wall -Wextra -Werror -I. -x c++ -fsyntax-only "$work/header.c"
 done

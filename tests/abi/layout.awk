@@ -15,6 +15,12 @@ open && /^\} / {
 }
 open {
     line = $0
+    if (comment) {
+        if (line !~ /\*\//) next
+        sub(/.*\*\//, "", line)
+        comment = 0
+    }
+    if (line ~ /\/\*/ && line !~ /\*\//) comment = 1
     sub(/\/\*.*/, "", line)
     if (line !~ /;/) next
     sub(/;.*/, "", line)

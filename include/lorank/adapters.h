@@ -145,7 +145,7 @@ typedef struct lrk_adapters_info {
     uint64_t generation;      /* grows with every committed plan and every restore that changes ranks          */
     uint64_t values_version;  /* grows when parameters change: step, commit, restore, merge into them, host says so */
     uint64_t next_identity;   /* the identity that the next new rank gets                                      */
-    size_t memory;            /* bytes that the set holds, gradients included, without buffers of the host      */
+    size_t memory;            /* bytes that the set holds, gradients included, without buffers of the host     */
 } lrk_adapters_info;
 
 /* Tensors of a module, and (for sinks) the derivative by the pass's mask. */

@@ -10,23 +10,17 @@
 
 #define HEAD (2 * sizeof(uint32_t))
 
-static size_t array_bytes(int64_t n, size_t size)
-{
-    return n > 0 ? (size_t)n * size : 1;
-}
-
 static size_t module_bytes(const lrki_module *module)
 {
     const lrki_bank *bank = &module->bank;
     return strlen(module->name) + 1 + bank->block_bytes +
-           array_bytes(bank->capacity, sizeof *bank->identities + sizeof *bank->births) +
-           (bank->capacity == 0); /* two arrays of at least a byte */
+           (size_t)bank->capacity * (sizeof *bank->identities + sizeof *bank->births);
 }
 
 static size_t set_bytes(const lrk_adapters *adapters)
 {
-    size_t bytes = sizeof *adapters + array_bytes(adapters->n_modules, sizeof *adapters->modules) +
-                   array_bytes(adapters->names.n_slots, sizeof *adapters->names.slots);
+    size_t bytes = sizeof *adapters + (size_t)adapters->n_modules * sizeof *adapters->modules +
+                   (size_t)adapters->names.n_slots * sizeof *adapters->names.slots;
     for (int64_t i = 0; i < adapters->n_modules; i++)
         bytes += module_bytes(&adapters->modules[i]);
     return bytes;

@@ -15,13 +15,14 @@ struct lrk_snapshot {
 
 static void copy_floats(float *to, const float *from, int64_t n)
 {
-    if (n > 0) memcpy(to, from, (size_t)n * sizeof *to);
+    memcpy(to, from, (size_t)n * sizeof *to);
 }
 
 /* Rows 0..rank-1, from->rank of them, with their identities. */
 static void copy_rows(const lrki_module *module, lrki_bank *to, const lrki_bank *from)
 {
     size_t n = (size_t)from->rank;
+    if (n == 0) return;
     copy_floats(to->a, from->a, from->rank * module->n_in);
     copy_floats(to->b, from->b, from->rank * module->n_out);
     copy_floats(to->gates, from->gates, from->rank);
@@ -79,14 +80,18 @@ void lrk_snapshot_destroy(lrk_snapshot *snapshot)
 
 /* ---- restore ------------------------------------------------------------------------------------------------------- */
 
+static bool same_identities(const lrki_bank *then, const lrki_bank *now)
+{
+    if (then->rank != now->rank) return false;
+    size_t bytes = (size_t)now->rank * sizeof *now->identities;
+    return bytes == 0 || memcmp(then->identities, now->identities, bytes) == 0;
+}
+
 static bool same_ranks(const lrk_snapshot *snapshot)
 {
-    for (int64_t i = 0; i < snapshot->adapters->n_modules; i++) {
-        const lrki_bank *then = &snapshot->banks[i], *now = &snapshot->adapters->modules[i].bank;
-        if (then->rank != now->rank ||
-            memcmp(then->identities, now->identities, (size_t)now->rank * sizeof *now->identities) != 0)
-            return false;
-    }
+    const lrk_adapters *adapters = snapshot->adapters;
+    for (int64_t i = 0; i < adapters->n_modules; i++)
+        if (!same_identities(&snapshot->banks[i], &adapters->modules[i].bank)) return false;
     return true;
 }
 

@@ -23,6 +23,7 @@ static bool has_gradients(const lrk_adapters *adapters)
 
 static lrk_status take_ranks(lrk_adapters *adapters, int32_t module, lrki_bank *bank)
 {
+    if (bank->capacity == 0) return LRK_OK;
     bank->identities = lrki_array(adapters->context, bank->capacity, sizeof *bank->identities);
     bank->births = lrki_array(adapters->context, bank->capacity, sizeof *bank->births);
     if (bank->identities != NULL && bank->births != NULL) return LRK_OK;

@@ -86,9 +86,10 @@ static void add_products(const lrki_call *call, const double *products, int32_t 
     }
 }
 
+/* A sink also remembers modules that only mask derivatives reached: estimators ask for that. */
 static void mark_gradient(const lrk_pass *pass, int32_t module)
 {
-    if (!(pass->gradients & (LRK_GRAD_PARAMETERS | LRK_GRAD_GATES))) return;
+    if (pass->gradients == 0) return;
     if (pass->sink != NULL)
         pass->sink->touched[module] = true;
     else

@@ -200,7 +200,8 @@ lrk_status lrk_sink_accumulate(const lrk_sink *sink, double factor)
         add_scaled(m->bank.grad_a, from.grad_a, m->bank.rank * m->n_in, factor);
         add_scaled(m->bank.grad_b, from.grad_b, m->bank.rank * m->n_out, factor);
         add_scaled(m->bank.grad_gates, from.grad_gates, m->bank.rank, factor);
-        m->has_gradient = m->has_gradient || sink->touched[i];
+        m->has_gradient =
+            m->has_gradient || (sink->touched[i] && (from.grad_a != NULL || from.grad_gates != NULL));
     }
     return LRK_OK;
 }

@@ -102,7 +102,7 @@ $(BUILD)/suites.def: tests/unit
 	@for s in $(SUITES); do echo "SUITE($$s)"; done >$@.new; cmp -s $@.new $@ || cp $@.new $@
 $(BUILD)/tests/%.o: tests/%.c $(BUILD)/suites.def
 	@mkdir -p $(@D)
-	$(CC) $(ALL_C) $(OPENMP) -I$(BUILD) -I. -Itests/support -DLORANK $(call pkg,--cflags,check) -c -o $@ $<
+	$(CC) $(ALL_C) $(OPENMP) -I$(BUILD) -I. -Itests/support -DLORANK -Wno-missing-prototypes $(call pkg,--cflags,check) -c -o $@ $<
 TEST_LINK = $(TEST_OBJ) $(filter-out %/main.o,$(FT_OBJ)) $(filter-out %/main.o,$(TOOL_OBJ)) $(STATIC)
 $(BUILD)/run-tests: $(TEST_LINK)
 	$(CC) $(LDFLAGS) -o $@ $(TEST_LINK) $(call pkg,--libs,check libpcre2-8) $(LIB_DEPS) $(LDLIBS)

@@ -92,15 +92,12 @@ static int64_t nearest(const baseline_inputs *b, int64_t stage)
     return best;
 }
 
-/* Slot to overwrite: the lowest stage, or the highest when all lie above the new one. */
-static int64_t victim(const baseline_inputs *b, int64_t stage)
+static int64_t lowest(const baseline_inputs *b)
 {
-    int64_t lowest = 0, highest = 0;
-    for (int64_t i = 1; i < b->n_used; i++) {
-        if (b->stages[i] < b->stages[lowest]) lowest = i;
-        if (b->stages[i] > b->stages[highest]) highest = i;
-    }
-    return b->stages[lowest] < stage ? lowest : highest;
+    int64_t slot = 0;
+    for (int64_t i = 1; i < b->n_used; i++)
+        if (b->stages[i] < b->stages[slot]) slot = i;
+    return slot;
 }
 
 static void store(llama_cache *cache, baseline_inputs *b, int64_t stage, int64_t first_stage, const float *x)
@@ -110,7 +107,7 @@ static void store(llama_cache *cache, baseline_inputs *b, int64_t stage, int64_t
     if (b->n_used < cache->n_slots)
         slot = b->n_used++;
     else if (stage == first_stage && cache->n_slots > 0)
-        slot = victim(b, stage);
+        slot = lowest(b);
     else
         return;
     b->stages[slot] = stage;

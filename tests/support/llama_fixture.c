@@ -30,12 +30,12 @@ const fixture_spec fixture_small = {
     .config =
         "{\"model_type\": \"llama\", \"hidden_act\": \"silu\", \"hidden_size\": 24, \"intermediate_size\": "
         "40,"
-        " \"num_hidden_layers\": 3, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"head_dim\": 8,"
+        " \"num_hidden_layers\": 4, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"head_dim\": 8,"
         " \"vocab_size\": 50, \"max_position_embeddings\": 160, \"rms_norm_eps\": 1e-5,"
         " \"rope_theta\": 500.0, \"tie_word_embeddings\": true, \"eos_token_id\": [2, 3]}",
     .hidden = 24,
     .intermediate = 40,
-    .n_layers = 3,
+    .n_layers = 4,
     .q = 32,
     .kv = 16,
     .vocab = 50,

@@ -23,7 +23,7 @@ typedef struct fixture_spec {
     int shards;          /* > 1: that many files with an index                         */
 } fixture_spec;
 
-extern const fixture_spec fixture_small; /* 3 layers, hidden 24, 4 heads over 2, head_dim 8, vocab 50, tied */
+extern const fixture_spec fixture_small; /* 4 layers, hidden 24, 4 heads over 2, head_dim 8, vocab 50, tied */
 
 /* Writes the directory and returns its path, good until the next call. */
 const char *fixture_write(const fixture_spec *spec);

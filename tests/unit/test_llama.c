@@ -50,7 +50,7 @@ START_TEST(logits_and_loss_match_the_double_oracle)
     untied.untied = 1;
     untied.config =
         "{\"model_type\": \"llama\", \"hidden_size\": 24, \"intermediate_size\": 40, \"head_dim\": 8,"
-        " \"num_hidden_layers\": 3, \"num_attention_heads\": 4, \"num_key_value_heads\": 2,"
+        " \"num_hidden_layers\": 4, \"num_attention_heads\": 4, \"num_key_value_heads\": 2,"
         " \"vocab_size\": 50, \"max_position_embeddings\": 160,"
         " \"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 700}}";
     check_against_oracle(&fixture_small, 3, 5);

@@ -21,7 +21,7 @@ enum {
     N_SEQ = 2,
     SEQ_LEN = 9,
     ROWS = N_SEQ * SEQ_LEN,
-    LAYERS = 3,
+    LAYERS = 4,
     SLOTS = LAYERS * LLAMA_N_KINDS,
     MOST_RANKS = 4
 };
@@ -347,6 +347,23 @@ START_TEST(scoring_every_rank_costs_the_blocks_that_follow_it)
 }
 END_TEST
 
+START_TEST(a_cache_of_any_size_gives_the_same_bits)
+{
+    const size_t slot_bytes = (size_t)ROWS * 24 * sizeof(float);
+    scene s = scene_with(0, 0, 0);
+    llama_cache *cache;
+    ck_assert_int_eq(
+        llama_cache_create(llama_model_config(s.model), ROWS, (size_t)_i * 2 * slot_bytes, &cache, NULL, 0),
+        0);
+    for (int64_t slot = 0; slot < SLOTS; slot++)
+        if (s.modules[slot] >= 0) ck_assert_int_ge(cost_of_module(&s, cache, s.modules[slot]), 0);
+    for (int64_t slot = SLOTS - 1; slot >= 0; slot--)
+        if (s.modules[slot] >= 0) ck_assert_int_ge(cost_of_module(&s, cache, s.modules[slot]), 0);
+    llama_cache_free(cache);
+    scene_end(&s);
+}
+END_TEST
+
 START_TEST(a_refusal_of_the_adapters_is_passed_on)
 {
     scene s = scene_with(0, 0, 0);
@@ -377,6 +394,7 @@ Suite *llama_adapters_suite(void)
     tcase_add_test(all, mask_derivatives_match_central_differences);
     tcase_add_test(all, bits_do_not_depend_on_threads_or_recomputation);
     tcase_add_test(all, scoring_every_rank_costs_the_blocks_that_follow_it);
+    tcase_add_loop_test(all, a_cache_of_any_size_gives_the_same_bits, 0, LAYERS);
     tcase_add_test(all, a_refusal_of_the_adapters_is_passed_on);
     suite_add_tcase(suite, all);
     return suite;

@@ -12,7 +12,7 @@
 
 Suite *llama_cache_suite(void);
 
-enum { N_SEQ = 3, SEQ_LEN = 8, N_TOKENS = N_SEQ * SEQ_LEN, LAYERS = 3, SLOT_BYTES = N_TOKENS * 24 * 4 };
+enum { N_SEQ = 3, SEQ_LEN = 8, N_TOKENS = N_SEQ * SEQ_LEN, LAYERS = 4, SLOT_BYTES = N_TOKENS * 24 * 4 };
 
 typedef struct scene {
     llama_model *model;
@@ -71,8 +71,8 @@ START_TEST(without_a_baseline_evaluation_the_cache_fills_itself)
 {
     scene s = scene_with((size_t)2 * (LAYERS - 1) * SLOT_BYTES);
     ck_assert_int_eq(cost(&s, 0, 2, 1), LAYERS);
-    ck_assert_int_eq(cost(&s, 0, 2, 1), 1);
-    ck_assert_int_eq(cost(&s, 0, 1, 1), 2);
+    ck_assert_int_eq(cost(&s, 0, 2, 1), LAYERS - 2);
+    ck_assert_int_eq(cost(&s, 0, 1, 1), LAYERS - 1);
     ck_assert_int_eq(cost(&s, 1, 1, 1), LAYERS);
     scene_end(&s);
 }
@@ -86,9 +86,21 @@ START_TEST(one_slot_rolls_forward_in_ascending_order)
     for (int64_t stage = 0; stage < LAYERS; stage++)
         for (int repeat = 0; repeat < 4; repeat++)
             spent += cost(&s, 0, stage, 1);
-    ck_assert_int_eq(spent, 4 * (3 + 2 + 1) + 1);
+    ck_assert_int_eq(spent, 4 * (4 + 3 + 2 + 1) + 2);
     ck_assert_int_eq(cost(&s, 0, 1, 1), LAYERS);
-    ck_assert_int_eq(cost(&s, 0, 1, 1), 2);
+    ck_assert_int_eq(cost(&s, 0, 1, 1), LAYERS - 1);
+    scene_end(&s);
+}
+END_TEST
+
+START_TEST(with_too_few_slots_the_lowest_input_gives_way)
+{
+    scene s = scene_with((size_t)4 * SLOT_BYTES);
+    ck_assert_int_eq(cost(&s, 0, -1, 1), LAYERS);
+    ck_assert_int_eq(cost(&s, 0, 3, 1), LAYERS - 2);
+    ck_assert_int_eq(cost(&s, 0, 3, 1), LAYERS - 3);
+    ck_assert_int_eq(cost(&s, 0, 2, 1), LAYERS - 2);
+    ck_assert_int_eq(cost(&s, 0, 1, 1), LAYERS);
     scene_end(&s);
 }
 END_TEST
@@ -111,7 +123,7 @@ START_TEST(a_new_version_or_batch_forgets_its_baseline_alone)
     cost(&s, 0, -1, 1);
     cost(&s, 1, -1, 1);
     ck_assert_int_eq(cost(&s, 0, 2, 2), LAYERS);
-    ck_assert_int_eq(cost(&s, 1, 2, 1), 1);
+    ck_assert_int_eq(cost(&s, 1, 2, 1), LAYERS - 2);
     llama_batch other = fixture_batch(N_SEQ, SEQ_LEN, 49);
     ck_assert_int_eq(llama_evaluate(s.run, &other, s.plain), 0);
     fixture_batch_free(&s.batch);
@@ -143,6 +155,7 @@ Suite *llama_cache_suite(void)
     tcase_add_test(all, a_full_cache_runs_only_what_follows_the_first_stage);
     tcase_add_test(all, without_a_baseline_evaluation_the_cache_fills_itself);
     tcase_add_test(all, one_slot_rolls_forward_in_ascending_order);
+    tcase_add_test(all, with_too_few_slots_the_lowest_input_gives_way);
     tcase_add_test(all, no_slot_means_full_evaluations);
     tcase_add_test(all, a_new_version_or_batch_forgets_its_baseline_alone);
     tcase_add_test(all, a_batch_that_does_not_fit_the_cache_is_refused);

@@ -37,7 +37,7 @@ START_TEST(layers_are_described_by_their_names_and_shapes)
     ck_assert_int_eq(c->eos_token, 2);
     ck_assert_int_eq(c->bos_token, -1);
     ck_assert_int_eq(llama_n_parameters(c),
-                     50 * 24 + 24 + 3 * (2 * 24 + 24 * (32 + 16 + 16) + 32 * 24 + 3 * 24 * 40));
+                     50 * 24 + 24 + 4 * (2 * 24 + 24 * (32 + 16 + 16) + 32 * 24 + 3 * 24 * 40));
     llama_free(model);
 }
 END_TEST

@@ -1,0 +1,632 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The safetensors reader and writer: every row of what the reference implementation refuses and accepts, files cut and
+ * flipped at every byte, conversions against an independent rule, and the written form byte by byte.
+ */
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "fault.h"
+#include "formats/safetensors_write.h"
+#include "lorank/lorank.h"
+#include "scratch.h"
+#include "sets.h"
+
+static fault host;
+static lrk_context *context;
+static scratch files;
+
+static void setup(void)
+{
+    fault_reset(&host);
+    context = fault_context(&host);
+    scratch_init(&files);
+}
+
+static void teardown(void)
+{
+    lrk_context_destroy(context);
+    scratch_fini(&files);
+    ck_assert_int_eq(host.live, 0);
+    ck_assert(!host.bad_release);
+}
+
+/* A file of a header and data_bytes bytes 0, 1, 2, ... */
+static const char *craft_n(const char *header, size_t n, size_t data_bytes)
+{
+    static char path[SCRATCH_PATH];
+    unsigned char *file = calloc(1, 8 + n + data_bytes);
+    ck_assert_ptr_nonnull(file);
+    for (int i = 0; i < 8; i++)
+        file[i] = (unsigned char)(n >> 8 * i);
+    memcpy(file + 8, header, n);
+    for (size_t i = 0; i < data_bytes; i++)
+        file[8 + n + i] = (unsigned char)i;
+    strcpy(path, scratch_path(&files, "crafted.safetensors"));
+    scratch_write(path, file, 8 + n + data_bytes);
+    free(file);
+    return path;
+}
+
+static const char *craft(const char *header, size_t data_bytes)
+{
+    return craft_n(header, strlen(header), data_bytes);
+}
+
+typedef struct row {
+    const char *header;
+    size_t data_bytes;
+    const char *words; /* of the refusal; NULL: accepted */
+} row;
+
+static const row refused[] = {
+    /* JSON */
+    {"", 0, "header is empty"},
+    {" ", 0, "not valid JSON"},
+    {"[]", 0, "not a JSON object"},
+    {"17", 0, "not valid JSON"},
+    {"{", 0, "not valid JSON"},
+    {"{} x", 0, "not valid JSON"},
+    {"{}{}", 0, "not valid JSON"},
+    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]},}", 0, "not valid JSON"},
+    {"{\"\xff\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 0, "not valid JSON"},
+    {"{\"\xc0\x80\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 0, "not valid JSON"},
+    {"{\"\\ud800\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 0, "not valid JSON"},
+    {"{\"\\udc00\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 0, "not valid JSON"},
+    /* entries */
+    {"{\"t\":1}", 0, "tensor 't': its entry is not an object"},
+    {"{\"t\":{\"shape\":[1],\"data_offsets\":[0,1]}}", 1, "dtype is missing"},
+    {"{\"t\":{\"dtype\":8,\"shape\":[1],\"data_offsets\":[0,1]}}", 1, "dtype is missing or not a string"},
+    {"{\"t\":{\"dtype\":\"U8\",\"data_offsets\":[0,1]}}", 1, "shape is missing"},
+    {"{\"t\":{\"dtype\":\"U8\",\"shape\":1,\"data_offsets\":[0,1]}}", 1, "shape is missing or not an array"},
+    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[1]}}", 1, "data_offsets"},
+    {"{\"t\":{\"dtype\":\"u8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1, "unknown dtype"},
+    {"{\"t\":{\"dtype\":\"F31\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1, "unknown dtype"},
+    {"{\"t\":{\"dtype\":\"\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1, "unknown dtype"},
+    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[-1],\"data_offsets\":[0,1]}}", 1,
+     "dimension is not an unsigned integer"},
+    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[1.0],\"data_offsets\":[0,1]}}", 1,
+     "dimension is not an unsigned integer"},
+    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[\"1\"],\"data_offsets\":[0,1]}}", 1,
+     "dimension is not an unsigned integer"},
+    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[0,true],\"data_offsets\":[0,0]}}", 0,
+     "dimension is not an unsigned integer"},
+    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1,1]}}", 1, "array of two unsigned"},
+    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0]}}", 1, "array of two unsigned"},
+    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1.0]}}", 1, "array of two unsigned"},
+    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[-1,0]}}", 1, "array of two unsigned"},
+    {"{\"t\":{\"dtype\":\"U8\",\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1, "duplicate"},
+    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
+     "\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}",
+     1, "duplicate"},
+    /* metadata */
+    {"{\"__metadata__\":{},\"__metadata__\":{}}", 0, "duplicate"},
+    {"{\"__metadata__\":{\"a\":\"1\",\"a\":\"1\"}}", 0, "duplicate"},
+    {"{\"__metadata__\":{\"a\":1}}", 0, "metadata 'a' is not a string"},
+    {"{\"__metadata__\":{\"a\":null}}", 0, "metadata 'a' is not a string"},
+    {"{\"__metadata__\":[]}", 0, "__metadata__ is not an object"},
+    {"{\"__metadata__\":\"x\"}", 0, "__metadata__ is not an object"},
+    /* offsets */
+    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}", 2, "hole, overlap"},
+    {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
+     "\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[2,3]}}",
+     3, "tensor 't': data_offsets leave a hole"},
+    {"{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},"
+     "\"t\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[1,3]}}",
+     3, "hole, overlap"},
+    {"{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},"
+     "\"t\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}}",
+     2, "hole, overlap"},
+    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[1,0]}}", 1, "hole, overlap or run backwards"},
+    {"{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},"
+     "\"t\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[2,1]}}",
+     2, "run backwards"},
+    /* sizes */
+    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[4294967296,4294967296,0],\"data_offsets\":[0,0]}}", 0,
+     "elements overflows"},
+    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,0]}}", 0,
+     "elements overflows"},
+    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[4611686018427387904],\"data_offsets\":[0,0]}}", 0,
+     "bits overflows"},
+    {"{\"t\":{\"dtype\":\"F32\",\"shape\":[576460752303423488],\"data_offsets\":[0,0]}}", 0,
+     "bits overflows"},
+    {"{\"t\":{\"dtype\":\"F4\",\"shape\":[3],\"data_offsets\":[0,2]}}", 2, "whole bytes"},
+    {"{\"t\":{\"dtype\":\"F6_E2M3\",\"shape\":[3],\"data_offsets\":[0,2]}}", 2, "whole bytes"},
+    {"{\"t\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]}}", 4, "contradict dtype and shape"},
+    {"{\"t\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,8]}}", 8, "contradict dtype and shape"},
+    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}}", 1,
+     "the tensors take 2 bytes and the file has 1"},
+    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}}", 3,
+     "the tensors take 2 bytes and the file has 3"},
+    {"{}", 1, "the tensors take 0 bytes"},
+};
+
+START_TEST(refuses_what_the_reference_refuses)
+{
+    const row *r = &refused[_i];
+    lrk_safetensors *file = (lrk_safetensors *)&host;
+    sets_expect(context, lrk_safetensors_open(context, craft(r->header, r->data_bytes), &file),
+                LRK_ERR_FORMAT, r->words);
+    ck_assert_ptr_null(file);
+}
+END_TEST
+
+static const row accepted[] = {
+    {"{\"b\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]},"
+     "\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}",
+     2, NULL},
+    {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
+     "\"t\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[1,5]}}",
+     5, NULL},
+    {" \t\r\n{\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}} \n\t\r", 1, NULL},
+    {"{\"__metadata__\":null,\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1, NULL},
+    {"{}", 0, NULL},
+    {"{\"__metadata__\":{}}", 0, NULL},
+    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1],\"more\":{\"x\":[1.5,null]}}}", 1, NULL},
+    {"{\"\\u00e9\\ud83d\\ude00\\n\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1, NULL},
+    {"{\"\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1, NULL},
+    {"{\"t\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]}}", 4, NULL},
+    {"{\"t\":{\"dtype\":\"F32\",\"shape\":[0,4294967296,4294967296],\"data_offsets\":[0,0]}}", 0, NULL},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[2,2]},"
+     "\"b\":{\"dtype\":\"U8\",\"shape\":[3,0],\"data_offsets\":[0,0]},"
+     "\"c\":{\"dtype\":\"F32\",\"shape\":[5,0],\"data_offsets\":[2,2]},"
+     "\"d\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}}",
+     2, NULL},
+    {"{\"t\":{\"dtype\":\"F4\",\"shape\":[4],\"data_offsets\":[0,2]}}", 2, NULL},
+    {"{\"t\":{\"dtype\":\"F6_E3M2\",\"shape\":[4],\"data_offsets\":[0,3]}}", 3, NULL},
+    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[1,1,1,1,1,1,1,1,2],\"data_offsets\":[0,2]}}", 2, NULL},
+};
+
+START_TEST(accepts_what_the_reference_accepts)
+{
+    const row *r = &accepted[_i];
+    lrk_safetensors *file;
+    ck_assert_int_eq(lrk_safetensors_open(context, craft(r->header, r->data_bytes), &file), LRK_OK);
+    ck_assert_ptr_nonnull(file);
+    lrk_safetensors_close(file);
+}
+END_TEST
+
+START_TEST(every_dtype_is_listed_and_four_convert)
+{
+    static const struct {
+        const char *name;
+        int bits;
+        int readable;
+    } all[] = {{"BOOL", 8, 0},    {"F4", 4, 0},          {"F6_E2M3", 6, 0},     {"F6_E3M2", 6, 0},
+               {"U8", 8, 0},      {"I8", 8, 0},          {"F8_E5M2", 8, 0},     {"F8_E4M3", 8, 0},
+               {"F8_E8M0", 8, 0}, {"F8_E4M3FNUZ", 8, 0}, {"F8_E5M2FNUZ", 8, 0}, {"I16", 16, 0},
+               {"U16", 16, 0},    {"F16", 16, 1},        {"BF16", 16, 1},       {"I32", 32, 0},
+               {"U32", 32, 0},    {"F32", 32, 1},        {"C64", 64, 0},        {"F64", 64, 1},
+               {"I64", 64, 0},    {"U64", 64, 0}};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        char header[128];
+        float values[4];
+        lrk_safetensors *file;
+        lrk_safetensors_tensor tensor = {.struct_size = sizeof tensor};
+        int bytes = all[i].bits * 4 / 8;
+        snprintf(header, sizeof header, "{\"t\":{\"dtype\":\"%s\",\"shape\":[2,2],\"data_offsets\":[0,%d]}}",
+                 all[i].name, bytes);
+        ck_assert_int_eq(lrk_safetensors_open(context, craft(header, (size_t)bytes), &file), LRK_OK);
+        ck_assert_int_eq(lrk_safetensors_get(file, 0, &tensor), LRK_OK);
+        ck_assert_str_eq(tensor.dtype, all[i].name);
+        ck_assert_uint_eq(tensor.bytes, (size_t)bytes);
+        ck_assert_int_eq(tensor.count, 4);
+        ck_assert_int_eq(tensor.n_dims, 2);
+        ck_assert_int_eq(tensor.shape[1], 2);
+        ck_assert_int_eq(tensor.readable, all[i].readable);
+        lrk_status status = lrk_safetensors_read_f32(file, 0, values, 4);
+        ck_assert_int_eq(status, all[i].readable ? LRK_OK : LRK_ERR_UNSUPPORTED);
+        if (!all[i].readable) sets_expect(context, status, LRK_ERR_UNSUPPORTED, "does not convert");
+        lrk_safetensors_close(file);
+    }
+}
+END_TEST
+
+START_TEST(lengths_are_checked_before_anything_is_allocated)
+{
+    static const struct {
+        unsigned char bytes[10];
+        size_t n;
+        const char *words;
+    } cases[] = {
+        {{0}, 0, "too short"},
+        {{2, 0, 0, 0, 0, 0, 0}, 7, "too short"},
+        {{2, 0, 0, 0, 0, 0, 0, 0}, 8, "longer than the file"},
+        {{3, 0, 0, 0, 0, 0, 0, 0, '{', '}'}, 10, "longer than the file"},
+        {{0x01, 0xe1, 0xf5, 0x05, 0, 0, 0, 0, '{', '}'}, 10, "above 100000000"},
+        {{0x00, 0xe1, 0xf5, 0x05, 0, 0, 0, 0, '{', '}'}, 10, "longer than the file"},
+        {{255, 255, 255, 255, 255, 255, 255, 255, '{', '}'}, 10, "above 100000000"},
+        {{2, 0, 0, 0, 0, 0, 0, 128, '{', '}'}, 10, "above 100000000"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        lrk_safetensors *file;
+        const char *path = scratch_path(&files, "short.safetensors");
+        scratch_write(path, cases[i].bytes, cases[i].n);
+        host.peak_bytes = host.live_bytes;
+        size_t before = host.live_bytes;
+        sets_expect(context, lrk_safetensors_open(context, path, &file), LRK_ERR_FORMAT, cases[i].words);
+        ck_assert_uint_lt(host.peak_bytes - before, 4096);
+    }
+}
+END_TEST
+
+START_TEST(trailing_nul_in_the_header_is_refused)
+{
+    lrk_safetensors *file;
+    sets_expect(context, lrk_safetensors_open(context, craft_n("{}\0", 3, 0), &file), LRK_ERR_FORMAT,
+                "not valid JSON");
+}
+END_TEST
+
+static const char small_header[] =
+    "{\"__metadata__\":{\"format\":\"pt\"},\"w\":{\"dtype\":\"F32\",\"shape\":[2,3],"
+    "\"data_offsets\":[0,24]},\"b\":{\"dtype\":\"BF16\",\"shape\":[2],\"data_offsets\":[24,28]}}";
+
+START_TEST(a_file_cut_anywhere_is_refused)
+{
+    size_t n;
+    char *whole = scratch_read(craft(small_header, 28), &n);
+    char *path = strdup(scratch_path(&files, "cut.safetensors"));
+    for (size_t cut = 0; cut < n; cut++) {
+        lrk_safetensors *file;
+        scratch_write(path, whole, cut);
+        ck_assert_int_eq(lrk_safetensors_open(context, path, &file), LRK_ERR_FORMAT);
+    }
+    free(path);
+    free(whole);
+}
+END_TEST
+
+/* Reads all that an open file offers; a file that opened must be readable throughout. */
+static void read_all(const lrk_safetensors *file)
+{
+    uint64_t at = 0;
+    for (int64_t i = 0; i < lrk_safetensors_count(file); i++) {
+        lrk_safetensors_tensor t = {.struct_size = sizeof t};
+        int64_t index;
+        ck_assert_int_eq(lrk_safetensors_get(file, i, &t), LRK_OK);
+        ck_assert_int_eq(lrk_safetensors_find(file, t.name, &index), LRK_OK);
+        ck_assert_int_eq(index, i);
+        at += t.bytes;
+        if (!t.readable) continue;
+        float *values = malloc(((size_t)t.count + 1) * sizeof *values);
+        ck_assert_int_eq(lrk_safetensors_read_f32(file, i, values, t.count), LRK_OK);
+        free(values);
+    }
+    ck_assert_uint_eq(at, 28);
+}
+
+START_TEST(a_header_with_any_bit_flipped_is_refused_or_consistent)
+{
+    size_t n;
+    char *whole = scratch_read(craft(small_header, 28), &n);
+    char *path = strdup(scratch_path(&files, "flipped.safetensors"));
+    int refusals = 0;
+    for (size_t i = 0; i < 8 + strlen(small_header); i++) {
+        for (int bit = 0; bit < 8; bit++) {
+            lrk_safetensors *file;
+            whole[i] = (char)(whole[i] ^ 1 << bit);
+            scratch_write(path, whole, n);
+            lrk_status status = lrk_safetensors_open(context, path, &file);
+            ck_assert(status == LRK_OK || status == LRK_ERR_FORMAT);
+            refusals += status != LRK_OK;
+            if (status == LRK_OK) read_all(file);
+            lrk_safetensors_close(file);
+            whole[i] = (char)(whole[i] ^ 1 << bit);
+        }
+    }
+    /* names and metadata may change unseen: 17 letters; all the rest is structure */
+    ck_assert_int_gt(refusals, (int)(8 * (8 + strlen(small_header) - 17 - 8)));
+    free(path);
+    free(whole);
+}
+END_TEST
+
+START_TEST(tensors_come_in_order_of_data_and_are_found_by_name)
+{
+    lrk_safetensors *file;
+    lrk_safetensors_tensor tensor = {.struct_size = sizeof tensor};
+    int64_t index;
+    ck_assert_int_eq(lrk_safetensors_open(context, craft(accepted[11].header, 2), &file), LRK_OK);
+    static const char *const order[] = {"b", "d", "a", "c"};
+    ck_assert_int_eq(lrk_safetensors_count(file), 4);
+    for (int64_t i = 0; i < 4; i++) {
+        ck_assert_int_eq(lrk_safetensors_get(file, i, &tensor), LRK_OK);
+        ck_assert_str_eq(tensor.name, order[i]);
+        ck_assert_int_eq(lrk_safetensors_find(file, order[i], &index), LRK_OK);
+        ck_assert_int_eq(index, i);
+    }
+    sets_expect(context, lrk_safetensors_find(file, "e", &index), LRK_ERR_NOT_FOUND, "no tensor 'e'");
+    ck_assert_int_eq(index, -1);
+    ck_assert_ptr_null(lrk_safetensors_metadata(file, "format"));
+    lrk_safetensors_close(file);
+    ck_assert_int_eq(lrk_safetensors_open(context, craft(accepted[14].header, 2), &file), LRK_OK);
+    ck_assert_int_eq(lrk_safetensors_get(file, 0, &tensor), LRK_OK);
+    ck_assert_int_eq(tensor.n_dims, 9);
+    ck_assert_int_eq(tensor.shape[0], 0);
+    ck_assert_int_eq(tensor.count, 2);
+    lrk_safetensors_close(file);
+    ck_assert_int_eq(lrk_safetensors_open(context, craft(small_header, 28), &file), LRK_OK);
+    ck_assert_str_eq(lrk_safetensors_metadata(file, "format"), "pt");
+    ck_assert_ptr_null(lrk_safetensors_metadata(file, "other"));
+    lrk_safetensors_close(file);
+}
+END_TEST
+
+/* ---- conversion ---- */
+
+/* One tensor of raw elements, read as f32. */
+static void read_raw(const char *dtype, const void *raw, size_t n, size_t element, float *values)
+{
+    char text[128];
+    lrk_safetensors *file;
+    int length =
+        snprintf(text, sizeof text, "{\"t\":{\"dtype\":\"%s\",\"shape\":[%zu],\"data_offsets\":[0,%zu]}}",
+                 dtype, n, n * element);
+    unsigned char *bytes = calloc(1, 8 + (size_t)length + n * element);
+    bytes[0] = (unsigned char)length;
+    memcpy(bytes + 8, text, (size_t)length);
+    memcpy(bytes + 8 + length, raw, n * element);
+    const char *path = scratch_path(&files, "raw.safetensors");
+    scratch_write(path, bytes, 8 + (size_t)length + n * element);
+    ck_assert_int_eq(lrk_safetensors_open(context, path, &file), LRK_OK);
+    ck_assert_int_eq(lrk_safetensors_read_f32(file, 0, values, (int64_t)n), LRK_OK);
+    lrk_safetensors_close(file);
+    free(bytes);
+}
+
+START_TEST(f16_converts_exactly_for_all_65536_values)
+{
+    uint16_t *raw = malloc(65536 * sizeof *raw);
+    float *values = malloc(65536 * sizeof *values);
+    for (uint32_t i = 0; i < 65536; i++)
+        raw[i] = (uint16_t)i;
+    read_raw("F16", raw, 65536, 2, values);
+    for (uint32_t i = 0; i < 65536; i++) {
+        int exponent = (int)(i >> 10 & 31), fraction = (int)(i & 1023);
+        double magnitude = exponent == 0 ? ldexp(fraction, -24) : ldexp(1024 + fraction, exponent - 25);
+        double expected = i >> 15 ? -magnitude : magnitude;
+        if (exponent == 31 && fraction != 0)
+            ck_assert(isnan(values[i]));
+        else if (exponent == 31)
+            ck_assert(isinf(values[i]) && (values[i] < 0) == (i >> 15 != 0));
+        else
+            ck_assert(values[i] == expected && !signbit(values[i]) == !(i >> 15));
+    }
+    free(raw);
+    free(values);
+}
+END_TEST
+
+START_TEST(bf16_is_the_upper_half_of_f32)
+{
+    uint16_t *raw = malloc(65536 * sizeof *raw);
+    float *values = malloc(65536 * sizeof *values);
+    for (uint32_t i = 0; i < 65536; i++)
+        raw[i] = (uint16_t)i;
+    read_raw("BF16", raw, 65536, 2, values);
+    for (uint32_t i = 0; i < 65536; i++) {
+        uint32_t bits;
+        memcpy(&bits, &values[i], sizeof bits);
+        ck_assert_uint_eq(bits, i << 16);
+    }
+    free(raw);
+    free(values);
+}
+END_TEST
+
+START_TEST(f64_rounds_to_nearest)
+{
+    const double raw[] = {0.1,   -0.0,     1 + 0x1p-24, 1 + 0x1p-24 + 0x1p-50, 1 + 3 * 0x1p-24,
+                          1e300, 0x1p-149, -2.5};
+    const float expected[] = {0.1f, -0.0f, 1, 1 + 0x1p-23f, 1 + 0x1p-22f, INFINITY, 0x1p-149f, -2.5f};
+    float values[8];
+    read_raw("F64", raw, 8, 8, values);
+    ck_assert_mem_eq(values, expected, sizeof expected);
+}
+END_TEST
+
+START_TEST(more_than_one_buffer_converts)
+{
+    enum { N = 40000 }; /* above 64 KiB of f16 */
+    uint16_t *raw = malloc(N * sizeof *raw);
+    float *values = malloc(N * sizeof *values);
+    for (uint32_t i = 0; i < N; i++)
+        raw[i] = (uint16_t)(0x3c00 + i % 1024);
+    read_raw("F16", raw, N, 2, values);
+    for (uint32_t i = 0; i < N; i++)
+        ck_assert(values[i] == 1 + (float)(i % 1024) / 1024);
+    free(raw);
+    free(values);
+}
+END_TEST
+
+/* ---- misuse, system, memory ---- */
+
+START_TEST(wrong_arguments_are_named)
+{
+    lrk_safetensors *file;
+    lrk_safetensors_tensor tensor = {.struct_size = sizeof tensor};
+    int64_t index;
+    float value;
+    ck_assert_int_eq(lrk_safetensors_open(context, "x", NULL), LRK_ERR_ARGUMENT);
+    ck_assert_int_eq(lrk_safetensors_open(NULL, "x", &file), LRK_ERR_ARGUMENT);
+    sets_expect(context, lrk_safetensors_open(context, NULL, &file), LRK_ERR_ARGUMENT, "path");
+    ck_assert_int_eq(lrk_safetensors_count(NULL), 0);
+    ck_assert_int_eq(lrk_safetensors_get(NULL, 0, &tensor), LRK_ERR_ARGUMENT);
+    ck_assert_int_eq(lrk_safetensors_find(NULL, "t", &index), LRK_ERR_ARGUMENT);
+    ck_assert_int_eq(lrk_safetensors_read_f32(NULL, 0, &value, 1), LRK_ERR_ARGUMENT);
+    ck_assert_ptr_null(lrk_safetensors_metadata(NULL, "format"));
+    lrk_safetensors_close(NULL);
+    ck_assert_int_eq(lrk_safetensors_open(context, craft(small_header, 28), &file), LRK_OK);
+    sets_expect(context, lrk_safetensors_get(file, 2, &tensor), LRK_ERR_ARGUMENT, "no tensor 2");
+    sets_expect(context, lrk_safetensors_get(file, -1, &tensor), LRK_ERR_ARGUMENT, "no tensor -1");
+    sets_expect(context, lrk_safetensors_get(file, 0, NULL), LRK_ERR_ARGUMENT, "");
+    tensor.struct_size = 4;
+    sets_expect(context, lrk_safetensors_get(file, 0, &tensor), LRK_ERR_ARGUMENT, "struct_size");
+    sets_expect(context, lrk_safetensors_find(file, NULL, &index), LRK_ERR_ARGUMENT, "name");
+    sets_expect(context, lrk_safetensors_read_f32(file, 2, &value, 1), LRK_ERR_ARGUMENT, "no tensor 2");
+    sets_expect(context, lrk_safetensors_read_f32(file, 0, NULL, 6), LRK_ERR_ARGUMENT, "values");
+    sets_expect(context, lrk_safetensors_read_f32(file, 0, &value, 1), LRK_ERR_SHAPE,
+                "has 6 elements, not 1");
+    sets_expect(context, lrk_safetensors_read_f32(file, 0, &value, -1), LRK_ERR_SHAPE, "not -1");
+    ck_assert_ptr_null(lrk_safetensors_metadata(file, NULL));
+    lrk_safetensors_close(file);
+}
+END_TEST
+
+START_TEST(the_system_s_refusal_names_the_path)
+{
+    lrk_safetensors *file;
+    sets_expect(context, lrk_safetensors_open(context, scratch_path(&files, "absent"), &file),
+                LRK_ERR_NOT_FOUND, "absent: ");
+    sets_expect(context, lrk_safetensors_open(context, files.dir, &file), LRK_ERR_IO, "not a regular file");
+    const char *pipe = scratch_path(&files, "pipe");
+    ck_assert_int_eq(mkfifo(pipe, 0600), 0);
+    sets_expect(context, lrk_safetensors_open(context, pipe, &file), LRK_ERR_IO, "not a regular file");
+    sets_expect(context, lrk_safetensors_open(context, "/dev/null/x", &file), LRK_ERR_IO, "/dev/null/x");
+}
+END_TEST
+
+START_TEST(a_file_that_shrinks_after_opening_is_an_error)
+{
+    lrk_safetensors *file;
+    float values[6];
+    const char *path = craft(small_header, 28);
+    ck_assert_int_eq(lrk_safetensors_open(context, path, &file), LRK_OK);
+    scratch_write(path, "x", 1);
+    sets_expect(context, lrk_safetensors_read_f32(file, 0, values, 6), LRK_ERR_IO, "ends early");
+    lrk_safetensors_close(file);
+}
+END_TEST
+
+static lrk_safetensors *opened;
+
+static lrk_status open_and_convert(void *path)
+{
+    float values[2];
+    lrk_status status = lrk_safetensors_open(context, path, &opened);
+    if (status != LRK_OK) {
+        ck_assert_ptr_null(opened);
+        return status;
+    }
+    status = lrk_safetensors_read_f32(opened, 1, values, 2);
+    if (status != LRK_OK) lrk_safetensors_close(opened);
+    return status;
+}
+
+static void close_opened(void *path)
+{
+    (void)path;
+    lrk_safetensors_close(opened);
+}
+
+START_TEST(each_lack_of_memory_is_reported_and_leaves_nothing)
+{
+    sets_each_fault(&host, open_and_convert, close_opened, (void *)craft(small_header, 28));
+}
+END_TEST
+
+/* ---- the writer ---- */
+
+static lrk_status fill_by_tag(void *user, const lrki_out_tensor *tensor, float *values)
+{
+    (void)user;
+    for (int64_t i = 0; i < tensor->rows * tensor->cols; i++)
+        values[i] = (float)(tensor->tag * 100 + i);
+    return LRK_OK;
+}
+
+static lrk_status write_file(const char *path, lrki_out_tensor *tensors, int64_t n)
+{
+    lrki_replacement file = {0};
+    lrki_json *metadata = lrki_json_new_object();
+    lrki_json_put(&metadata, "format", lrki_json_new_text("pt"));
+    lrk_status status = lrki_replacement_begin(context, path, &file);
+    ck_assert_int_eq(status, LRK_OK);
+    status = lrki_safetensors_write(&file, metadata, tensors, n, fill_by_tag, NULL);
+    if (status == LRK_OK) status = lrki_replacement_sync(&file);
+    if (status == LRK_OK) status = lrki_replacement_commit(&file);
+    lrki_replacement_abandon(&file);
+    return status;
+}
+
+START_TEST(the_written_form_is_strict)
+{
+    size_t n;
+    lrki_out_tensor tensors[] = {{"b", 1, 2, 1}, {"a\"", 2, 1, 2}, {"a", 0, 3, 3}};
+    char *path = strdup(scratch_path(&files, "written.safetensors"));
+    ck_assert_int_eq(write_file(path, tensors, 3), LRK_OK);
+    char *bytes = scratch_read(path, &n);
+    const char *expected = "{\"__metadata__\":{\"format\":\"pt\"},"
+                           "\"a\":{\"dtype\":\"F32\",\"shape\":[0,3],\"data_offsets\":[0,0]},"
+                           "\"a\\\"\":{\"dtype\":\"F32\",\"shape\":[2,1],\"data_offsets\":[0,8]},"
+                           "\"b\":{\"dtype\":\"F32\",\"shape\":[1,2],\"data_offsets\":[8,16]}}";
+    size_t padded = (strlen(expected) + 7) / 8 * 8;
+    ck_assert_uint_eq((unsigned char)bytes[0] + 256u * (unsigned char)bytes[1], padded);
+    ck_assert_uint_eq(n, 8 + padded + 16);
+    ck_assert_mem_eq(bytes + 8, expected, strlen(expected));
+    for (size_t i = strlen(expected); i < padded; i++)
+        ck_assert_int_eq(bytes[8 + i], ' ');
+    const float data[] = {200, 201, 100, 101};
+    ck_assert_mem_eq(bytes + 8 + padded, data, sizeof data);
+    ck_assert_int_eq(scratch_count(files.dir), 1);
+    lrk_safetensors *file;
+    ck_assert_int_eq(lrk_safetensors_open(context, path, &file), LRK_OK);
+    lrk_safetensors_close(file);
+    free(bytes);
+    free(path);
+}
+END_TEST
+
+START_TEST(the_writer_refuses_names_that_cannot_be)
+{
+    static const char *const names[] = {"__metadata__", "\xff", "twice"};
+    for (int i = 0; i < 3; i++) {
+        lrki_out_tensor tensors[] = {{names[i], 1, 1, 0}, {"twice", 1, 1, 1}};
+        sets_expect(context, write_file(scratch_path(&files, "refused"), tensors, 2), LRK_ERR_ARGUMENT,
+                    names[i]);
+        ck_assert_int_eq(scratch_count(files.dir), 0);
+    }
+    lrki_out_tensor huge[] = {{"h", INT64_MAX / 2, 3, 0}};
+    sets_expect(context, write_file(scratch_path(&files, "refused"), huge, 1), LRK_ERR_SHAPE, "'h'");
+    ck_assert_int_eq(scratch_count(files.dir), 0);
+}
+END_TEST
+
+Suite *safetensors_suite(void);
+
+Suite *safetensors_suite(void)
+{
+    Suite *suite = suite_create("safetensors");
+    TCase *cases = tcase_create("all");
+    tcase_add_checked_fixture(cases, setup, teardown);
+    tcase_set_timeout(cases, 60);
+    tcase_add_loop_test(cases, refuses_what_the_reference_refuses, 0,
+                        (int)(sizeof refused / sizeof refused[0]));
+    tcase_add_loop_test(cases, accepts_what_the_reference_accepts, 0,
+                        (int)(sizeof accepted / sizeof accepted[0]));
+    tcase_add_test(cases, every_dtype_is_listed_and_four_convert);
+    tcase_add_test(cases, lengths_are_checked_before_anything_is_allocated);
+    tcase_add_test(cases, trailing_nul_in_the_header_is_refused);
+    tcase_add_test(cases, a_file_cut_anywhere_is_refused);
+    tcase_add_test(cases, a_header_with_any_bit_flipped_is_refused_or_consistent);
+    tcase_add_test(cases, tensors_come_in_order_of_data_and_are_found_by_name);
+    tcase_add_test(cases, f16_converts_exactly_for_all_65536_values);
+    tcase_add_test(cases, bf16_is_the_upper_half_of_f32);
+    tcase_add_test(cases, f64_rounds_to_nearest);
+    tcase_add_test(cases, more_than_one_buffer_converts);
+    tcase_add_test(cases, wrong_arguments_are_named);
+    tcase_add_test(cases, the_system_s_refusal_names_the_path);
+    tcase_add_test(cases, a_file_that_shrinks_after_opening_is_an_error);
+    tcase_add_test(cases, each_lack_of_memory_is_reported_and_leaves_nothing);
+    tcase_add_test(cases, the_written_form_is_strict);
+    tcase_add_test(cases, the_writer_refuses_names_that_cannot_be);
+    suite_add_tcase(suite, cases);
+    return suite;
+}

@@ -205,8 +205,8 @@ typedef struct llama_memory_use {
     size_t runtime;     /* measured: BLAS buffers, libraries, stacks         */
 } llama_memory_use;
 
-/* Bytes that llama_load and llama_run_create will ask for; the stage cache is
- * llama_cache_bytes(), adapters are lorank's to count. */
+/* Bytes that llama_load and llama_run_create will ask for.  Beside them: the stage cache, llama_cache_bytes(); the
+ * adapters, lorank's to count; and what adapters save for backward, about 4 bytes a training token and rank. */
 void llama_memory(const llama_config *config, const llama_run_options *options, llama_memory_use *use);
 
 /* Multiply-adds times two of one block and of the head, forward, in flops. */

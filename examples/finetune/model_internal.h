@@ -149,7 +149,7 @@ void head_backward(llama_run *run, double scale);
 void head_scores(const llama_run *run, llama_score *scores);
 void head_logits(llama_run *run, int64_t first_row, int64_t n_rows, float *logits);
 
-/* run.c */
+/* model_run.c */
 enum { FOR_EVALUATION, FOR_BACKWARD };
 int run_begin(llama_run *run, const llama_batch *batch, int purpose);
 void run_embed(llama_run *run, const int32_t *tokens);

@@ -9,6 +9,9 @@
 #include <math.h>
 #include <string.h>
 
+/* Elements below which waking the threads costs more than it saves. */
+enum { SMALL = 1 << 14 };
+
 /* e^x within 2 ulp on [-87, 88], clamped outside: 2^n * e^r with |r| <= ln2/2 and a Taylor polynomial of degree 7,
  * whose remainder there is below 2^-26.  The C library's expf does not vectorise. */
 static inline float exp_lane(float x)
@@ -47,7 +50,7 @@ static void rmsnorm_row(int64_t n, float eps, const float *x, const float *gain,
 
 void ops_rmsnorm(int64_t rows, int64_t n, double eps, const float *x, const float *gain, float *y)
 {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * n > SMALL)
     for (int64_t row = 0; row < rows; row++)
         rmsnorm_row(n, (float)eps, x + row * n, gain, y + row * n);
 }
@@ -72,7 +75,7 @@ static void rmsnorm_backward_row(int64_t n, float eps, const float *x, const flo
 void ops_rmsnorm_backward(int64_t rows, int64_t n, double eps, const float *x, const float *gain,
                           const float *dy, float *dx)
 {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * n > SMALL)
     for (int64_t row = 0; row < rows; row++)
         rmsnorm_backward_row(n, (float)eps, x + row * n, gain, dy + row * n, dx + row * n);
 }
@@ -94,7 +97,7 @@ static void rotate_row(const ops_rope *rope, const float *table, float *x, float
 
 void ops_rotate(const ops_rope *rope, int64_t rows, float *x, int64_t ld, int direction)
 {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * ld > SMALL)
     for (int64_t row = 0; row < rows; row++) {
         int64_t position = rope->first + row % rope->seq_len;
         rotate_row(rope, rope->table + position * rope->head_dim, x + row * ld, (float)direction);
@@ -110,7 +113,7 @@ static void swiglu_row(int64_t n, const float *gate, const float *up, float *act
 
 void ops_swiglu(int64_t rows, int64_t n, const float *gate_up, float *act)
 {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * n > SMALL)
     for (int64_t row = 0; row < rows; row++)
         swiglu_row(n, gate_up + row * 2 * n, gate_up + row * 2 * n + n, act + row * n);
 }
@@ -128,7 +131,7 @@ static void swiglu_backward_row(int64_t n, const float *gate, const float *up, c
 
 void ops_swiglu_backward(int64_t rows, int64_t n, const float *gate_up, const float *d_act, float *d_gate_up)
 {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * n > SMALL)
     for (int64_t row = 0; row < rows; row++) {
         int64_t wide = row * 2 * n;
         swiglu_backward_row(n, gate_up + wide, gate_up + wide + n, d_act + row * n, d_gate_up + wide,
@@ -146,7 +149,7 @@ static void add_range(int64_t n, const float *x, float *y)
 void ops_add(int64_t n, const float *x, float *y)
 {
     enum { PIECE = 8192 };
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (n > SMALL)
     for (int64_t i = 0; i < n; i += PIECE)
         add_range(n - i < PIECE ? n - i : PIECE, x + i, y + i);
 }

@@ -235,7 +235,7 @@ llama_run *fixture_run(const llama_model *model, int64_t tokens, int64_t seq_len
                                  .max_seq_len = seq_len,
                                  .recompute = recompute,
                                  .n_threads = 2};
-    ops_set_threads(2);
+    ops_set_threads(1);
     ck_assert_msg(llama_run_create(model, &options, &run, err, sizeof err) == 0, "%s", err);
     return run;
 }

@@ -34,7 +34,7 @@ void fixture_remove(const char *dir);
 /* Writes the model, loads it and removes the directory. */
 llama_model *fixture_load(const fixture_spec *spec);
 
-/* A run for batches of up to `tokens` tokens, for training and evaluation, with two threads in use. */
+/* A run for batches of up to `tokens` tokens, for training and evaluation, with one thread in use and room for two. */
 llama_run *fixture_run(const llama_model *model, int64_t tokens, int64_t seq_len, int recompute);
 
 /* Pseudo-random tokens and targets; every third position is not counted. */

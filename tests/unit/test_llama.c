@@ -137,7 +137,7 @@ static outcome outcome_of(const llama_model *model, int threads, int recompute)
     ops_set_threads(threads);
     ck_assert_int_eq(llama_forward_loss(run, &batch, o.scores), 0);
     ck_assert_int_eq(llama_backward(run, 1.0 / 7, o.gradient), 0);
-    ops_set_threads(2);
+    ops_set_threads(1);
     fixture_batch_free(&batch);
     llama_run_free(run);
     return o;
@@ -178,7 +178,6 @@ START_TEST(products_have_the_same_bits_at_any_thread_count)
     ops_set_threads(1);
     ops_linear(1, K, M, b, a, one);
     ck_assert_mem_eq(one, two, M * sizeof *one);
-    ops_set_threads(2);
     free(a);
 }
 END_TEST

@@ -173,7 +173,7 @@ START_TEST(bad_batches_and_options_are_refused)
     ck_assert_int_eq(llama_backward(run, 1, NULL), -1);
     ops_set_threads(3);
     ck_assert_int_eq(llama_evaluate(run, &(llama_batch){1, 2, tokens, targets}, scores), -1);
-    ops_set_threads(2);
+    ops_set_threads(1);
     llama_run_options options = {12, 12, 161, 0, 1};
     ck_assert_int_eq(llama_run_create(model, &options, &none, err, sizeof err), -1);
     ck_assert_ptr_null(none);

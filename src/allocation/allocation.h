@@ -132,7 +132,7 @@ struct lrk_plan {
     bool busy;                /* inside prepare, commit or abandon, and so inside their callbacks */
     uint64_t round;
     int64_t step;
-    uint64_t generation; /* of the set that it was made for */
+    uint64_t generation; /* of the set that was scored */
     uint64_t values_version;
     int64_t n_modules;
     lrki_part *parts;                 /* [n_modules], into the pools below    */

@@ -193,8 +193,8 @@ lrk_status lrki_plan_create(lrk_allocator *allocator, const lrki_round *round, i
     plan->allocator = lrki_allocator_ref(allocator);
     plan->round = round->number;
     plan->step = step;
-    plan->generation = adapters->generation;
-    plan->values_version = adapters->values_version;
+    plan->generation = round->scores->info.generation;
+    plan->values_version = round->scores->info.values_version;
     plan->n_modules = round->n_modules;
     plan->ranks_before = round->n_ranks;
     lrk_status status = take_memory(plan, round);

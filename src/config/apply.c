@@ -257,6 +257,8 @@ lrk_status lrk_config_override(lrk_config *config, const char *key, const char *
     lrki_node node = {.kind = LRKI_NODE_SCALAR, .plain = true, .mark = mark, .key_mark = mark};
     node.key = (char *)(dot != NULL ? dot + 1 : key);
     node.text = (char *)value;
+    if (strcmp(key, "adapters.modules") == 0 || strcmp(key, "allocation.limits") == 0)
+        return lrki_config_fail(config, mark, "%s is a list: only a text can give it", key);
     if (strcmp(section, "host") == 0) return apply_host(config, &node);
     return override_scalar(config, section, &node);
 }

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Configurations for tests: parsing that must succeed, and where a failure must be.
+ */
+#ifndef CONFIGS_H
+#define CONFIGS_H
+
+#include "fault.h"
+#include "lorank/lorank.h"
+
+/* ck_asserts LRK_OK, else shows the context's words. */
+void configs_ok(const lrk_context *context, lrk_status status);
+/* keys may be NULL with 0. */
+lrk_config *configs_parse(lrk_context *context, const char *text, const lrk_config_key *keys, int64_t n);
+/* status is `want`, the words contain `words`, and the place is line and column (0, 0: none). */
+void configs_expect_at(const lrk_context *context, lrk_status status, lrk_status want, int64_t line,
+                       int64_t column, const char *words);
+
+#endif

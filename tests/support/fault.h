@@ -21,7 +21,8 @@ typedef struct fault {
     fault_counter alloc;
     fault_counter gemm;
     fault_counter loop;
-    int64_t live; /* blocks handed out and not released                    */
+    int64_t multiply_adds; /* of all products */
+    int64_t live;          /* blocks handed out and not released                    */
     size_t live_bytes;
     size_t peak_bytes;
     bool bad_release; /* a release with a wrong size or an unknown pointer     */

@@ -65,11 +65,12 @@ struct lrk_adapters {
     uint64_t generation;
     uint64_t values_version;
     uint64_t next_identity;
-    int64_t open_passes;       /* atomic */
-    bool gradients_in_use;     /* an open pass writes the set's own gradients */
-    bool change_pending;       /* a plan or restore is prepared                */
-    bool in_host_callback;     /* storage callbacks, estimator callbacks that must not change the set: see lrki_set_guard */
-    bool in_storage_callback;  /* the host's storage is being asked: every call with this set is refused */
+    int64_t open_passes;   /* atomic */
+    bool gradients_in_use; /* an open pass writes the set's own gradients */
+    bool change_pending;   /* a plan or restore is prepared                */
+    bool
+        in_host_callback; /* storage callbacks, estimator callbacks that must not change the set: see lrki_set_guard */
+    bool in_storage_callback; /* the host's storage is being asked: every call with this set is refused */
     struct lrki_pass_cache *pass_cache; /* finished passes kept for reuse, owned by pass.c */
 };
 
@@ -78,7 +79,8 @@ lrk_status lrki_adapters_options_check(lrk_context *context, const lrk_adapters_
 
 lrk_adapters *lrki_adapters_ref(lrk_adapters *adapters);
 void lrki_adapters_unref(lrk_adapters *adapters);
-void lrki_pass_cache_free(lrk_adapters *adapters); /* pass.c; called when the set dies and after rank changes */
+void lrki_pass_cache_free(
+    lrk_adapters *adapters); /* pass.c; called when the set dies and after rank changes */
 
 /* LRK_ERR_BUSY with a detail that begins with `what` if a pass is open, a change is pending or a host callback runs. */
 lrk_status lrki_adapters_check_idle(const lrk_adapters *adapters, const char *what);
@@ -116,8 +118,8 @@ typedef struct lrki_change lrki_change;
  * `step`. Library storage: modules whose rank changes get a new exact block; host storage: in place if the new rank fits,
  * else storage->prepare (LRK_ERR_BUDGET if the capacity is fixed). Fails with the set untouched.
  */
-lrk_status lrki_change_prepare(lrk_adapters *adapters, const lrki_module_change *parts, int64_t step, int32_t init,
-                               lrki_change **change);
+lrk_status lrki_change_prepare(lrk_adapters *adapters, const lrki_module_change *parts, int64_t step,
+                               int32_t init, lrki_change **change);
 /* Cannot fail; zeroes gradients, advances generation, values_version and next_identity; frees `change`. */
 void lrki_change_commit(lrki_change *change);
 void lrki_change_abandon(lrki_change *change);

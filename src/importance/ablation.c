@@ -173,6 +173,7 @@ static lrk_status run_ablation(lrk_estimator *estimator, uint64_t nonce, lrk_sco
         if (status != LRK_OK) return status;
         advance(estimator);
         status = report_progress(estimator);
+        if (status == LRK_OK) status = check_current(estimator); /* progress may have written parameters */
     }
     if (status == LRK_OK) status = lrki_ablation_finish(estimator);
     if (status != LRK_OK) return status;

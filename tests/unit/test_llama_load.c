@@ -172,7 +172,8 @@ START_TEST(bad_batches_and_options_are_refused)
     ck_assert_ptr_nonnull(strstr(llama_run_error(run), "token 77"));
     ck_assert_int_eq(llama_backward(run, 1, NULL), -1);
     ops_set_threads(3);
-    ck_assert_int_eq(llama_evaluate(run, &(llama_batch){1, 2, tokens, targets}, scores), -1);
+    int too_many = ops_threads() > 2; /* not where OpenMP is left out */
+    ck_assert_int_eq(llama_evaluate(run, &(llama_batch){1, 2, tokens, targets}, scores), too_many ? -1 : 0);
     ops_set_threads(1);
     llama_run_options options = {12, 12, 161, 0, 1};
     ck_assert_int_eq(llama_run_create(model, &options, &none, err, sizeof err), -1);

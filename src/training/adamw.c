@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * AdamW (optimizer.h has the formula): checks, gradient norm, and the step. Arithmetic is in double, element by element;
+ * moments and parameters are stored in float. Modules are the parallel tasks and elements are treated in order, so the
+ * bits do not depend on threads. A step either happens whole or not at all. Moments across rank changes: moments.c.
+ */
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "../allocation/allocation.h"
+#include "../kernels/kernels.h"
+#include "adamw.h"
+
+/* ---- options --------------------------------------------------------------------------------------------------------- */
+
+lrk_status lrk_adamw_options_init(lrk_adamw_options *options, size_t struct_size)
+{
+    const lrk_adamw_options defaults = {
+        .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .b_ratio = 1, .max_norm = INFINITY};
+    return lrki_struct_init(options, struct_size, &defaults, sizeof defaults);
+}
+
+static bool is_positive(double value)
+{
+    return value > 0 && isfinite(value);
+}
+
+lrk_status lrki_adamw_options_check(lrk_context *context, const lrk_adamw_options *options)
+{
+    const char *wrong = NULL;
+    if (options->reserved != 0) wrong = "reserved must be 0";
+    if (options->steps != LRK_STEPS_PER_RANK && options->steps != LRK_STEPS_GLOBAL)
+        wrong = "steps is unknown";
+    if (!(options->max_norm > 0)) wrong = "max_norm must be > 0";
+    if (!is_positive(options->b_ratio)) wrong = "b_ratio must be > 0";
+    if (!(options->weight_decay >= 0 && isfinite(options->weight_decay))) wrong = "weight_decay must be >= 0";
+    if (!is_positive(options->epsilon)) wrong = "epsilon must be > 0";
+    if (!(options->beta2 >= 0 && options->beta2 < 1)) wrong = "beta2 must be in [0, 1)";
+    if (!(options->beta1 >= 0 && options->beta1 < 1)) wrong = "beta1 must be in [0, 1)";
+    if (options->flags != 0) wrong = "flags must be 0";
+    return wrong == NULL ? LRK_OK : lrki_fail(context, LRK_ERR_ARGUMENT, "%s", wrong);
+}
+
+/* ---- life ------------------------------------------------------------------------------------------------------------ */
+
+static lrk_status fill_optimizer(lrk_optimizer *optimizer)
+{
+    lrk_context *context = optimizer->adapters->context;
+    int64_t n = optimizer->adapters->n_modules;
+    optimizer->sums = lrki_array(context, 2 * n, sizeof *optimizer->sums);
+    optimizer->done = lrki_array(context, n, sizeof *optimizer->done);
+    if (!optimizer->sums || !optimizer->done) return lrki_fail_nomem(context, "the optimizer");
+    return lrki_moments_create(optimizer);
+}
+
+static lrk_status create(lrk_adapters *adapters, const lrk_adamw_options *options, lrk_optimizer **out)
+{
+    lrk_optimizer *optimizer = lrki_alloc_zeroed(adapters->context, sizeof *optimizer);
+    if (optimizer == NULL) return lrki_fail_nomem(adapters->context, "the optimizer");
+    optimizer->adapters = lrki_adapters_ref(adapters);
+    optimizer->options = *options;
+    optimizer->gradient_norm = NAN;
+    lrk_status status = fill_optimizer(optimizer);
+    if (status == LRK_OK)
+        *out = optimizer;
+    else
+        lrk_optimizer_destroy(optimizer);
+    return status;
+}
+
+lrk_status lrk_optimizer_create_adamw(lrk_adapters *adapters, const lrk_adamw_options *given,
+                                      lrk_optimizer **optimizer)
+{
+    if (optimizer != NULL) *optimizer = NULL;
+    lrk_status status = lrki_adapters_enter_gradients(adapters, "creating an optimizer");
+    if (status != LRK_OK) return status;
+    if (optimizer == NULL)
+        return lrki_fail(adapters->context, LRK_ERR_ARGUMENT, "optimizer must not be NULL");
+    lrk_adamw_options options;
+    lrk_adamw_options_init(&options, sizeof options);
+    status = lrki_struct_read(adapters->context, &options, sizeof options, given, sizeof(uint32_t) * 2,
+                              "lrk_adamw_options");
+    if (status == LRK_OK) status = lrki_adamw_options_check(adapters->context, &options);
+    return status == LRK_OK ? create(adapters, &options, optimizer) : status;
+}
+
+void lrk_optimizer_destroy(lrk_optimizer *optimizer)
+{
+    if (optimizer == NULL) return;
+    lrk_adapters *adapters = optimizer->adapters;
+    lrk_context *context = adapters->context;
+    lrki_moments_free(optimizer, optimizer->moments);
+    lrki_moments_free(optimizer, optimizer->prepared);
+    lrki_array_free(context, optimizer->sums, 2 * adapters->n_modules, sizeof *optimizer->sums);
+    lrki_array_free(context, optimizer->done, adapters->n_modules, sizeof *optimizer->done);
+    lrki_free(context, optimizer, sizeof *optimizer);
+    lrki_adapters_unref(adapters);
+}
+
+/* ---- loops over modules ------------------------------------------------------------------------------------------------ */
+
+typedef struct step_loop {
+    lrk_optimizer *optimizer;
+    void (*task)(const struct step_loop *loop, int64_t module);
+    double lr;
+    double clip; /* factor on every gradient */
+} step_loop;
+
+static bool is_trained(const lrki_module *module)
+{
+    return module->bank.rank > 0 && module->has_gradient;
+}
+
+static void run_task(void *data, int64_t i)
+{
+    const step_loop *loop = data;
+    if (is_trained(&loop->optimizer->adapters->modules[i])) loop->task(loop, i);
+    loop->optimizer->done[i] = 1;
+}
+
+/* A loop of the host that fails half-way must not leave half a step: what it left is done here. */
+static void run_loop(step_loop *loop)
+{
+    lrk_optimizer *optimizer = loop->optimizer;
+    lrk_context *context = optimizer->adapters->context;
+    int64_t n = optimizer->adapters->n_modules;
+    memset(optimizer->done, 0, (size_t)n);
+    if (lrki_parallel_for(context, n, run_task, loop) == LRK_OK) return;
+    lrki_log(context, LRK_LOG_WARNING,
+             "the host's parallel_for failed: the optimizer's step goes on without it");
+    for (int64_t i = 0; i < n; i++)
+        if (!optimizer->done[i]) run_task(loop, i);
+}
+
+/* ---- gradient norm ----------------------------------------------------------------------------------------------------- */
+
+/* Squares of floats add up in double without overflow, so the sum is finite exactly if all elements are. */
+static double sum_squares(const float *values, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += (double)values[i] * (double)values[i];
+    return sum;
+}
+
+static void sum_module(const step_loop *loop, int64_t index)
+{
+    const lrki_module *module = &loop->optimizer->adapters->modules[index];
+    double *sums = &loop->optimizer->sums[2 * index];
+    sums[0] = sum_squares(module->bank.grad_a, module->bank.rank * module->n_in);
+    sums[1] = sum_squares(module->bank.grad_b, module->bank.rank * module->n_out);
+}
+
+static lrk_status find_nonfinite(const lrk_optimizer *optimizer)
+{
+    const lrk_adapters *adapters = optimizer->adapters;
+    for (int64_t i = 0; i < 2 * adapters->n_modules; i++)
+        if (!isfinite(optimizer->sums[i]))
+            return lrki_fail_at(adapters->context, LRK_ERR_NONFINITE,
+                                (lrki_place){.module = (int32_t)(i / 2)},
+                                "the gradient of %s of module '%s' is not finite", i % 2 == 0 ? "A" : "B",
+                                adapters->modules[i / 2].name);
+    return LRK_OK;
+}
+
+static lrk_status measure_gradients(lrk_optimizer *optimizer, double *norm)
+{
+    int64_t n = 2 * optimizer->adapters->n_modules;
+    step_loop loop = {.optimizer = optimizer, .task = sum_module};
+    memset(optimizer->sums, 0, (size_t)n * sizeof *optimizer->sums);
+    run_loop(&loop);
+    lrk_status status = find_nonfinite(optimizer);
+    if (status != LRK_OK) return status;
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += optimizer->sums[i];
+    *norm = sqrt(sum);
+    return LRK_OK;
+}
+
+/* ---- step -------------------------------------------------------------------------------------------------------------- */
+
+/* What is the same for all elements of a row. */
+typedef struct row_rule {
+    double beta1;
+    double beta2;
+    double correct1; /* 1 - beta1^k */
+    double correct2;
+    double epsilon;
+    double weight_decay;
+    double lr;
+    double clip;
+} row_rule;
+
+static void update_row(const row_rule *rule, int64_t n, float *w, const float *gradient, float *first,
+                       float *second)
+{
+    for (int64_t i = 0; i < n; i++) {
+        double d = rule->clip * gradient[i];
+        double u = rule->beta1 * first[i] + (1 - rule->beta1) * d;
+        double v = rule->beta2 * second[i] + (1 - rule->beta2) * d * d;
+        double direction = u / rule->correct1 / (sqrt(v / rule->correct2) + rule->epsilon);
+        w[i] = (float)(w[i] - rule->lr * (direction + rule->weight_decay * w[i]));
+        first[i] = (float)u;
+        second[i] = (float)fmin(v, FLT_MAX); /* infinity would freeze the element for good */
+    }
+}
+
+static void update_rank(const step_loop *loop, const lrki_module *module, lrki_moments *moments, int64_t j)
+{
+    const lrk_adamw_options *options = &loop->optimizer->options;
+    const lrki_bank *bank = &module->bank;
+    int64_t n_in = module->n_in;
+    int64_t n_out = module->n_out;
+    double k = (double)++moments->steps[j];
+    row_rule rule = {.beta1 = options->beta1,
+                     .beta2 = options->beta2,
+                     .correct1 = 1 - pow(options->beta1, k),
+                     .correct2 = 1 - pow(options->beta2, k),
+                     .epsilon = options->epsilon,
+                     .weight_decay = options->weight_decay,
+                     .lr = loop->lr,
+                     .clip = loop->clip};
+    update_row(&rule, n_in, bank->a + j * n_in, bank->grad_a + j * n_in, moments->first_a + j * n_in,
+               moments->second_a + j * n_in);
+    rule.lr = loop->lr * options->b_ratio;
+    update_row(&rule, n_out, bank->b + j * n_out, bank->grad_b + j * n_out, moments->first_b + j * n_out,
+               moments->second_b + j * n_out);
+}
+
+static void update_module(const step_loop *loop, int64_t index)
+{
+    const lrki_module *module = &loop->optimizer->adapters->modules[index];
+    for (int64_t j = 0; j < module->bank.rank; j++)
+        update_rank(loop, module, &loop->optimizer->moments[index], j);
+}
+
+static lrk_status check_fit(const lrk_optimizer *optimizer)
+{
+    if (optimizer->generation == optimizer->adapters->generation) return LRK_OK;
+    return lrki_fail(optimizer->adapters->context, LRK_ERR_STALE,
+                     "ranks changed without the optimizer: realign it");
+}
+
+static lrk_status check_gradients(const lrk_adapters *adapters)
+{
+    for (int64_t i = 0; i < adapters->n_modules; i++) {
+        const lrki_module *module = &adapters->modules[i];
+        if (module->bank.rank == 0 || module->has_gradient) continue;
+        if (module->flags & LRK_MODULE_MAY_LACK_GRADIENT) continue;
+        return lrki_fail_at(adapters->context, LRK_ERR_NO_GRADIENT, (lrki_place){.module = (int32_t)i},
+                            "module '%s' got no gradient since the last step", module->name);
+    }
+    return LRK_OK;
+}
+
+static lrk_status check_step(const lrk_optimizer *optimizer, double lr)
+{
+    const lrk_adapters *adapters = optimizer->adapters;
+    if (!(lr >= 0 && isfinite(lr)))
+        return lrki_fail(adapters->context, LRK_ERR_ARGUMENT,
+                         "the learning rate %g is not finite or negative", lr);
+    lrk_status status = lrki_adapters_check_idle(adapters, "an optimizer step");
+    if (status == LRK_OK) status = check_fit(optimizer);
+    return status == LRK_OK ? check_gradients(adapters) : status;
+}
+
+lrk_status lrk_optimizer_step(lrk_optimizer *optimizer, double lr)
+{
+    if (optimizer == NULL) return LRK_ERR_ARGUMENT;
+    double norm;
+    lrk_status status = check_step(optimizer, lr);
+    if (status == LRK_OK) status = measure_gradients(optimizer, &norm);
+    if (status != LRK_OK) return status;
+    double max_norm = optimizer->options.max_norm;
+    step_loop loop = {optimizer, update_module, lr, norm > max_norm ? max_norm / norm : 1};
+    run_loop(&loop);
+    optimizer->gradient_norm = norm;
+    optimizer->steps++;
+    optimizer->adapters->values_version++;
+    lrki_gradients_clear(optimizer->adapters);
+    return LRK_OK;
+}
+
+/* ---- questions ----------------------------------------------------------------------------------------------------------- */
+
+lrk_status lrk_optimizer_moment(const lrk_optimizer *optimizer, int32_t index, int32_t which,
+                                lrk_tensor *tensor)
+{
+    if (optimizer == NULL) return LRK_ERR_ARGUMENT;
+    const lrk_adapters *adapters = optimizer->adapters;
+    lrk_status status = lrki_adapters_enter_module(adapters, index, "a moment");
+    if (status == LRK_OK) status = check_fit(optimizer);
+    if (status != LRK_OK) return status;
+    const lrki_moments *moments = &optimizer->moments[index];
+    float *const data[] = {moments->first_a, moments->first_b, moments->second_a, moments->second_b};
+    if (which < LRK_MOMENT_FIRST_A || which > LRK_MOMENT_SECOND_B)
+        return lrki_fail(adapters->context, LRK_ERR_ARGUMENT, "no moment %d", (int)which);
+    bool of_a = which == LRK_MOMENT_FIRST_A || which == LRK_MOMENT_SECOND_A;
+    int64_t cols = of_a ? adapters->modules[index].n_in : adapters->modules[index].n_out;
+    const lrk_tensor filled = {.data = data[which],
+                               .rows = moments->rank,
+                               .cols = cols,
+                               .ld = cols,
+                               .generation = optimizer->generation};
+    return lrki_struct_write(adapters->context, tensor, &filled, sizeof filled, "lrk_tensor");
+}
+
+lrk_status lrk_optimizer_rank_steps(const lrk_optimizer *optimizer, int32_t module, const int64_t **steps,
+                                    int64_t *n)
+{
+    if (optimizer == NULL) return LRK_ERR_ARGUMENT;
+    lrk_context *context = optimizer->adapters->context;
+    lrk_status status = lrki_adapters_enter_module(optimizer->adapters, module, "step counts");
+    if (status == LRK_OK) status = check_fit(optimizer);
+    if (status != LRK_OK) return status;
+    if (steps == NULL || n == NULL)
+        return lrki_fail(context, LRK_ERR_ARGUMENT, "steps and n must not be NULL");
+    *steps = optimizer->moments[module].steps;
+    *n = optimizer->moments[module].rank;
+    return LRK_OK;
+}
+
+static size_t memory_of(const lrk_optimizer *optimizer)
+{
+    size_t n = (size_t)optimizer->adapters->n_modules;
+    size_t bytes = sizeof *optimizer + n * (2 * sizeof *optimizer->sums + sizeof *optimizer->done);
+    for (size_t i = 0; i < n; i++)
+        bytes += sizeof optimizer->moments[i] + optimizer->moments[i].block_bytes;
+    return bytes;
+}
+
+lrk_status lrk_optimizer_info_get(const lrk_optimizer *optimizer, lrk_optimizer_info *info)
+{
+    if (optimizer == NULL) return LRK_ERR_ARGUMENT;
+    const lrk_optimizer_info facts = {
+        .steps = optimizer->steps, .gradient_norm = optimizer->gradient_norm, .memory = memory_of(optimizer)};
+    return lrki_struct_write(optimizer->adapters->context, info, &facts, sizeof facts, "lrk_optimizer_info");
+}

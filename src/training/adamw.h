@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * AdamW, internal: the optimizer's memory, which adamw.c steps through and moments.c moves along with rank changes.
+ * Invariant: while `generation` is the set's, moments of every module fit its live ranks, row by row.
+ */
+#ifndef LRKI_ADAMW_H
+#define LRKI_ADAMW_H
+
+#include "../adapters/set.h"
+#include "training.h"
+
+/* Moments of one module, all in one block. */
+typedef struct lrki_moments {
+    int64_t rank;
+    int64_t *steps;       /* [rank] taken by each rank                          */
+    uint64_t *identities; /* [rank] so that moments are found after a restore   */
+    float *first_a;       /* [rank x n_in]                                      */
+    float *first_b;       /* [rank x n_out]                                     */
+    float *second_a;
+    float *second_b;
+    void *block;
+    size_t block_bytes;
+} lrki_moments;
+
+struct lrk_optimizer {
+    lrk_adapters *adapters; /* counted reference */
+    lrk_adamw_options options;
+    uint64_t generation; /* of the set that the moments fit */
+    int64_t steps;
+    double gradient_norm;
+    lrki_moments *moments;  /* [n_modules]                                                   */
+    lrki_moments *prepared; /* [n_modules] between prepare and its end; block NULL: unchanged */
+    double *sums;           /* [2 n_modules] squared gradients of A and B                    */
+    uint8_t *done;          /* [n_modules] tasks of the running loop that were carried out   */
+};
+
+/* Moments of every module for the set's present ranks, all zero. LRK_ERR_NOMEM. */
+lrk_status lrki_moments_create(lrk_optimizer *optimizer);
+/* Frees an array of moments; NULL is ignored, half-built is tolerated. */
+void lrki_moments_free(const lrk_optimizer *optimizer, lrki_moments *moments);
+
+#endif

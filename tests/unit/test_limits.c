@@ -189,7 +189,8 @@ static void answer_with(int64_t n_drop, const int64_t *drop, const int64_t *add)
 {
     memset(&given, 0, sizeof given);
     given.n_drop = n_drop;
-    memcpy(given.drop, drop, (size_t)n_drop * sizeof *drop);
+    for (int64_t i = 0; i < n_drop; i++)
+        given.drop[i] = drop[i];
     memcpy(given.add, add, sizeof given.add);
 }
 

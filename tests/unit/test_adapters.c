@@ -37,7 +37,7 @@ START_TEST(info_tells_totals_and_the_memory_that_the_set_really_holds)
 {
     lrk_module_spec specs[3];
     sets_three(specs);
-    size_t before = host.live_bytes;
+    size_t before = host.live_bytes, memory[2];
     lrk_adapters_options options = options_default();
     for (uint32_t flags = 0; flags <= LRK_ADAPTERS_INFERENCE; flags++) {
         options.flags = flags;
@@ -49,9 +49,23 @@ START_TEST(info_tells_totals_and_the_memory_that_the_set_really_holds)
         ck_assert_int_eq(info.parameters, 2 * (5 + 3) + 3 * (4 + 6));
         ck_assert_uint_eq(info.next_identity, 6);
         ck_assert_uint_eq(info.memory, host.live_bytes - before);
+        memory[flags] = info.memory;
         lrk_adapters_destroy(adapters);
     }
+    ck_assert_uint_eq(memory[0] - memory[1],
+                      (2 * (5 + 3 + 1) + 3 * (4 + 6 + 1)) * sizeof(float)); /* gradients */
     ck_assert_int_eq(lrk_adapters_info_get(NULL, &(lrk_adapters_info){.struct_size = 8}), LRK_ERR_ARGUMENT);
+}
+END_TEST
+
+START_TEST(a_set_may_begin_without_ranks)
+{
+    lrk_module_spec spec = sets_spec("a", 5, 3, 0);
+    lrk_adapters *adapters = sets_create(context, &spec, 1, NULL);
+    lrk_adapters_info info = sets_info(adapters);
+    ck_assert(info.ranks == 0 && info.parameters == 0 && info.next_identity == 1);
+    ck_assert_ptr_null(sets_tensor(adapters, 0, LRK_TENSOR_A).data);
+    lrk_adapters_destroy(adapters);
 }
 END_TEST
 
@@ -394,6 +408,7 @@ Suite *adapters_suite(void)
     TCase *tcase = tcase_create("sets");
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, info_tells_totals_and_the_memory_that_the_set_really_holds);
+    tcase_add_test(tcase, a_set_may_begin_without_ranks);
     tcase_add_test(tcase, info_structs_follow_struct_size);
     tcase_add_test(tcase, module_tells_what_its_spec_said);
     tcase_add_test(tcase, scale_rules_give_s);

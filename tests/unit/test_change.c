@@ -230,6 +230,21 @@ START_TEST(commit_asks_for_no_memory)
 }
 END_TEST
 
+START_TEST(commit_frees_what_finished_passes_left)
+{
+    const lrki_module_change nothing[] = {{.n_kept = 2}, {.n_kept = 3}, {0}};
+    lrk_pass_options options;
+    lrk_pass *pass;
+    int64_t live = host.live;
+    ck_assert_int_eq(lrk_pass_options_init(&options, sizeof options), LRK_OK);
+    options.max_rows = 4;
+    ck_assert_int_eq(lrk_pass_begin(adapters, &options, &pass), LRK_OK);
+    lrk_pass_end(pass);
+    lrki_change_commit(prepare(nothing, 1, LRK_INIT_ZERO));
+    ck_assert_int_eq(host.live, live);
+}
+END_TEST
+
 static lrki_change *pending;
 
 static lrk_status do_prepare(void *user)
@@ -316,6 +331,21 @@ static lrki_module_change draw_part(int32_t module, draft *d, uint64_t *next, ui
     return part;
 }
 
+/* Birth steps by identity, of all changes of a test. */
+static int64_t born[4096];
+
+static void expect_births(void)
+{
+    for (int32_t m = 0; m < 3; m++) {
+        const uint64_t *ids;
+        const int64_t *births;
+        int64_t rank;
+        ck_assert_int_eq(lrk_adapters_ranks(adapters, m, &ids, &births, &rank), LRK_OK);
+        for (int64_t j = 0; j < rank; j++)
+            ck_assert_int_eq(births[j], born[ids[j]]);
+    }
+}
+
 static void change_at_random(int64_t step, uint64_t *random)
 {
     lrki_module_change parts[3];
@@ -333,6 +363,9 @@ static void change_at_random(int64_t step, uint64_t *random)
     lrki_change_commit(change);
     ck_assert_uint_eq(sets_info(adapters).next_identity, next);
     sets_check_filled(adapters, first_new);
+    for (uint64_t id = first_new; id < next; id++)
+        born[id] = step;
+    expect_births();
     for (int32_t m = 0; m < 3; m++) {
         expect_ids(m, parts[m].n_kept + parts[m].n_added, drafts[m].expected);
         for (int64_t i = 0; i < parts[m].n_added; i++)
@@ -461,6 +494,7 @@ Suite *change_suite(void)
     tcase_add_test(tcase, values_written_between_prepare_and_commit_count);
     tcase_add_test(tcase, abandon_leaves_everything_as_it_was);
     tcase_add_test(tcase, commit_asks_for_no_memory);
+    tcase_add_test(tcase, commit_frees_what_finished_passes_left);
     tcase_add_test(tcase, prepare_unwinds_when_any_request_fails);
     tcase_add_test(tcase, prepare_is_refused_while_the_set_is_in_use);
     tcase_add_test(tcase, a_rank_whose_size_overflows_is_refused);

@@ -166,6 +166,27 @@ START_TEST(equal_counts_with_other_identities_are_a_rank_change)
 }
 END_TEST
 
+START_TEST(fewer_or_more_ranks_at_the_end_are_a_rank_change)
+{
+    create(0);
+    const int64_t first[] = {0, 1};
+    const uint64_t ids[] = {6};
+    const lrki_module_change fewer[] = {{.n_kept = 2}, {.n_kept = 2, .kept = first}, {0}};
+    const lrki_module_change more[] = {
+        {.n_kept = 2, .kept = first, .n_added = 1, .added_ids = ids}, {.n_kept = 3}, {0}};
+    lrk_snapshot *snapshot = take();
+    lrki_change *change;
+    ck_assert_int_eq(lrki_change_prepare(adapters, _i ? more : fewer, 8, 0, &change), LRK_OK);
+    lrki_change_commit(change);
+    uint64_t generation = sets_info(adapters).generation;
+    ck_assert_int_eq(lrk_snapshot_restore(snapshot, adapters), LRK_OK);
+    ck_assert_uint_eq(sets_info(adapters).generation, generation + 1);
+    expect_initial_ranks();
+    sets_check_filled(adapters, UINT64_MAX);
+    lrk_snapshot_destroy(snapshot);
+}
+END_TEST
+
 START_TEST(restore_uses_the_room_that_the_host_gave)
 {
     create(1);
@@ -311,6 +332,7 @@ Suite *snapshot_suite(void)
     tcase_add_loop_test(tcase, restore_brings_ranks_back, 0, 3);
     tcase_add_loop_test(tcase, a_snapshot_of_changed_ranks_restores_them_too, 0, 3);
     tcase_add_test(tcase, equal_counts_with_other_identities_are_a_rank_change);
+    tcase_add_loop_test(tcase, fewer_or_more_ranks_at_the_end_are_a_rank_change, 0, 2);
     tcase_add_test(tcase, restore_uses_the_room_that_the_host_gave);
     tcase_add_test(tcase, a_snapshot_of_another_set_is_refused);
     tcase_add_test(tcase, a_refusal_of_the_host_leaves_the_set_untouched);

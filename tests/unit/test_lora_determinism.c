@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Bits that must not depend on threads, on concurrency or on the way; the hot path asks for no memory.
+ */
+#include <check.h>
+#include <pthread.h>
+#include <string.h>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "fault.h"
+#include "kernels/kernels.h"
+#include "trial.h"
+
+Suite *lora_determinism_suite(void);
+
+static fault f;
+static lrk_context *counted;
+static lrk_context *plain;
+
+static void setup(void)
+{
+    fault_reset(&f);
+    counted = fault_context(&f);
+    ck_assert_int_eq(lrk_context_create(NULL, &plain, NULL, 0), LRK_OK);
+}
+
+static void teardown(void)
+{
+    lrk_context_destroy(counted);
+    lrk_context_destroy(plain);
+    ck_assert_int_eq(f.live, 0);
+    ck_assert(!f.bad_release);
+}
+
+/* ---- determinism ---------------------------------------------------------------------------------------------------------------- */
+
+static trial wide_trial(lrk_context *context, int64_t rows, bool dropout)
+{
+    return (trial){.context = context,
+                   .rows = rows,
+                   .n = 2,
+                   .shapes = {{300, 200, 6, 1, 0, 1.0}, {300, 130, 3, 1, 0, 1.0}},
+                   .dropout = dropout ? 0.2 : 0.0,
+                   .saved = true,
+                   .backwards = 1};
+}
+
+static void check_same_run(const trial *t, const run *a, const run *b)
+{
+    ck_assert(padded_same(&a->dx, &b->dx));
+    for (int32_t i = 0; i < t->n; i++)
+        ck_assert(padded_same(&a->y[i], &b->y[i]));
+    ck_assert_mem_eq(a->sink->values, b->sink->values, (size_t)a->sink->offsets[t->n] * sizeof(float));
+    ck_assert_mem_eq(a->sink->mask_gradients, b->sink->mask_gradients,
+                     (size_t)a->sink->n_mask * sizeof(double));
+}
+
+static run whole_run(const trial *t)
+{
+    run r = trial_begin(t, EVERY);
+    trial_forward(t, &r);
+    trial_backward(t, &r, true);
+    return r;
+}
+
+START_TEST(bits_do_not_depend_on_the_hosts_threads)
+{
+    static const int64_t rows[] = {3, 100, 400};
+    trial t = wide_trial(counted, rows[_i % 3], _i / 3);
+    run serial = whole_run(&t);
+    for (f.threads = 2; f.threads <= 3; f.threads++) {
+        run parallel = whole_run(&t);
+        check_same_run(&t, &serial, &parallel);
+        trial_end(&t, &parallel);
+    }
+    trial_end(&t, &serial);
+}
+END_TEST
+
+#ifdef _OPENMP
+START_TEST(bits_do_not_depend_on_the_width_of_openmp)
+{
+    static const int64_t rows[] = {3, 100, 400};
+    if (lrki_blas_has_own_threads()) return;
+    trial t = wide_trial(plain, rows[_i % 3], _i / 3);
+    omp_set_num_threads(1);
+    run serial = whole_run(&t);
+    for (int threads = 2; threads <= 3; threads++) {
+        omp_set_num_threads(threads);
+        run parallel = whole_run(&t);
+        check_same_run(&t, &serial, &parallel);
+        trial_end(&t, &parallel);
+    }
+    trial_end(&t, &serial);
+}
+END_TEST
+#endif
+
+#define WORKERS 3
+
+typedef struct worker {
+    lrk_adapters *set;
+    lrk_sink *sink;
+    uint64_t number;
+    lrk_status status;
+} worker;
+
+/* One micro-batch into the worker's own sink. */
+static void *train(void *argument)
+{
+    worker *w = argument;
+    lrk_pass *pass = NULL;
+    int32_t modules[2] = {0, 1};
+    lrk_pass_options options = {.struct_size = sizeof options,
+                                .mode = LRK_PASS_TRAIN,
+                                .gradients = EVERY,
+                                .max_rows = 150,
+                                .nonce = w->number,
+                                .sink = w->sink};
+    padded x = padded_make(150, 300, 0, w->number), y0 = padded_make(150, 200, 0, 2),
+           y1 = padded_make(150, 130, 0, 3);
+    lrk_matrix view = padded_view(&x), dy[2] = {padded_view(&y0), padded_view(&y1)};
+    lrk_matrix_mut y[2] = {padded_mut(&y0), padded_mut(&y1)};
+    w->status = lrk_pass_begin(w->set, &options, &pass);
+    if (w->status == LRK_OK) w->status = lrk_forward(pass, modules, 2, &view, y, NULL, 0);
+    if (w->status == LRK_OK) w->status = lrk_backward(pass, modules, 2, &view, NULL, 0, dy, NULL);
+    lrk_pass_end(pass);
+    padded_free(&x);
+    padded_free(&y0);
+    padded_free(&y1);
+    return NULL;
+}
+
+static void train_all(lrk_adapters *set, worker *workers, bool concurrent)
+{
+    pthread_t threads[WORKERS];
+    for (uint64_t i = 0; i < WORKERS; i++) {
+        workers[i] = (worker){.set = set, .number = i + 1, .status = LRK_ERR_STATE};
+        ck_assert_int_eq(lrk_sink_create(set, EVERY, &workers[i].sink), LRK_OK);
+        if (concurrent)
+            ck_assert_int_eq(pthread_create(&threads[i], NULL, train, &workers[i]), 0);
+        else
+            train(&workers[i]);
+    }
+    for (int i = 0; i < WORKERS; i++) {
+        if (concurrent) pthread_join(threads[i], NULL);
+        ck_assert_int_eq(workers[i].status, LRK_OK);
+    }
+}
+
+START_TEST(concurrent_passes_equal_serial_ones)
+{
+    trial t = wide_trial(counted, 1, true);
+    lrk_adapters *set = set_make(counted, t.shapes, 2, 0.2, 0);
+    set_fill(set, 3);
+    worker serial[WORKERS], concurrent[WORKERS];
+    f.threads = 2;
+    train_all(set, serial, false);
+    train_all(set, concurrent, true);
+    int64_t n = serial[0].sink->offsets[2];
+    for (int i = 0; i < WORKERS; i++) {
+        ck_assert_mem_eq(serial[i].sink->values, concurrent[i].sink->values, (size_t)n * sizeof(float));
+        ck_assert_mem_eq(serial[i].sink->mask_gradients, concurrent[i].sink->mask_gradients,
+                         9 * sizeof(double));
+    }
+    ck_assert(!set->modules[0].has_gradient);
+    for (int i = 0; i < WORKERS; i++)
+        ck_assert_int_eq(lrk_sink_accumulate(concurrent[i].sink, 0.5), LRK_OK);
+    float sum = 0.0f;
+    for (int i = 0; i < WORKERS; i++)
+        sum = (float)((double)sum + 0.5 * (double)serial[i].sink->values[0]);
+    ck_assert_float_eq(set->modules[0].bank.grad_a[0], sum);
+    ck_assert(set->modules[0].has_gradient && set->modules[1].has_gradient);
+    ck_assert_int_eq(set->open_passes, 0);
+    for (int i = 0; i < WORKERS; i++) {
+        lrk_sink_destroy(serial[i].sink);
+        lrk_sink_destroy(concurrent[i].sink);
+    }
+    lrk_adapters_destroy(set);
+}
+END_TEST
+
+START_TEST(the_hot_path_does_not_allocate)
+{
+    trial t = wide_trial(counted, 200, true);
+    run r = trial_begin(&t, EVERY);
+    int64_t before = f.alloc.calls;
+    trial_forward(&t, &r);
+    trial_backward(&t, &r, true);
+    ck_assert_int_eq(f.alloc.calls, before);
+    lrk_pass_options options = pass_options(200);
+    options.mask = r.mask;
+    lrk_pass_end(r.pass);
+    r.pass = pass_open(r.set, options); /* the ended pass and its workspace serve again */
+    ck_assert_int_eq(f.alloc.calls, before);
+    trial_end(&t, &r);
+}
+END_TEST
+
+Suite *lora_determinism_suite(void)
+{
+    Suite *suite = suite_create("lora_determinism");
+    TCase *tc = tcase_create("lora_determinism");
+    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_set_timeout(tc, 60);
+    tcase_add_loop_test(tc, bits_do_not_depend_on_the_hosts_threads, 0, 6);
+#ifdef _OPENMP
+    tcase_add_loop_test(tc, bits_do_not_depend_on_the_width_of_openmp, 0, 6);
+#endif
+    tcase_add_test(tc, concurrent_passes_equal_serial_ones);
+    tcase_add_test(tc, the_hot_path_does_not_allocate);
+    suite_add_tcase(suite, tc);
+    return suite;
+}

@@ -160,4 +160,8 @@ lrk_status lrki_plan_create(lrk_allocator *allocator, const lrki_round *round, i
 void lrki_plan_free(lrk_plan *plan);
 const lrk_adapters *lrki_plan_adapters(const lrk_plan *plan);
 
+/* Element i of a host's array of participants, checked. */
+lrk_status lrki_participant_read(lrk_context *context, const lrk_participant *given, int64_t i,
+                                 lrk_participant *participant);
+
 #endif

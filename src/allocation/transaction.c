@@ -36,8 +36,8 @@ static lrk_status check_open(const lrk_plan *plan)
     return LRK_OK;
 }
 
-static lrk_status read_participant(lrk_context *context, const lrk_participant *given, int64_t i,
-                                   lrk_participant *participant)
+lrk_status lrki_participant_read(lrk_context *context, const lrk_participant *given, int64_t i,
+                                 lrk_participant *participant)
 {
     const lrk_participant *one = lrki_struct_at(given, i);
     if (one->struct_size != given->struct_size)
@@ -69,7 +69,7 @@ static lrk_status copy_participants(lrk_plan *plan, const lrk_participant *given
     plan->n_participants = n;
     lrk_status status = LRK_OK;
     for (int64_t i = 0; i < n && status == LRK_OK; i++)
-        status = read_participant(context, given, i, &plan->participants[i]);
+        status = lrki_participant_read(context, given, i, &plan->participants[i]);
     if (status != LRK_OK) forget_participants(plan);
     return status;
 }

@@ -16,6 +16,30 @@ lrk_status lrk_round_binding_init(lrk_round_binding *binding, size_t struct_size
 
 /* ---- the binding ------------------------------------------------------------------------------------- */
 
+static lrk_status read_observer(lrk_context *context, const lrk_round_binding *binding, int64_t i,
+                                lrk_round_observer *known)
+{
+    *known = (lrk_round_observer){0};
+    const void *given = lrki_struct_at(binding->observers, i);
+    lrk_status status = lrki_struct_read(context, known, sizeof *known, given, 8, "round observer");
+    if (status == LRK_OK && (known->flags != 0 || known->round == NULL))
+        status = lrki_fail(context, LRK_ERR_ARGUMENT, "round observer %lld: no round() or unknown flags",
+                           (long long)i);
+    return status;
+}
+
+static lrk_status check_entries(lrk_context *context, const lrk_round_binding *binding)
+{
+    lrk_status status = LRK_OK;
+    lrk_participant participant;
+    for (int64_t i = 0; i < binding->n_participants && status == LRK_OK; i++)
+        status = lrki_participant_read(context, binding->participants, i, &participant);
+    lrk_round_observer observer;
+    for (int64_t i = 0; i < binding->n_observers && status == LRK_OK; i++)
+        status = read_observer(context, binding, i, &observer);
+    return status;
+}
+
 static lrk_status read_binding(lrk_context *context, const lrk_round_binding *given, lrk_round_binding *known)
 {
     *known = (lrk_round_binding){0};
@@ -32,31 +56,17 @@ static lrk_status read_binding(lrk_context *context, const lrk_round_binding *gi
                          "round binding: participants do not match n_participants");
     if (known->n_observers < 0 || (known->observers == NULL && known->n_observers > 0))
         return lrki_fail(context, LRK_ERR_ARGUMENT, "round binding: observers do not match n_observers");
-    return LRK_OK;
+    return check_entries(context, known);
 }
 
-static lrk_status read_observer(lrk_context *context, const lrk_round_binding *binding, int64_t i,
-                                lrk_round_observer *known)
-{
-    *known = (lrk_round_observer){0};
-    const void *given = lrki_struct_at(binding->observers, i);
-    lrk_status status = lrki_struct_read(context, known, sizeof *known, given, 8, "round observer");
-    if (status == LRK_OK && (known->flags != 0 || known->round == NULL))
-        status = lrki_fail(context, LRK_ERR_ARGUMENT, "round observer %lld: no round() or unknown flags",
-                           (long long)i);
-    return status;
-}
-
-static lrk_status copy_arrays(lrk_context *context, lrki_binding *binding)
+/* The entries were checked already. */
+static void copy_entries(lrk_context *context, lrki_binding *binding)
 {
     const lrk_round_binding *given = &binding->given;
-    lrk_status status = LRK_OK;
-    for (int64_t i = 0; i < given->n_participants && status == LRK_OK; i++)
-        status = lrki_struct_read(context, &binding->participants[i], sizeof *binding->participants,
-                                  lrki_struct_at(given->participants, i), 8, "participant");
-    for (int64_t i = 0; i < given->n_observers && status == LRK_OK; i++)
-        status = read_observer(context, given, i, &binding->observers[i]);
-    return status;
+    for (int64_t i = 0; i < given->n_participants; i++)
+        (void)lrki_participant_read(context, given->participants, i, &binding->participants[i]);
+    for (int64_t i = 0; i < given->n_observers; i++)
+        (void)read_observer(context, given, i, &binding->observers[i]);
 }
 
 lrk_status lrki_binding_copy(lrk_context *context, const lrk_round_binding *given, lrki_binding *binding)
@@ -68,13 +78,11 @@ lrk_status lrki_binding_copy(lrk_context *context, const lrk_round_binding *give
     (void)lrki_allocator_ref(made.given.allocator);
     made.participants = lrki_array(context, made.given.n_participants, sizeof *made.participants);
     made.observers = lrki_array(context, made.given.n_observers, sizeof *made.observers);
-    status = made.participants != NULL && made.observers != NULL
-                 ? copy_arrays(context, &made)
-                 : lrki_fail_nomem(context, "a round binding");
-    if (status != LRK_OK) {
+    if (made.participants == NULL || made.observers == NULL) {
         lrki_binding_free(context, &made);
-        return status;
+        return lrki_fail_nomem(context, "a round binding");
     }
+    copy_entries(context, &made);
     made.given.participants = made.participants;
     made.given.observers = made.observers;
     *binding = made;

@@ -23,7 +23,7 @@ static void fill_unit_rows(table *t)
     ck_assert_int_eq(lrk_adapters_values_changed(t->adapters), LRK_OK);
 }
 
-static void note_ranks(table *t)
+void table_follow(table *t)
 {
     int32_t flat = 0;
     for (int32_t m = 0; m < TABLE_MODULES; m++) {
@@ -57,7 +57,7 @@ table *table_create(void)
     }
     t->adapters = sets_create(t->context, specs, TABLE_MODULES, NULL);
     fill_unit_rows(t);
-    note_ranks(t);
+    table_follow(t);
     t->n_parts = TABLE_PARTS;
     memcpy(t->weights, weights, sizeof weights);
     for (int32_t q = 0; q < TABLE_QUESTIONS; q++)

@@ -58,6 +58,9 @@ typedef struct table {
 table *table_create(void);
 void table_destroy(table *t); /* checks that all memory came back */
 
+/* Takes up the identities of the live ranks, after a change of ranks that left TABLE_RANKS or fewer. */
+void table_follow(table *t);
+
 /* Every part of the question gets loss `mean` per weight. */
 void table_set(table *t, int32_t question, double mean);
 /* Terms of rank i by means: t1 = without - all, t2 = none - only. */

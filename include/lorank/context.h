@@ -98,7 +98,8 @@ LRK_API lrk_status lrk_host_init(lrk_host *host, size_t struct_size);
 /*
  * Creates a context. `host` may be NULL (all defaults) and is copied.
  * On failure a NUL-terminated sentence goes to error[0..error_size) (truncated to fit; may be NULL with size 0).
- * Errors   LRK_ERR_ARGUMENT  context is NULL; only one of allocate and release given; struct_size too small
+ * Errors   LRK_ERR_ARGUMENT  context is NULL; only one of allocate and release given; flags or reserved not 0, threads
+ *                            negative; struct_size too small
  *          LRK_ERR_VERSION   host has a non-zero unknown tail
  *          LRK_ERR_NOMEM
  * Owner    the caller; every handle made from it holds a counted reference, so any order of destruction is legal.

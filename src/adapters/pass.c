@@ -114,17 +114,35 @@ static lrk_status own_workspace(lrk_context *context, lrk_pass *pass, size_t byt
     return LRK_OK;
 }
 
-/* A pass with what it needs to hold; everything else is the caller's to set. */
-static lrk_status take_pass(lrk_adapters *set, const lrk_pass_options *options, size_t bytes, lrk_pass **out)
+/* Measuring walks all modules, so a pass that is used again remembers the answer. */
+static lrk_status measure(const lrk_adapters *set, lrk_pass *pass, int64_t max_rows)
+{
+    if (pass->sized_rows == max_rows && pass->sized_generation == set->generation) return LRK_OK;
+    lrk_status status = workspace_size(set, max_rows, &pass->sized_bytes);
+    pass->sized_rows = status == LRK_OK ? max_rows : 0;
+    pass->sized_generation = set->generation;
+    return status;
+}
+
+static lrk_status find_workspace(lrk_adapters *set, lrk_pass *pass, const lrk_pass_options *options)
+{
+    lrk_status status = measure(set, pass, options->max_rows);
+    if (status != LRK_OK) return status;
+    if (options->workspace == NULL) return own_workspace(set->context, pass, pass->sized_bytes);
+    if (options->workspace_bytes < pass->sized_bytes)
+        return lrki_fail(set->context, LRK_ERR_ARGUMENT, "lrk_pass_begin: workspace has %zu bytes of %zu",
+                         options->workspace_bytes, pass->sized_bytes);
+    pass->workspace = options->workspace;
+    return LRK_OK;
+}
+
+/* A pass with its workspace; everything else is the caller's to set. */
+static lrk_status take_pass(lrk_adapters *set, const lrk_pass_options *options, lrk_pass **out)
 {
     lrk_pass *pass = take_cached(set);
     if (pass == NULL) pass = lrki_alloc_zeroed(set->context, sizeof *pass);
     if (pass == NULL) return lrki_fail_nomem(set->context, "a pass");
-    lrk_status status = LRK_OK;
-    if (options->workspace != NULL)
-        pass->workspace = options->workspace;
-    else
-        status = own_workspace(set->context, pass, bytes);
+    lrk_status status = find_workspace(set, pass, options);
     if (status != LRK_OK) {
         free_pass(set->context, pass);
         return status;
@@ -177,16 +195,12 @@ static lrk_status check_sink(const lrk_adapters *set, const lrk_pass_options *o)
     return LRK_OK;
 }
 
-static lrk_status check_options(const lrk_adapters *set, const lrk_pass_options *o, size_t *bytes)
+static lrk_status check_options(const lrk_adapters *set, const lrk_pass_options *o)
 {
     lrk_status status = check_plain(set->context, o);
     if (status == LRK_OK) status = check_mask(set, o->mask);
     if (status == LRK_OK) status = check_sink(set, o);
-    if (status == LRK_OK) status = workspace_size(set, o->max_rows, bytes);
     if (status != LRK_OK) return status;
-    if (o->workspace != NULL && o->workspace_bytes < *bytes)
-        return lrki_fail(set->context, LRK_ERR_ARGUMENT, "lrk_pass_begin: workspace has %zu bytes of %zu",
-                         o->workspace_bytes, *bytes);
     if (o->mode == LRK_PASS_TRAIN && (set->flags & LRK_ADAPTERS_INFERENCE))
         return lrki_fail(set->context, LRK_ERR_UNSUPPORTED,
                          "lrk_pass_begin: an inference-only set cannot train");
@@ -234,7 +248,6 @@ lrk_status lrk_pass_begin(lrk_adapters *adapters, const lrk_pass_options *given,
 {
     lrk_pass_options options;
     lrk_pass *pass = NULL;
-    size_t bytes;
     if (out != NULL) *out = NULL;
     lrk_status status = lrki_adapters_enter(adapters, "lrk_pass_begin");
     if (status != LRK_OK) return status;
@@ -243,8 +256,8 @@ lrk_status lrk_pass_begin(lrk_adapters *adapters, const lrk_pass_options *given,
     lrk_pass_options_init(&options, sizeof options);
     status =
         lrki_struct_read(context, &options, sizeof options, given, 2 * sizeof(uint32_t), "lrk_pass_options");
-    if (status == LRK_OK) status = check_options(adapters, &options, &bytes);
-    if (status == LRK_OK) status = take_pass(adapters, &options, bytes, &pass);
+    if (status == LRK_OK) status = check_options(adapters, &options);
+    if (status == LRK_OK) status = take_pass(adapters, &options, &pass);
     if (status != LRK_OK) return status;
 
     pass->adapters = adapters;

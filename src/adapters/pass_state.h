@@ -43,6 +43,9 @@ struct lrk_pass {
     void *workspace;
     void *own; /* workspace of its own, kept while cached */
     size_t own_bytes;
+    int64_t sized_rows; /* what the workspace was last measured for, to measure it once; 0: never */
+    uint64_t sized_generation;
+    size_t sized_bytes;
 };
 
 /* Where the derivatives of a module go; NULL: not wanted. */

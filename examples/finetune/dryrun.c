@@ -78,9 +78,9 @@ static void print_memory(const ft_memory *m)
                  {"rows", m->rows},
                  {"program and libraries", m->runtime},
                  {"peak memory", m->total}};
-    printf("\nmemory\n");
+    printf("\n");
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
-        printf("  %-24s %9.1f MiB\n", lines[i].name, (double)lines[i].bytes / 1048576.0);
+        printf("%-24s %9.1f MiB\n", lines[i].name, (double)lines[i].bytes / 1048576.0);
 }
 
 /* ---- modules ---- */

@@ -99,7 +99,7 @@ int ft_output_report(const char *command, const char *trace, const char *html, f
     int status = 0;
     if (!command) find_command(found);
     const char *program = command ? command : found;
-    char *argv[] = {(char *)program, "report", (char *)trace, "--out", (char *)html, NULL};
+    char *argv[] = {(char *)program, "report", (char *)trace, "-o", (char *)html, NULL};
     int why = posix_spawnp(&child, program, NULL, NULL, argv, environ);
     if (why) return ft_fail(error, "%s: %s", program, strerror(why));
     while (waitpid(child, &status, 0) < 0)

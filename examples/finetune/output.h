@@ -21,7 +21,7 @@ int ft_output_path(const char *directory, const char *name, char path[FT_PATH], 
 /* Write JSON under a temporary name, sync, rename: the file is the old one or the new one. */
 int ft_output_json(const char *path, const json_t *value, ft_error *error);
 
-/* Run `COMMAND report TRACE --out HTML`. command NULL: lorank next to this program, else on the PATH. */
+/* Run `COMMAND report TRACE -o HTML`. command NULL: lorank next to this program, else on the PATH. */
 int ft_output_report(const char *command, const char *trace, const char *html, ft_error *error);
 
 /* A number, or null if it is not finite: JSON has no other way to say "none". */

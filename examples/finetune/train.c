@@ -4,6 +4,7 @@
  */
 #ifdef LORANK
 #include <stdio.h>
+#include <sys/resource.h>
 
 #include "bench.h"
 #include "commands.h"
@@ -38,6 +39,13 @@ static void draw_report(const ft_bench *bench, const char *trace)
         fprintf(stderr, "finetune: no report: %s\n", why.text);
 }
 
+static double peak_mebibytes(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (double)usage.ru_maxrss / 1024;
+}
+
 static void print_result(const result *r)
 {
     const ft_outcome *o = &r->outcome;
@@ -51,6 +59,7 @@ static void print_result(const result *r)
            (long long)o->final_parameters, (long long)o->rounds, (long long)o->pruned, (long long)o->added);
     printf("training %.1f s, scoring %.1f s, evaluation %.1f s\n", o->train_seconds, o->scoring_seconds,
            o->evaluation_seconds);
+    printf("peak memory %.1f MiB\n", peak_mebibytes());
 }
 
 static int run(ft_bench *bench, ft_error *error)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The only file of the library that knows Jansson. Jansson tells lack of memory by an error without text, or with the
- * code for it; both become LRK_ERR_NOMEM.
+ * code for it; both become LRK_ERR_NOMEM. Two limits of its parser (2.14) cannot be mended from here: lack of memory for
+ * a string's value is told as a syntax error (LRK_ERR_FORMAT), and growth of its token buffer is not checked at all.
  */
 #include "json.h"
 

@@ -28,8 +28,6 @@ bool lrki_peft_task_known(const char *task_type)
 
 lrk_status lrki_peft_check_name(lrk_context *context, const char *name)
 {
-    if (!lrki_utf8_valid(name))
-        return lrki_fail(context, LRK_ERR_UNSUPPORTED, "module '%s': the name is not UTF-8", name);
     size_t plain = strcspn(name, "\\^$*+?()[]{}|");
     if (name[plain] == '\0') return LRK_OK;
     return lrki_fail(context, LRK_ERR_UNSUPPORTED,

@@ -269,12 +269,13 @@ static lrk_status check_options(lrk_context *context, const lrk_peft_options *op
 lrk_status lrk_peft_save(const lrk_adapters *adapters, const char *directory, const lrk_peft_options *options)
 {
     lrk_peft_options known;
-    if (adapters == NULL) return LRK_ERR_ARGUMENT;
+    lrk_status status = lrki_adapters_enter(adapters, "lrk_peft_save");
+    if (status != LRK_OK) return status;
     lrk_context *context = adapters->context;
     if (directory == NULL || directory[0] == '\0')
         return lrki_fail(context, LRK_ERR_ARGUMENT, "directory is NULL or empty");
     (void)lrk_peft_options_init(&known, sizeof known);
-    lrk_status status =
+    status =
         lrki_struct_read(context, &known, sizeof known, options, 2 * sizeof(uint32_t), "lrk_peft_options");
     if (status == LRK_OK) status = check_options(context, &known);
     if (status != LRK_OK) return status;

@@ -93,17 +93,6 @@ static lrk_trace *trace_new(lrk_adapters *adapters)
     return NULL;
 }
 
-static lrk_status check_set(const lrk_adapters *adapters, const char *label)
-{
-    if (label != NULL && !lrki_utf8_valid(label))
-        return lrki_fail(adapters->context, LRK_ERR_ARGUMENT, "label is not UTF-8");
-    for (int64_t i = 0; i < adapters->n_modules; i++)
-        if (!lrki_utf8_valid(adapters->modules[i].name))
-            return lrki_fail(adapters->context, LRK_ERR_ARGUMENT, "module %" PRId64 ": the name is not UTF-8",
-                             i);
-    return LRK_OK;
-}
-
 static lrk_status open_file(lrk_trace *trace)
 {
     trace->fd = open(trace->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
@@ -115,10 +104,11 @@ lrk_status lrk_trace_open(lrk_adapters *adapters, const char *path, const char *
     lrki_bytes line;
     if (trace == NULL) return LRK_ERR_ARGUMENT;
     *trace = NULL;
-    if (adapters == NULL) return LRK_ERR_ARGUMENT;
-    if (path == NULL) return lrki_fail(adapters->context, LRK_ERR_ARGUMENT, "path is NULL");
-    lrk_status status = check_set(adapters, label);
+    lrk_status status = lrki_adapters_enter(adapters, "lrk_trace_open");
     if (status != LRK_OK) return status;
+    if (path == NULL) return lrki_fail(adapters->context, LRK_ERR_ARGUMENT, "path is NULL");
+    if (label != NULL && !lrki_utf8_valid(label))
+        return lrki_fail(adapters->context, LRK_ERR_ARGUMENT, "label is not UTF-8");
     lrk_trace *opened = trace_new(adapters);
     if (opened == NULL) return LRK_ERR_NOMEM;
     opened->path = lrki_text_copy(opened->context, path);
@@ -143,10 +133,11 @@ lrk_status lrk_trace_create(lrk_adapters *adapters,
 {
     if (trace == NULL) return LRK_ERR_ARGUMENT;
     *trace = NULL;
-    if (adapters == NULL) return LRK_ERR_ARGUMENT;
-    if (write == NULL) return lrki_fail(adapters->context, LRK_ERR_ARGUMENT, "write is NULL");
-    lrk_status status = check_set(adapters, label);
+    lrk_status status = lrki_adapters_enter(adapters, "lrk_trace_create");
     if (status != LRK_OK) return status;
+    if (write == NULL) return lrki_fail(adapters->context, LRK_ERR_ARGUMENT, "write is NULL");
+    if (label != NULL && !lrki_utf8_valid(label))
+        return lrki_fail(adapters->context, LRK_ERR_ARGUMENT, "label is not UTF-8");
     lrk_trace *created = trace_new(adapters);
     if (created == NULL) return LRK_ERR_NOMEM;
     created->write = write;

@@ -151,12 +151,12 @@ static lrk_status report_progress(lrk_estimator *estimator)
                      "scoring stopped after %lld of %lld evaluations", (long long)done, (long long)total);
 }
 
+/* A change of ranks is a change of values too. */
 static lrk_status check_current(const lrk_estimator *estimator)
 {
     const lrk_adapters *adapters = estimator->adapters;
     const lrk_scores_info *info = &((const lrki_ablation *)estimator->state)->run->scores->info;
-    if (info->generation == adapters->generation && info->values_version == adapters->values_version)
-        return LRK_OK;
+    if (info->values_version == adapters->values_version) return LRK_OK;
     return lrki_fail(adapters->context, LRK_ERR_STALE,
                      "the set changed since scoring was paused after %lld evaluations: reset the estimator",
                      (long long)(info->evaluations + info->differentiations));

@@ -42,7 +42,7 @@ static void create_set(toy *t, uint64_t *state)
 {
     const toy_shape *s = &t->shape;
     lrk_module_spec specs[2 * 16];
-    char names[2 * 16][8];
+    char names[2 * 16][16];
     ck_assert_int_le(s->stages, 16);
     for (int32_t k = 0; k < s->stages; k++)
         for (int32_t half = 0; half < 2; half++) {

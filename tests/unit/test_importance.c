@@ -414,6 +414,7 @@ typedef struct intruder {
     lrk_estimator *self;
     lrk_estimator *other;
     lrk_optimizer *optimizer;
+    lrk_allocator *allocator;
     lrk_snapshot *snapshot;
     bool destroy; /* give up the estimator from within */
 } intruder;
@@ -422,16 +423,18 @@ static void intrude(table *t, const lrk_evaluation *evaluations)
 {
     intruder *in = t->during_user;
     lrk_scores *scores;
+    lrk_plan *plan;
     double values[TABLE_RANKS] = {0};
+    ck_assert_int_eq(lrk_estimator_run(in->other, 0, &scores), LRK_OK); /* whose callback ends before ours */
+    lrk_scores_destroy(scores);
     sets_expect(t->context, lrk_estimator_run(in->self, 0, &scores), LRK_ERR_BUSY, "own callbacks");
     ck_assert_int_eq(lrk_optimizer_step(in->optimizer, 0.1), LRK_ERR_BUSY);
     ck_assert_int_eq(lrk_snapshot_restore(in->snapshot, t->adapters), LRK_ERR_BUSY);
     if (evaluations != NULL) ck_assert_int_eq(lrk_adapters_values_changed(t->adapters), LRK_ERR_BUSY);
     lrk_estimator_reset(in->self); /* a running one is left alone */
 
-    ck_assert_int_eq(lrk_estimator_run(in->other, 0, &scores), LRK_OK);
-    lrk_scores_destroy(scores);
     ck_assert_int_eq(lrk_scores_create(t->adapters, values, TABLE_RANKS, &scores), LRK_OK);
+    ck_assert_int_eq(lrk_allocator_plan(in->allocator, scores, 1, &plan), LRK_ERR_BUSY);
     lrk_scores_destroy(scores);
     ck_assert_int_eq(sets_info(t->adapters).ranks, TABLE_RANKS);
     if (in->destroy) lrk_estimator_destroy(in->self);
@@ -443,11 +446,22 @@ static void intrude_progress(table *t)
     intrude(t, NULL);
 }
 
+static int32_t score_zero(void *user, const uint64_t *identities, double *scores, int64_t n)
+{
+    (void)user;
+    (void)identities;
+    for (int64_t i = 0; i < n; i++)
+        scores[i] = 0;
+    return 0;
+}
+
 START_TEST(callbacks_may_read_the_set_and_not_change_it)
 {
     table *t = table_create();
     intruder in = {.destroy = true};
-    ck_assert_int_eq(lrk_estimator_create_random(t->adapters, 3, &in.other), LRK_OK);
+    lrk_custom_estimator custom = {.struct_size = sizeof custom, .name = "zero", .score = score_zero};
+    ck_assert_int_eq(lrk_estimator_create_custom(t->adapters, &custom, &in.other), LRK_OK);
+    ck_assert_int_eq(lrk_allocator_create_fixed(t->adapters, &in.allocator), LRK_OK);
     ck_assert_int_eq(lrk_optimizer_create_adamw(t->adapters, NULL, &in.optimizer), LRK_OK);
     ck_assert_int_eq(lrk_snapshot_create(t->adapters, &in.snapshot), LRK_OK);
     lrk_ablation_options options = table_options(LRK_ABLATION_SCREENED);
@@ -465,6 +479,7 @@ START_TEST(callbacks_may_read_the_set_and_not_change_it)
     lrk_estimator_destroy(estimator);
     lrk_estimator_destroy(in.other);
     lrk_optimizer_destroy(in.optimizer);
+    lrk_allocator_destroy(in.allocator);
     lrk_snapshot_destroy(in.snapshot);
     table_destroy(t);
 }
@@ -485,6 +500,10 @@ START_TEST(no_run_while_a_plan_is_prepared)
     ck_assert_int_eq(lrk_plan_prepare(plan, NULL, 0), LRK_OK);
     sets_expect(t->context, lrk_estimator_run(estimator, 0, &scores), LRK_ERR_BUSY, "prepared");
     ck_assert_int_eq(t->calls, 0);
+    lrk_estimator *random;
+    ck_assert_int_eq(lrk_estimator_create_random(t->adapters, 1, &random), LRK_OK);
+    sets_expect(t->context, lrk_estimator_run(random, 0, &scores), LRK_ERR_BUSY, "prepared");
+    lrk_estimator_destroy(random);
     ck_assert_int_eq(lrk_plan_abandon(plan), LRK_OK);
     lrk_scores_destroy(run(estimator));
     lrk_plan_destroy(plan);

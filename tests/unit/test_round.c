@@ -507,13 +507,16 @@ typedef struct training {
     lrk_schedule *schedule;
     int64_t steps;
     int32_t rounds;
-    int32_t stop_round; /* event() stops the run after it, -1 */
+    int32_t stop_round; /* event() ends the run after it, -1 */
+    int32_t stop_with;
     double loss;
 } training;
 
 static int32_t train(void *user, int64_t step)
 {
     training *r = user;
+    lrk_schedule_event event = fresh();
+    ck_assert_int_eq(lrk_schedule_step(r->schedule, &event), LRK_ERR_BUSY);
     r->loss = toy_train(r->t, (uint64_t)step);
     r->steps++;
     return lrk_optimizer_step(r->optimizer, 0.01) == LRK_OK ? 0 : 4;
@@ -527,7 +530,7 @@ static int32_t on_event(void *user, const lrk_schedule_event *event)
     ck_assert_int_eq(event->step, 3 + 2 * r->rounds);
     ck_assert_int_eq(event->n_dropped, 2);
     ck_assert_uint_eq(event->struct_size, sizeof *event);
-    return r->rounds++ == r->stop_round ? LRK_RUN_STOP : 0;
+    return r->rounds++ == r->stop_round ? r->stop_with : 0;
 }
 
 static void begin_training(training *r)
@@ -535,7 +538,7 @@ static void begin_training(training *r)
     toy_shape shape = toy_default();
     shape.stages = 2;
     shape.size = 0.1f;
-    *r = (training){.t = toy_create(&shape), .stop_round = -1};
+    *r = (training){.t = toy_create(&shape), .stop_round = -1, .stop_with = LRK_RUN_STOP};
     lrk_ablation_options ablation;
     ck_assert_int_eq(lrk_ablation_options_init(&ablation, sizeof ablation), LRK_OK);
     ablation.mode = LRK_ABLATION_SCREENED;
@@ -631,13 +634,18 @@ START_TEST(a_run_interrupted_anywhere_ends_with_the_same_adapters)
 }
 END_TEST
 
-START_TEST(an_event_callback_that_fails_ends_the_run_after_the_round)
+START_TEST(an_event_callback_ends_the_run_after_the_round)
 {
     training r;
     begin_training(&r);
-    lrk_run_callbacks run = {.struct_size = sizeof run, .user = &r, .train_step = train};
-    run.event = (int32_t(*)(void *, const lrk_schedule_event *))on_event;
+    lrk_run_callbacks run = {.struct_size = sizeof run, .user = &r, .train_step = train, .event = on_event};
+    r.stop_round = 0;
+    r.stop_with = 6;
+    sets_expect(r.t->context, lrk_schedule_run(r.schedule, &run), LRK_ERR_HOST,
+                "event() returned 6 at step 3");
+    ck_assert_int_eq(r.rounds, 1);
     r.stop_round = 1;
+    r.stop_with = LRK_RUN_STOP;
     ck_assert_int_eq(lrk_schedule_run(r.schedule, &run), LRK_OK);
     ck_assert_int_eq(r.steps, 5);
     ck_assert_int_eq(r.rounds, 2);
@@ -674,7 +682,7 @@ Suite *round_suite(void)
     TCase *loop = tcase_create("loop");
     tcase_add_test(loop, a_run_of_training_and_rounds_repeats_bit_for_bit);
     tcase_add_test(loop, a_run_interrupted_anywhere_ends_with_the_same_adapters);
-    tcase_add_test(loop, an_event_callback_that_fails_ends_the_run_after_the_round);
+    tcase_add_test(loop, an_event_callback_ends_the_run_after_the_round);
     suite_add_tcase(suite, loop);
     return suite;
 }

@@ -235,6 +235,38 @@ START_TEST(a_silent_module_costs_nothing_and_stays_untouched)
 }
 END_TEST
 
+/* The counting host's GEMM gives an element the same bits whatever stands beside it. */
+START_TEST(only_one_rank_derives_into_its_own_rows)
+{
+    trial t = group_trial(counted, 30);
+    t.mask = LRKI_MASK_ONLY; /* identity 2: rank 1 of module 0 */
+    run all = trial_begin(&t, EVERY), alone = trial_begin(&t, LRK_GRAD_PARAMETERS);
+    trial_backward(&t, &all, true);
+    trial_backward(&t, &alone, true);
+    for (int32_t which = LRK_TENSOR_GRAD_A; which <= LRK_TENSOR_GRAD_B; which++) {
+        lrk_tensor a = {.struct_size = sizeof a}, b = a;
+        ck_assert_int_eq(lrk_sink_tensor(all.sink, 0, which, &a), LRK_OK);
+        ck_assert_int_eq(lrk_sink_tensor(alone.sink, 0, which, &b), LRK_OK);
+        for (int64_t k = 0; k < a.rows * a.cols; k++) {
+            ck_assert_float_eq(a.data[k], b.data[k]);
+            ck_assert((b.data[k] != 0.0f) == (k / a.cols == 1));
+        }
+    }
+    trial_end(&t, &all);
+    trial_end(&t, &alone);
+}
+END_TEST
+
+START_TEST(group_zero_shares_its_dropout_like_any_other)
+{
+    trial t = group_trial(plain, 30);
+    t.dropout = 0.3;
+    for (int32_t i = 0; i < t.n; i++)
+        t.shapes[i].group = 0;
+    check_trial(&t);
+}
+END_TEST
+
 START_TEST(only_one_rank_costs_one_rank)
 {
     trial t = group_trial(counted, 30);
@@ -270,6 +302,21 @@ START_TEST(what_is_not_asked_for_is_not_computed)
     ck_assert_int_eq(lrk_sink_accumulate(r.sink, 1.0),
                      LRK_OK); /* mask derivatives are no gradient of the set */
     ck_assert(!r.set->modules[0].has_gradient);
+    trial_end(&t, &r);
+}
+END_TEST
+
+START_TEST(a_silent_forward_that_saves_computes_h_alone)
+{
+    trial t = group_trial(counted, 30);
+    t.mask = LRKI_MASK_NONE;
+    t.saved = true;
+    run r = trial_begin(&t, LRK_GRAD_MASK);
+    r.set->modules[0].bank.b[0] = NAN;
+    trial_forward(&t, &r);
+    ck_assert_int_eq(f.multiply_adds, 30 * (5 + 3) * 19);
+    for (int32_t i = 0; i < t.n; i++)
+        ck_assert(padded_same(&r.y[i], &r.y_before[i]));
     trial_end(&t, &r);
 }
 END_TEST
@@ -382,8 +429,11 @@ Suite *lora_relations_suite(void)
     tcase_add_loop_test(tc, saved_activations_change_no_bit, 0, 2);
     tcase_add_test(tc, the_sets_own_gradients_equal_a_sinks);
     tcase_add_test(tc, a_silent_module_costs_nothing_and_stays_untouched);
+    tcase_add_test(tc, only_one_rank_derives_into_its_own_rows);
+    tcase_add_test(tc, group_zero_shares_its_dropout_like_any_other);
     tcase_add_test(tc, only_one_rank_costs_one_rank);
     tcase_add_test(tc, what_is_not_asked_for_is_not_computed);
+    tcase_add_test(tc, a_silent_forward_that_saves_computes_h_alone);
     tcase_add_test(tc, a_masked_rank_gets_exactly_no_gradient);
     tcase_add_test(tc, non_finite_values_propagate);
     tcase_add_test(tc, dropout_depends_on_nonce_and_row_and_repeats);

@@ -153,6 +153,20 @@ START_TEST(a_module_that_fits_is_compacted_in_place)
 }
 END_TEST
 
+START_TEST(rows_that_stay_where_they_are_do_not_count_as_moved)
+{
+    static const int64_t outer[] = {0, 2};
+    lrk_adapters *adapters = create(0);
+    const lrki_module_change parts[] = {{.n_kept = 2}, {.n_kept = 2, .kept = outer}, {0}};
+    sets_fill(adapters);
+    lrki_change *change = prepare(adapters, parts);
+    ck_assert_int_eq(lrki_change_bytes(change), 11 * (int64_t)sizeof(float));
+    lrki_change_commit(change);
+    sets_check_filled(adapters, UINT64_MAX);
+    lrk_adapters_destroy(adapters);
+}
+END_TEST
+
 START_TEST(growth_asks_the_host_and_uses_the_new_buffers_from_commit_on)
 {
     lrk_adapters *adapters = create(0);
@@ -380,6 +394,7 @@ Suite *storage_suite(void)
     tcase_add_test(tcase, values_are_those_of_library_memory);
     tcase_add_test(tcase, rows_past_the_rank_are_never_touched);
     tcase_add_test(tcase, a_module_that_fits_is_compacted_in_place);
+    tcase_add_test(tcase, rows_that_stay_where_they_are_do_not_count_as_moved);
     tcase_add_test(tcase, growth_asks_the_host_and_uses_the_new_buffers_from_commit_on);
     tcase_add_test(tcase, abandon_gives_the_new_buffers_back);
     tcase_add_test(tcase, a_refusal_unwinds_a_change);

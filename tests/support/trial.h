@@ -21,7 +21,8 @@ typedef struct trial {
     double dropout;
     int32_t mask; /* LRKI_MASK_... */
     bool saved;
-    int backwards; /* calls of lrk_backward */
+    int backwards;      /* calls of lrk_backward */
+    uint32_t gradients; /* 0: EVERY */
     uint64_t nonce;
     int64_t first_row;
 } trial;

@@ -229,6 +229,9 @@ START_TEST(error_text_is_cut_to_fit_and_says_what_it_needs)
     lrki_fail(context, LRK_ERR_STATE, "123456789");
     ck_assert_uint_eq(lrk_context_error(context, text, sizeof text), 10);
     ck_assert_str_eq(text, "12345");
+    char fits[10];
+    ck_assert_uint_eq(lrk_context_error(context, fits, sizeof fits), 10);
+    ck_assert_str_eq(fits, "123456789");
     ck_assert_uint_eq(lrk_context_error(context, text, 1), 10);
     ck_assert_str_eq(text, "");
     ck_assert_uint_eq(lrk_context_error(context, NULL, 0), 10);
@@ -303,6 +306,9 @@ START_TEST(the_oldest_failure_makes_room_when_slots_run_out)
     lrki_fail(context, LRK_ERR_STATE, "again");
     lrk_context_error(context, text, sizeof text);
     ck_assert_str_eq(text, "again");
+    for (int i = 0; i < LRKI_ERROR_SLOTS; i++) /* and is the last to make room now */
+        if (strcmp(context->errors[i].text, "again") != 0)
+            ck_assert_uint_lt(context->errors[i].used, context->errors_clock);
 }
 END_TEST
 

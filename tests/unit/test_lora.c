@@ -67,6 +67,21 @@ START_TEST(groups_masks_and_dropout_agree_with_the_oracle)
 }
 END_TEST
 
+/* Without mask derivatives a pass works on the ranks that take part alone. */
+START_TEST(part_of_the_ranks_agrees_with_the_oracle)
+{
+    static const int32_t forms[] = {LRKI_MASK_ONLY, LRKI_MASK_WITHOUT, LRKI_MASK_VALUES, LRKI_MASK_NONE};
+    for (int i = 0; i < 4; i++) {
+        trial t = group_trial(_i % 2 ? counted : plain, 131);
+        t.mask = forms[i];
+        t.saved = _i / 2 % 2;
+        t.dropout = _i / 4 ? 0.3 : 0.0;
+        t.gradients = _i % 2 ? LRK_GRAD_PARAMETERS : LRK_GRAD_PARAMETERS | LRK_GRAD_GATES;
+        check_trial(&t);
+    }
+}
+END_TEST
+
 /* Wider than a tile of dropout, wider than a block of columns, more rows than a chunk. */
 START_TEST(large_shapes_agree_with_the_oracle)
 {
@@ -191,6 +206,7 @@ Suite *lora_suite(void)
     tcase_set_timeout(tc, 60);
     tcase_add_loop_test(tc, one_module_agrees_with_the_oracle, 0, 10);
     tcase_add_loop_test(tc, groups_masks_and_dropout_agree_with_the_oracle, 0, 40);
+    tcase_add_loop_test(tc, part_of_the_ranks_agrees_with_the_oracle, 0, 8);
     tcase_add_loop_test(tc, large_shapes_agree_with_the_oracle, 0, 2);
     tcase_add_test(tc, long_inputs_agree_with_the_oracle);
     tcase_add_test(tc, every_derivative_agrees_with_finite_differences);

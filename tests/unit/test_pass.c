@@ -239,6 +239,19 @@ START_TEST(evaluating_passes_claim_at_their_first_backward)
 }
 END_TEST
 
+START_TEST(a_pass_used_again_has_no_claim_from_before)
+{
+    lrk_pass_end(rig_open_mode(LRK_PASS_TRAIN, LRK_GRAD_PARAMETERS, NULL));
+    lrk_pass *again = rig_open_mode(LRK_PASS_EVALUATE, LRK_GRAD_PARAMETERS, NULL);
+    lrk_pass *other = rig_open_mode(LRK_PASS_EVALUATE, LRK_GRAD_PARAMETERS, NULL);
+    ck_assert_int_eq(rig_backward_group(other, NULL, 0), LRK_OK);
+    rig_expect_words(rig_backward_group(again, NULL, 0), LRK_ERR_BUSY, "use a sink");
+    lrk_pass_end(again);
+    ck_assert(rig.set->gradients_in_use);
+    lrk_pass_end(other);
+}
+END_TEST
+
 START_TEST(a_sink_has_one_writer)
 {
     lrk_pass_options o = pass_options(ROWS);
@@ -352,6 +365,9 @@ START_TEST(ended_passes_are_used_again)
     }
     int64_t live = rig.host.live;
     passes[0] = pass_open(rig.set, pass_options(4 * ROWS)); /* one grows, none is added */
+    size_t need;
+    ck_assert_int_eq(lrk_workspace_size(rig.set, 4 * ROWS, &need), LRK_OK);
+    ck_assert_uint_eq(passes[0]->own_bytes, need);
     lrk_pass_end(passes[0]);
     ck_assert_int_eq(rig.host.live, live);
     size_t bytes = rig.host.live_bytes;
@@ -484,6 +500,7 @@ Suite *pass_suite(void)
     tcase_add_test(tc, saved_size_is_checked);
     tcase_add_test(tc, one_training_pass_writes_the_sets_gradients);
     tcase_add_test(tc, evaluating_passes_claim_at_their_first_backward);
+    tcase_add_test(tc, a_pass_used_again_has_no_claim_from_before);
     tcase_add_test(tc, a_sink_has_one_writer);
     tcase_add_test(tc, no_pass_begins_while_a_change_is_prepared_or_storage_is_asked);
     tcase_add_test(tc, an_open_pass_keeps_the_set_from_changing);

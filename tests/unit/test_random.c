@@ -114,6 +114,9 @@ START_TEST(uniform_doubles_are_in_the_unit_interval)
         ck_assert(u >= 0.0 && u < 1.0);
         v[i] = (float)u;
     }
+    for (int i = 1; i < 8; i++)
+        for (int j = 0; j < i; j++)
+            ck_assert_float_ne(v[i], v[j]);
     check_moments(v, N, 0.5, 1.0 / 12.0, 1.0 / 80.0);
     ck_assert_double_ne(lrki_stream_uniform(&s, 0), lrki_stream_uniform(&s, 1));
     /* more than 32 bits: */
@@ -127,6 +130,9 @@ START_TEST(normal_floats_have_their_moments_and_tails)
     lrki_stream s = lrki_stream_make(1, LRKI_STREAM_INIT_A, 6, 0);
     lrki_stream_fill_normal(&s, 0.5f, v, N);
     check_moments(v, N, 0.0, 0.25, 3.0 * 0.0625);
+    for (int i = 1; i < 8; i++)
+        for (int j = 0; j < i; j++)
+            ck_assert_float_ne(v[i], v[j]);
     int64_t within = 0, pairs = 0;
     double product = 0.0;
     for (int i = 0; i < N; i++) {

@@ -13,5 +13,10 @@ for page in README.md $(find docs examples tests -name '*.md'); do
         grep -q "$name" build/headers.txt || { echo "$page: no name $name in the headers"; bad=1; }
     done
 done
+# README holds the smallest example word for word, and the size of the trainer's integration.
+sed '1d' examples/00_hello.c >build/hello.txt
+awk '/^```c$/ {on = 1; next} /^```$/ {if (on) exit} on' README.md | diff -u build/hello.txt - || bad=1
+lines=$(examples/finetune/integration_diff.sh | awk '$1 == "together" {print $2}')
+grep -q "$lines lines in the model and its loop" README.md || { echo "README.md: the integration takes $lines lines"; bad=1; }
 [ $bad = 0 ] && echo "docs: ok"
 exit $bad

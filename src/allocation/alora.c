@@ -110,20 +110,19 @@ typedef struct alora_round {
     int64_t *dropped;    /* [n_modules] in this round                    */
     receiver *receivers; /* [n_modules]                                  */
     int64_t n_receivers;
-    bool exact;    /* means of exact scores: every live rank has one      */
-    bool estimate; /* else means of estimates, if every live rank has one */
+    bool use_estimates; /* means of estimates, not of scores */
 } alora_round;
 
-static void find_provenance(alora_round *a)
+/* Means of one provenance: exact scores if all are exact, else estimates if all have one, else what policies order by. */
+static bool means_use_estimates(const lrki_round *round)
 {
     bool all_exact = true;
     bool all_estimated = true;
-    for (int64_t i = 0; i < a->round->n_ranks; i++) {
-        all_exact = all_exact && (a->round->ranks[i].flags & LRK_SCORE_EXACT);
-        all_estimated = all_estimated && !isnan(a->round->ranks[i].estimate);
+    for (int64_t i = 0; i < round->n_ranks; i++) {
+        all_exact = all_exact && (round->ranks[i].flags & LRK_SCORE_EXACT);
+        all_estimated = all_estimated && !isnan(round->ranks[i].estimate);
     }
-    a->exact = all_exact;
-    a->estimate = !all_exact && all_estimated;
+    return !all_exact && all_estimated;
 }
 
 /* Drops the lowest ranks of a scope as far as floors and protection let it; returns the units of budget freed. */
@@ -172,7 +171,7 @@ static double mean_score(const alora_round *a, const lrki_slot *slot)
     double sum = 0;
     for (int64_t j = 0; j < slot->rank; j++) {
         const lrk_score *rank = &a->round->ranks[slot->first + j];
-        sum += a->estimate ? rank->estimate : rank->score;
+        sum += a->use_estimates ? rank->estimate : rank->score;
     }
     return slot->rank == 0 ? NAN : sum / (double)slot->rank;
 }
@@ -286,17 +285,14 @@ static lrk_status choose(lrk_allocator *allocator, lrki_round *round)
 {
     const lrk_adapters *adapters = allocator->adapters;
     lrk_context *context = adapters->context;
-    alora_round a = {.options = allocator->own, .round = round};
+    alora_round a = {.options = allocator->own, .round = round, .use_estimates = means_use_estimates(round)};
     a.order = lrki_array(context, round->n_ranks, sizeof *a.order);
     a.dropped = lrki_array(context, round->n_modules, sizeof *a.dropped);
     a.receivers = lrki_array(context, round->n_modules, sizeof *a.receivers);
     lrk_status status = LRK_OK;
     if (!a.order || !a.dropped || !a.receivers) status = lrki_fail_nomem(context, "a round of ALoRA");
     if (status == LRK_OK) status = lrk_scores_lowest(round->scores, round->n_ranks, a.order);
-    if (status == LRK_OK) {
-        find_provenance(&a);
-        move_all(&a, adapters);
-    }
+    if (status == LRK_OK) move_all(&a, adapters);
     lrki_array_free(context, a.order, round->n_ranks, sizeof *a.order);
     lrki_array_free(context, a.dropped, round->n_modules, sizeof *a.dropped);
     lrki_array_free(context, a.receivers, round->n_modules, sizeof *a.receivers);

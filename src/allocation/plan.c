@@ -33,8 +33,8 @@ void lrki_plan_free(lrk_plan *plan)
     lrki_allocator_unref(allocator);
 }
 
-/* Counts of every module; the pools are sized by their sums. */
-static lrk_status count_parts(lrk_plan *plan, const lrki_round *round)
+/* Counts of every module; the pools are sized by their sums, which the budget keeps from overflowing. */
+static void count_parts(lrk_plan *plan, const lrki_round *round)
 {
     for (int64_t i = 0; i < plan->n_modules; i++) {
         const lrki_slot *slot = &round->slots[i];
@@ -44,10 +44,8 @@ static lrk_status count_parts(lrk_plan *plan, const lrki_round *round)
         part->n_kept = slot->rank - part->n_dropped;
         part->n_added = round->add[i];
         plan->n_dropped += part->n_dropped;
-        if (!lrki_add(plan->n_added, part->n_added, &plan->n_added))
-            return lrki_fail_nomem(context_of(plan), "a plan");
+        plan->n_added += part->n_added;
     }
-    return LRK_OK;
 }
 
 /* The marks of protection grow here, where failing is still allowed; a mark counts once its plan is committed. */
@@ -75,8 +73,7 @@ static lrk_status take_memory(lrk_plan *plan, const lrki_round *round)
     plan->parts = lrki_array(context, plan->n_modules, sizeof *plan->parts);
     plan->change_parts = lrki_array(context, plan->n_modules, sizeof *plan->change_parts);
     if (!plan->parts || !plan->change_parts) return lrki_fail_nomem(context, "a plan");
-    lrk_status status = count_parts(plan, round);
-    if (status != LRK_OK) return status;
+    count_parts(plan, round);
     plan->index_pool = lrki_array(context, plan->ranks_before, sizeof *plan->index_pool);
     plan->identity_pool = lrki_array(context, plan->n_dropped + plan->n_added, sizeof *plan->identity_pool);
     if (!plan->index_pool || !plan->identity_pool) return lrki_fail_nomem(context, "a plan");

@@ -7,6 +7,7 @@
 #include <check.h>
 #include <float.h>
 #include <math.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "small_set.h"
@@ -522,6 +523,19 @@ START_TEST(options_out_of_range_are_refused_by_name)
 }
 END_TEST
 
+START_TEST(shorter_options_leave_the_defaults_of_the_rest)
+{
+    options.beta1 = 0.5;
+    options.beta2 = NAN; /* not read */
+    options.struct_size = offsetof(lrk_adamw_options, beta2);
+    create();
+    write_constant(1, 1);
+    ck_assert_int_eq(lrk_optimizer_step(optimizer, 0.1), LRK_OK);
+    ck_assert_float_eq(moment_of(0, LRK_MOMENT_FIRST_A).data[0], 0.5f);
+    ck_assert_double_eq_tol(moment_of(0, LRK_MOMENT_SECOND_A).data[0], 0.001, 0.001 * UNIT);
+}
+END_TEST
+
 START_TEST(bad_calls_are_refused)
 {
     lrk_tensor tensor = {.struct_size = sizeof tensor};
@@ -581,6 +595,7 @@ static void add_refusals(TCase *tests)
     tcase_add_test(tests, learning_rates_out_of_range_are_refused);
     tcase_add_test(tests, a_step_under_an_open_pass_is_refused);
     tcase_add_test(tests, options_out_of_range_are_refused_by_name);
+    tcase_add_test(tests, shorter_options_leave_the_defaults_of_the_rest);
     tcase_add_test(tests, bad_calls_are_refused);
     tcase_add_test(tests, an_inference_only_set_has_no_optimizer);
     tcase_add_test(tests, the_optimizer_keeps_its_set_alive);

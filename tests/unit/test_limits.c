@@ -5,6 +5,7 @@
  */
 #include <check.h>
 #include <math.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "small_set.h"
@@ -214,6 +215,11 @@ START_TEST(an_answer_over_the_budget_names_the_module)
     lrk_error_info info = {.struct_size = sizeof info};
     ck_assert_int_eq(lrk_context_error_info(s.context, &info), LRK_OK);
     ck_assert_int_eq(info.module, 2);
+    given.add[0] = 1; /* replaced; the next is one too many */
+    small_set_assert_failed(s.context, plan_by(&policy, ""), LRK_ERR_BUDGET, "module 'm1'");
+    given.add[0] = 2;
+    small_set_assert_failed(s.context, plan_by(&policy, ""), LRK_ERR_BUDGET, "module 'm0'");
+    given.add[0] = 0;
     policy.budget = 7;
     ck_assert_int_eq(plan_by(&policy, "0 .+1 .+1"), LRK_OK);
     policy.budget_unit = LRK_BUDGET_PARAMETERS;
@@ -322,6 +328,23 @@ START_TEST(custom_policies_out_of_contract_are_refused)
 }
 END_TEST
 
+START_TEST(shorter_structs_leave_the_defaults_of_the_rest)
+{
+    lrk_custom_policy policy = policy_of();
+    lrk_limit limit = limit_of("m0", 2, 0);
+    answer_with(1, (const int64_t[]){2}, (const int64_t[]){0, 1, 1});
+    policy.budget = 100;
+    policy.struct_size = offsetof(lrk_custom_policy, budget);
+    small_set_assert_failed(s.context, plan_by(&policy, ""), LRK_ERR_BUDGET, "budget of 6");
+    limit.struct_size = offsetof(lrk_limit, cap);
+    policy = policy_of();
+    policy.limits = &limit;
+    policy.n_limits = 1;
+    answer_with(2, (const int64_t[]){2, 3}, (const int64_t[]){2, 0, 0}); /* no cap is read */
+    ck_assert_int_eq(plan_by(&policy, ".+2 0,1 ."), LRK_OK);
+}
+END_TEST
+
 START_TEST(the_fixed_policy_changes_nothing_and_moves_none)
 {
     lrk_allocator *allocator = NULL;
@@ -365,6 +388,7 @@ Suite *limits_suite(void)
     tcase_add_test(tests, inside_a_policy_plans_and_changes_are_refused);
     tcase_add_test(tests, a_plan_speaks_of_the_values_that_were_scored);
     tcase_add_test(tests, custom_policies_out_of_contract_are_refused);
+    tcase_add_test(tests, shorter_structs_leave_the_defaults_of_the_rest);
     tcase_add_test(tests, the_fixed_policy_changes_nothing_and_moves_none);
     suite_add_tcase(suite, tests);
     return suite;

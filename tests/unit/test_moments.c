@@ -199,6 +199,32 @@ START_TEST(abandoning_leaves_moments_alone)
 }
 END_TEST
 
+START_TEST(modules_that_do_not_change_are_not_touched)
+{
+    const double values[] = {0.9, 0.1, 0.2, 0.7, 0.6, 0.8, 0.5, 0.7, 0.3};
+    lrk_alora_options options = small_set_alora(1);
+    lrk_allocator *one = small_set_allocator(&s, &options);
+    lrk_scores *scores = small_set_scores(&s, values);
+    lrk_plan *plan = small_set_plan(one, scores);
+    small_set_assert_plan(plan, 4, "1 .+1 . .");
+    float *data = moment_of(2, LRK_MOMENT_FIRST_A).data;
+    int64_t calls = s.host.alloc.calls;
+    ck_assert_int_eq(lrk_plan_prepare(plan, NULL, 0), LRK_OK);
+    int64_t set_alone = s.host.alloc.calls - calls;
+    ck_assert_int_eq(lrk_plan_abandon(plan), LRK_OK);
+    lrk_plan_destroy(plan);
+    plan = small_set_plan(one, scores);
+    calls = s.host.alloc.calls;
+    ck_assert_int_eq(lrk_plan_prepare(plan, &participant, 1), LRK_OK);
+    ck_assert_int_eq(s.host.alloc.calls - calls, set_alone + 3); /* the array, and moments of m0 and m1 */
+    ck_assert_int_eq(lrk_plan_commit(plan), LRK_OK);
+    ck_assert_ptr_eq(moment_of(2, LRK_MOMENT_FIRST_A).data, data);
+    lrk_plan_destroy(plan);
+    lrk_scores_destroy(scores);
+    lrk_allocator_destroy(one);
+}
+END_TEST
+
 START_TEST(memory_of_dropped_ranks_is_freed)
 {
     size_t before = memory();
@@ -444,6 +470,7 @@ Suite *moments_suite(void)
     tcase_add_test(tests, kept_ranks_keep_moments_and_counts_and_new_ones_start_at_zero);
     tcase_add_loop_test(tests, a_late_rank_gets_the_bias_correction_of_a_fresh_one, 0, 2);
     tcase_add_test(tests, abandoning_leaves_moments_alone);
+    tcase_add_test(tests, modules_that_do_not_change_are_not_touched);
     tcase_add_test(tests, memory_of_dropped_ranks_is_freed);
     tcase_add_test(tests, steps_wait_for_a_prepared_plan);
     tcase_add_test(tests, taking_part_twice_is_refused);

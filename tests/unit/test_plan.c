@@ -100,6 +100,33 @@ START_TEST(bytes_moved_counts_a_module_compacted_in_place)
 }
 END_TEST
 
+static int32_t move_to_two(void *user, const lrk_policy_request *request)
+{
+    (void)user;
+    request->drop[0] = request->drop[1] = request->drop[2] = 1;
+    request->add[1] = 2;
+    request->add[2] = 1;
+    return 0;
+}
+
+START_TEST(new_identities_run_on_from_module_to_module)
+{
+    const lrk_custom_policy policy = {
+        .struct_size = sizeof policy, .name = "two", .plan = move_to_two, .budget = LRK_BUDGET_INITIAL};
+    lrk_allocator *custom = NULL;
+    lrk_plan_module second = {.struct_size = sizeof second}, third = second;
+    ck_assert_int_eq(lrk_allocator_create_custom(s.adapters, &policy, &custom), LRK_OK);
+    plan = small_set_plan(custom, scores);
+    ck_assert_int_eq(lrk_plan_module_get(plan, 1, &second), LRK_OK);
+    ck_assert_int_eq(lrk_plan_module_get(plan, 2, &third), LRK_OK);
+    ck_assert_uint_eq(second.added_ids[0], 10);
+    ck_assert_uint_eq(second.added_ids[1], 11);
+    ck_assert_uint_eq(third.added_ids[0], 12);
+    ck_assert_int_eq(lrk_plan_abandon(plan), LRK_OK);
+    lrk_allocator_destroy(custom);
+}
+END_TEST
+
 START_TEST(an_empty_plan_has_no_cut_and_moves_nothing)
 {
     const lrk_limit limit = {.struct_size = sizeof limit, .pattern = "*", .floor = 3, .cap = LRK_NO_CAP};
@@ -364,6 +391,7 @@ Suite *plan_suite(void)
     tcase_add_test(tests, a_plan_reports_what_it_does);
     tcase_add_test(tests, bytes_moved_is_what_the_commit_copies);
     tcase_add_test(tests, bytes_moved_counts_a_module_compacted_in_place);
+    tcase_add_test(tests, new_identities_run_on_from_module_to_module);
     tcase_add_test(tests, an_empty_plan_has_no_cut_and_moves_nothing);
     tcase_add_test(tests, the_next_score_is_one_that_could_have_gone);
     tcase_add_test(tests, the_digest_tells_plans_apart_and_not_their_scores);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * YAML configuration: sections seed, adapters, importance, allocation, optimizer, schedule and host (docs/configuration.md
- * lists every key). Strict: unknown and duplicate keys, wrong types, values out of range, aliases, tags, several
- * documents, more than 8 levels or 1 MiB are errors with line and column; every value passes the same checks as through
- * the C API. A key that is absent has the C default.
+ * YAML configuration: seed and sections adapters, importance, allocation, optimizer, learning_rate, schedule and host
+ * (docs/configuration.md lists every key). Strict: unknown and duplicate keys, wrong types, values out of range, aliases,
+ * tags, several documents, more than 8 levels or 1 MiB are errors with line and column; every value passes the same
+ * checks as through the C API. A key that is absent has the C default. libyaml takes its memory from libc.
  * Threads: shared-read after parsing (lrk_config_override() is exclusive).
  */
 #ifndef LRK_CONFIG_H
@@ -29,7 +29,7 @@ typedef struct lrk_config lrk_config;
 #define LRK_VALUE_TEXT    2
 #define LRK_VALUE_BOOLEAN 3
 
-/* A key that the host allows in the section "host", with its bounds (numbers) and default. */
+/* A key that the host allows in the section "host", with its bounds (numbers) and a default, which may lie outside. */
 typedef struct lrk_config_key {
     uint32_t struct_size;
     int32_t type;             /* LRK_VALUE_...                       */
@@ -55,7 +55,8 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_config_load(lrk_context *context, const c
 LRK_API void lrk_config_destroy(lrk_config *config);
 
 /*
- * Sets one scalar as if the text had said so, e.g. ("importance.mode", "screened"), ("seed", "7"). Not for lists.
+ * Sets one scalar as if the text had said so, e.g. ("importance.mode", "screened"), ("seed", "7"). Not for lists. One of
+ * n_move and move_share, or of warmup_steps and warmup_share, unsets the other. A failure changes nothing.
  * Errors   LRK_ERR_CONFIG (unknown key, bad value; names the key), LRK_ERR_ARGUMENT, LRK_ERR_NOMEM.   Since 0.1
  */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_config_override(lrk_config *config, const char *key, const char *value);
@@ -83,7 +84,10 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_config_create_optimizer(const lrk_config 
 LRK_API LRK_WARN_UNUSED lrk_status lrk_config_create_schedule(const lrk_config *config, int64_t steps_per_epoch,
                                                               int64_t total_steps, lrk_schedule **schedule);
 
-/* The learning-rate schedule over total_steps. Errors: LRK_ERR_ARGUMENT, LRK_ERR_CONFIG. Since 0.1 */
+/*
+ * The learning-rate schedule over total_steps. options->struct_size must be set.
+ * Errors: LRK_ERR_ARGUMENT (total_steps not above the warm-up). Since 0.1
+ */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_config_learning_rate(const lrk_config *config, int64_t total_steps,
                                                             lrk_lr_options *options);
 

@@ -37,11 +37,6 @@ static void bf16_to_f32(const unsigned char *bytes, float *values, size_t n)
         values[i] = float_of((uint32_t)bytes[2 * i] << 16 | (uint32_t)bytes[2 * i + 1] << 24);
 }
 
-static void f32_to_f32(const unsigned char *bytes, float *values, size_t n)
-{
-    memcpy(values, bytes, n * sizeof *values);
-}
-
 static void f64_to_f32(const unsigned char *bytes, float *values, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -52,12 +47,14 @@ static void f64_to_f32(const unsigned char *bytes, float *values, size_t n)
 }
 
 static const lrki_dtype dtypes[] = {
-    {"F32", 32, f32_to_f32}, {"BF16", 16, bf16_to_f32}, {"F16", 16, f16_to_f32},  {"F64", 64, f64_to_f32},
-    {"BOOL", 8, NULL},       {"F4", 4, NULL},           {"F6_E2M3", 6, NULL},     {"F6_E3M2", 6, NULL},
-    {"U8", 8, NULL},         {"I8", 8, NULL},           {"F8_E5M2", 8, NULL},     {"F8_E4M3", 8, NULL},
-    {"F8_E8M0", 8, NULL},    {"F8_E4M3FNUZ", 8, NULL},  {"F8_E5M2FNUZ", 8, NULL}, {"I16", 16, NULL},
-    {"U16", 16, NULL},       {"I32", 32, NULL},         {"U32", 32, NULL},        {"C64", 64, NULL},
-    {"I64", 64, NULL},       {"U64", 64, NULL},
+    {"F32", 32, true, NULL},       {"BF16", 16, true, bf16_to_f32}, {"F16", 16, true, f16_to_f32},
+    {"F64", 64, true, f64_to_f32}, {"BOOL", 8, false, NULL},        {"F4", 4, false, NULL},
+    {"F6_E2M3", 6, false, NULL},   {"F6_E3M2", 6, false, NULL},     {"U8", 8, false, NULL},
+    {"I8", 8, false, NULL},        {"F8_E5M2", 8, false, NULL},     {"F8_E4M3", 8, false, NULL},
+    {"F8_E8M0", 8, false, NULL},   {"F8_E4M3FNUZ", 8, false, NULL}, {"F8_E5M2FNUZ", 8, false, NULL},
+    {"I16", 16, false, NULL},      {"U16", 16, false, NULL},        {"I32", 32, false, NULL},
+    {"U32", 32, false, NULL},      {"C64", 64, false, NULL},        {"I64", 64, false, NULL},
+    {"U64", 64, false, NULL},
 };
 
 const lrki_dtype *lrki_dtype_find(const char *name)

@@ -17,7 +17,8 @@
 typedef struct lrki_dtype {
     const char *name;
     uint32_t bits;
-    /* n elements at `bytes`, of any alignment, to f32; NULL where lorank does not convert */
+    bool readable; /* as f32 */
+    /* n elements at `bytes`, of any alignment, to f32; NULL for F32 itself */
     void (*to_f32)(const unsigned char *bytes, float *values, size_t n);
 } lrki_dtype;
 

@@ -272,7 +272,7 @@ lrk_status lrk_safetensors_get(const lrk_safetensors *file, int64_t i, lrk_safet
                                      .dtype = found->dtype->name,
                                      .count = (int64_t)found->elements,
                                      .bytes = (size_t)(found->end - found->begin),
-                                     .readable = found->dtype->to_f32 != NULL};
+                                     .readable = found->dtype->readable};
     if (n_dims <= LRK_SAFETENSORS_MAX_DIMS)
         for (int64_t d = 0; d < n_dims; d++)
             (void)lrki_json_integer(lrki_json_at(found->shape, d), &filled.shape[d]);
@@ -326,7 +326,7 @@ lrk_status lrk_safetensors_read_f32(const lrk_safetensors *file, int64_t i, floa
         return lrki_fail(file->context, LRK_ERR_ARGUMENT, "%s: no tensor %" PRId64, file->path, i);
     const st_tensor *tensor = &file->tensors[i];
     if (values == NULL && count != 0) return lrki_fail(file->context, LRK_ERR_ARGUMENT, "values is NULL");
-    if (tensor->dtype->to_f32 == NULL)
+    if (!tensor->dtype->readable)
         return lrki_fail(file->context, LRK_ERR_UNSUPPORTED,
                          "%s: tensor '%s': dtype %s does not convert to f32", file->path, tensor->name,
                          tensor->dtype->name);
@@ -335,7 +335,7 @@ lrk_status lrk_safetensors_read_f32(const lrk_safetensors *file, int64_t i, floa
                          "%s: tensor '%s' has %" PRIu64 " elements, not %" PRId64, file->path, tensor->name,
                          tensor->elements, count);
     if (count == 0) return LRK_OK;
-    if (tensor->dtype->bits == 32)
+    if (tensor->dtype->to_f32 == NULL)
         return lrki_file_read_at(file->context, file->fd, file->path,
                                  file->data_start + (int64_t)tensor->begin, values,
                                  (size_t)count * sizeof *values);

@@ -23,6 +23,7 @@ struct lrk_trace {
     off_t written;
     int32_t (*write)(void *user, const char *line, size_t length);
     void *user;
+    bool writing; /* inside write() */
     lrki_births births;
 };
 
@@ -38,7 +39,9 @@ static lrk_status print_line(lrk_context *context, lrki_json *event, lrki_bytes 
 static lrk_status write_line(lrk_trace *trace, const lrki_bytes *line)
 {
     if (trace->path == NULL) {
+        trace->writing = true;
         int32_t answer = trace->write(trace->user, line->data, line->n);
+        trace->writing = false;
         return answer == 0 ? LRK_OK
                            : lrki_fail(trace->context, LRK_ERR_HOST,
                                        "the trace's write callback returned %" PRId32, answer);
@@ -151,6 +154,13 @@ lrk_status lrk_trace_create(lrk_adapters *adapters,
     return LRK_OK;
 }
 
+/* A writer that asks for another line would never end. */
+static lrk_status check_idle(const lrk_trace *trace)
+{
+    if (!trace->writing) return LRK_OK;
+    return lrki_fail(trace->context, LRK_ERR_BUSY, "trace: called from its own write callback");
+}
+
 static lrk_status check_round(const lrk_trace *trace, const lrk_scores *scores, const lrk_plan *plan)
 {
     if (scores == NULL || plan == NULL)
@@ -165,7 +175,8 @@ static lrk_status check_round(const lrk_trace *trace, const lrk_scores *scores, 
 lrk_status lrk_trace_round(lrk_trace *trace, const lrk_scores *scores, const lrk_plan *plan)
 {
     if (trace == NULL) return LRK_ERR_ARGUMENT;
-    lrk_status status = check_round(trace, scores, plan);
+    lrk_status status = check_idle(trace);
+    if (status == LRK_OK) status = check_round(trace, scores, plan);
     if (status == LRK_OK)
         status =
             lrki_births_reserve(trace->context, &trace->births, trace->adapters->n_ranks + plan->n_added);
@@ -180,6 +191,8 @@ lrk_status lrk_trace_value(lrk_trace *trace, const char *name, int64_t step, dou
     if (trace == NULL) return LRK_ERR_ARGUMENT;
     if (name == NULL || !lrki_utf8_valid(name))
         return lrki_fail(trace->context, LRK_ERR_ARGUMENT, "name is NULL or not UTF-8");
+    lrk_status status = check_idle(trace);
+    if (status != LRK_OK) return status;
     return write_event(trace, lrki_trace_value(name, step, value));
 }
 
@@ -205,7 +218,9 @@ static lrk_status sync_file(const lrk_trace *trace)
 lrk_status lrk_trace_close(lrk_trace *trace)
 {
     if (trace == NULL) return LRK_OK;
-    lrk_status status = write_event(trace, lrki_trace_end(trace->adapters));
+    lrk_status status = check_idle(trace);
+    if (status != LRK_OK) return status;
+    status = write_event(trace, lrki_trace_end(trace->adapters));
     if (status == LRK_OK) status = sync_file(trace);
     trace_free(trace);
     return status;

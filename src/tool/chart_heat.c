@@ -9,8 +9,9 @@
 
 #include "page.h"
 
-#define SHADES  9
-#define CHANGES 4
+#define SHADES     9
+#define CHANGES    4
+#define LEAST_SPAN 3 /* of the scale of changes: a single rank is no strong colour */
 
 typedef struct heat_size {
     double left; /* room for labels */
@@ -200,7 +201,7 @@ static int64_t greatest(const run *r, const int64_t *before)
 
 static int64_t greatest_change(const run *r, const int64_t *before)
 {
-    int64_t most = 1;
+    int64_t most = LEAST_SPAN;
     for (int64_t i = 0; i < r->n_modules; i++)
         if (llabs(r->final_ranks[i] - before[i]) > most) most = llabs(r->final_ranks[i] - before[i]);
     return most;

@@ -103,7 +103,7 @@ static void draw_x_tick(FILE *out, const histogram *h, double score, double *las
 static void draw_x_axis(FILE *out, const histogram *h)
 {
     double last = -1000;
-    int lowest = (int)ceil(log10(h->unit)), highest = lowest + 12;
+    int lowest = (int)floor(log10(h->unit)), highest = lowest + 12;
     for (int e = highest; e >= lowest; e--)
         draw_x_tick(out, h, -pow(10, e), &last);
     draw_x_tick(out, h, 0, &last);

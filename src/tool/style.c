@@ -95,7 +95,7 @@ static const char tables[] =
     "font-variant-numeric:tabular-nums}th,td{padding:4px 9px;text-align:right;white-space:nowrap;"
     "border-bottom:1px solid var(--grid)}th{position:sticky;top:0;background:var(--panel);color:var(--soft);"
     "font-weight:600;z-index:1}td.l,th.l{text-align:left}tbody tr:hover{background:var(--bg)}"
-    "tr.under td{white-space:normal;color:var(--soft);padding-top:0}"
+    ".dense th,.dense td{padding:4px 7px}tr.under td{white-space:normal;color:var(--soft);padding-top:0}"
     ".fate-d{color:var(--drop)}.fate-l{color:var(--keep)}details{margin:12px "
     "0}summary{cursor:pointer;color:var(--soft)}"
     ".life{width:150px;height:12px;display:inline-block;vertical-align:middle}"

@@ -9,6 +9,7 @@
 #include "page.h"
 
 #define LIFE_WIDTH 150
+#define LIFE_LEAST 2
 
 static bool moved(const run_rank *rank)
 {
@@ -32,13 +33,13 @@ static void draw_life(FILE *out, const run *r, const run_rank *rank)
     double from = rank->born_round < 0 ? 0 : page_map(x, (double)r->rounds[rank->born_round].step);
     double to = rank->live || rank->drop_round < 0 ? LIFE_WIDTH
                                                    : page_map(x, (double)r->rounds[rank->drop_round].step);
-    if (last_step(r) == 0) from = 0;
+    from = last_step(r) == 0 ? 0 : fmin(from, LIFE_WIDTH - LIFE_LEAST);
     fprintf(out,
             "<td class=\"l\"><svg class=\"life\" viewBox=\"0 0 %d 12\" aria-hidden=\"true\"><line "
             "class=\"gr\" x1=\"0\" "
             "x2=\"%d\" y1=\"6\" y2=\"6\"/><rect class=\"%s\" x=\"%.1f\" y=\"3\" width=\"%.1f\" height=\"6\" "
             "rx=\"2\"/></svg></td>",
-            LIFE_WIDTH, LIFE_WIDTH, rank->live ? "keep" : "drop", from, fmax(to - from, 1.5));
+            LIFE_WIDTH, LIFE_WIDTH, rank->live ? "keep" : "drop", from, fmax(to - from, LIFE_LEAST));
 }
 
 static void draw_fate(FILE *out, const run *r, const run_rank *rank)

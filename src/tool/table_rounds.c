@@ -60,16 +60,17 @@ static void draw_round(FILE *out, const run *r, const run_round *round)
 void report_rounds(FILE *out, const run *r)
 {
     if (r->n_rounds == 0) return;
-    fputs("<h2>Rounds</h2><p class=\"note\">halves: rank correlation of the scores from either half of the "
-          "batch; floor: the host\u2019s own "
-          "noise in a score; forward, backward: passes over the validation batch that the round asked "
-          "for.</p><div class=\"panel "
-          "scroll\"><table><thead><tr><th>round</th><th>step</th><th>dropped</th>"
-          "<th>added</th><th>ranks</th><th>parameters</th><th>cut</th><th>next</th><th>loss, "
-          "all</th><th>loss, none</th>"
-          "<th>halves \u03c1</th><th>noise "
-          "floor</th><th>exact</th><th>forward</th><th>backward</th></tr></thead><tbody>\n",
-          out);
+    fputs(
+        "<h2>Rounds</h2><p class=\"note\">Halves: rank correlation of the scores from either half of the "
+        "batch. Floor: "
+        "the host\u2019s own noise in a score. Forward, backward: passes over the batch that the round asked "
+        "for.</p>"
+        "<div class=\"panel scroll\"><table "
+        "class=\"dense\"><thead><tr><th>round</th><th>step</th><th>dropped</th>"
+        "<th>added</th><th>ranks</th><th>parameters</th><th>cut</th><th>next</th><th>loss, "
+        "all</th><th>none</th>"
+        "<th>halves</th><th>floor</th><th>exact</th><th>forward</th><th>backward</th></tr></thead><tbody>\n",
+        out);
     for (int64_t k = 0; k < r->n_rounds; k++)
         draw_round(out, r, &r->rounds[k]);
     fputs("</tbody></table></div>\n", out);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "fault.h"
@@ -383,8 +384,25 @@ START_TEST(the_page_shows_the_run)
     ck_assert_ptr_null(strstr(page, "inf"));
     ck_assert_int_eq(count(page, "<svg"), count(page, "</svg>"));
     ck_assert_int_eq(count(page, "<figure"), count(page, "</figure>"));
-    ck_assert_int_eq(count(page, "<table>"), 3);
+    ck_assert_int_eq(count(page, "<table"), 3);
     free(page);
+    run_free(r);
+}
+END_TEST
+
+START_TEST(every_round_has_a_small_map)
+{
+    char *second = replaced(ROUND, "\"round\":0,\"step\":60", "\"round\":1,\"step\":70");
+    char *text = malloc(strlen(whole) + strlen(second) + 1);
+    sprintf(text, "%s%s", START ROUND, second);
+    run *r = read_good(text);
+    char *page = draw(r);
+    ck_assert_ptr_nonnull(strstr(page, "Round by round"));
+    ck_assert_int_eq(count(page, "class=\"small\""), 2);
+    ck_assert_int_eq(count(page, "ranks after a round"), 2);
+    free(page);
+    free(text);
+    free(second);
     run_free(r);
 }
 END_TEST
@@ -527,6 +545,43 @@ START_TEST(failures_have_status_1_and_leave_no_page)
 }
 END_TEST
 
+/* The built command with arguments: its status and the first line it says on either stream. */
+static int built(const char *arguments, char *said)
+{
+    char line[1024];
+    const char *build = getenv("LRK_BUILD");
+    ck_assert_msg(build != NULL, "LRK_BUILD must name the build folder");
+    snprintf(line, sizeof line, "%s/lorank %s 2>&1", build, arguments);
+    FILE *pipe = popen(line, "r");
+    ck_assert_ptr_nonnull(pipe);
+    said[0] = '\0';
+    if (fgets(said, 512, pipe) == NULL) said[0] = '\0';
+    while (fgets(line, sizeof line, pipe) != NULL)
+        ;
+    int status = pclose(pipe);
+    ck_assert(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+START_TEST(the_built_command_answers)
+{
+    char said[512], wanted[64], line[SCRATCH_PATH + 32];
+    snprintf(wanted, sizeof wanted, "lorank %s (ABI %d)\n", lrk_version_text(), (int)lrk_abi_version());
+    ck_assert_int_eq(built("--version", said), 0);
+    ck_assert_str_eq(said, wanted);
+    ck_assert_int_eq(built("--help", said), 0);
+    ck_assert_ptr_eq(strstr(said, "usage: lorank report"), said);
+    ck_assert_int_eq(built("", said), 2);
+    ck_assert_int_eq(built("frob", said), 2);
+    ck_assert_str_eq(said, "lorank: unknown command 'frob'\n");
+    scratch_write(trace_path, whole, strlen(whole));
+    snprintf(line, sizeof line, "report %s -o -", trace_path);
+    ck_assert_int_eq(built(line, said), 0);
+    ck_assert_str_eq(said, "<!DOCTYPE html>\n");
+    ck_assert_int_eq(scratch_count(files.dir), 1);
+}
+END_TEST
+
 START_TEST(a_real_trace_becomes_a_page)
 {
     size_t n;
@@ -568,11 +623,13 @@ Suite *report_suite(void)
     tcase_add_test(cases, numbers_are_written_for_people);
     tcase_add_test(cases, ticks_are_round_and_inside);
     tcase_add_test(cases, the_page_shows_the_run);
+    tcase_add_test(cases, every_round_has_a_small_map);
     tcase_add_test(cases, one_cell_a_module_and_map);
     tcase_add_loop_test(cases, odd_runs_are_drawn, 0, (int)(sizeof odd / sizeof odd[0]));
     tcase_add_test(cases, a_long_series_is_thinned_and_averaged);
     tcase_add_test(cases, calls_that_are_wrong_have_status_2);
     tcase_add_test(cases, failures_have_status_1_and_leave_no_page);
+    tcase_add_test(cases, the_built_command_answers);
     tcase_add_test(cases, a_real_trace_becomes_a_page);
     suite_add_tcase(suite, cases);
     return suite;

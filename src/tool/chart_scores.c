@@ -93,7 +93,7 @@ static void draw_x_tick(FILE *out, const histogram *h, double score, double *las
     if (at < h->x.from || at > h->x.to) return;
     double x = page_map(h->x, at);
     fprintf(out, "<line class=\"gr\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\"/>", x, x, TOP, BOTTOM);
-    if (x - *last < 40) return;
+    if (x - *last < 46) return;
     *last = x;
     fprintf(out, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%s</text>", x, BOTTOM + 14,
             page_real(number, score, 3));

@@ -103,11 +103,10 @@ static const char tables[] =
     "footer{margin-top:44px;color:var(--soft);font-size:13px}"
     "@media (max-width:560px){main{padding:18px 12px 40px}h1{font-size:22px}.panel,figure{padding:10px}"
     "th,td{padding:4px 7px}}"
-    "@media "
-    "print{body{background:#fff;font-size:11px}main{max-width:none;padding:0}.panel,figure,.tile{break-"
-    "inside:avoid}"
-    ".scroll{max-height:none;overflow:visible}th{position:static}*{-webkit-print-color-adjust:exact;"
-    "print-color-adjust:exact}}\n";
+    "@media print{body{background:#fff;font-size:11px}main{max-width:none;padding:0}"
+    "figure,.tile,tr{break-inside:avoid}h2,h3,p.note,.legend{break-after:avoid}"
+    ".scroll{max-height:none;overflow:visible}th{position:static}"
+    "*{-webkit-print-color-adjust:exact;print-color-adjust:exact}}\n";
 
 void page_style(FILE *out)
 {

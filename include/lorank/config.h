@@ -67,7 +67,7 @@ LRK_API uint64_t lrk_config_seed(const lrk_config *config);
 /*
  * The handles that the text describes. Failures add the line of the key concerned where there is one.
  *   adapters   by patterns over the host's modules (rank and scale in `modules` are ignored)
- *   estimator  n_cut comes from the allocator (may be NULL if the mode needs none)
+ *   estimator  n_cut is the allocator's n_move, at least 1 (NULL if the mode needs none)
  *   schedule   total_steps and steps_per_epoch from the host
  * Errors: those of the lrk_xxx_create() functions, and LRK_ERR_CONFIG if a needed section is missing. Since 0.1
  */

@@ -180,6 +180,39 @@ START_TEST(the_fixed_policy_has_no_rounds_and_moves_nothing)
 }
 END_TEST
 
+static int32_t never_asked(void *user, const lrk_evaluation *evaluations, int32_t n)
+{
+    (void)user, (void)evaluations, (void)n;
+    return 1;
+}
+
+static int32_t never_differentiated(void *user, const lrk_evaluation *evaluation)
+{
+    (void)user, (void)evaluation;
+    return 1;
+}
+
+START_TEST(a_policy_that_prunes_nothing_goes_with_a_screened_estimator)
+{
+    lrk_config *config = parse("adapters: {modules: [{pattern: '*', rank: 2}]}\n"
+                               "importance: {mode: screened}\nallocation: {policy: fixed}\n");
+    lrk_adapters *adapters = make_adapters(config);
+    lrk_allocator *allocator = NULL;
+    lrk_estimator *estimator = NULL;
+    lrk_evaluator evaluator;
+    lrk_evaluator_init(&evaluator, sizeof evaluator);
+    evaluator.evaluate = never_asked;
+    evaluator.differentiate = never_differentiated;
+    evaluator.max_rows = 1;
+    configs_ok(context, lrk_config_create_allocator(config, adapters, &allocator));
+    configs_ok(context, lrk_config_create_estimator(config, adapters, &evaluator, allocator, &estimator));
+    lrk_estimator_destroy(estimator);
+    lrk_allocator_destroy(allocator);
+    lrk_adapters_destroy(adapters);
+    lrk_config_destroy(config);
+}
+END_TEST
+
 START_TEST(the_random_estimator_needs_no_evaluator)
 {
     lrk_config *config =
@@ -418,6 +451,7 @@ Suite *config_handles_suite(void)
     tcase_add_test(tests, the_other_handles_come_from_their_sections);
     tcase_add_test(tests, the_learning_rate_gets_its_warm_up_from_the_total);
     tcase_add_test(tests, the_fixed_policy_has_no_rounds_and_moves_nothing);
+    tcase_add_test(tests, a_policy_that_prunes_nothing_goes_with_a_screened_estimator);
     tcase_add_test(tests, the_random_estimator_needs_no_evaluator);
     tcase_add_test(tests, a_file_is_read_like_a_text);
     tcase_add_test(tests, the_example_of_the_reference_page_is_complete_and_right);

@@ -307,7 +307,7 @@ LRK_API void lrk_snapshot_destroy(lrk_snapshot *snapshot);
  * to rounding (|error| <= 2 eps (|W| + |delta|) an element); a host that needs W back bit for bit keeps a copy.
  * ld >= the number of columns of the orientation.
  * Errors   LRK_ERR_ARGUMENT   no such module, sign not +1 or -1, unknown orientation, NULL weight
- *          LRK_ERR_SHAPE      ld too small
+ *          LRK_ERR_SHAPE      ld too small, or the size of the weight overflows
  *          LRK_ERR_NONFINITE  a parameter of the module is not finite (W untouched)
  *          LRK_ERR_HOST       gemm failed; W is then unspecified
  *          LRK_ERR_NOMEM      no scratch for 64 rows of delta (W untouched)

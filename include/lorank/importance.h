@@ -45,7 +45,7 @@ typedef struct lrk_evaluation {
     int32_t baseline;    /* LRK_BASELINE_...                                  */
     int32_t first_stage; /* LRK_NO_STAGE for the baseline itself              */
     int32_t n_parts;
-    lrk_pass *pass;      /* lorank's; ended by lorank after the call          */
+    lrk_pass *pass;      /* lorank's; ended by lorank after the call, not by lrk_pass_end() */
     lrk_loss_part *parts;
     int64_t index;       /* of this evaluation in the run, from 0             */
     uint64_t identity;   /* of the rank left out or alone, 0 for a baseline   */

@@ -118,7 +118,7 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_schedule_retry(lrk_schedule *schedule, lr
 
 /*
  * Unbound: the due round has been carried out, or is given up. Bound: it is given up, and a paused scoring with it.
- * Errors: LRK_ERR_STATE (none due). Since 0.1
+ * Errors: LRK_ERR_STATE (none due), LRK_ERR_BUSY (from a callback of its own round or run). Since 0.1
  */
 LRK_API lrk_status lrk_schedule_complete_round(lrk_schedule *schedule);
 

@@ -27,7 +27,8 @@ typedef struct lrk_trace lrk_trace;
 
 /*
  * Opens a trace of a set on a file (truncated), or on a callback that gets whole lines with their newline and returns
- * non-zero to fail, and writes the start event. `label` names the run (may be NULL).
+ * non-zero to fail, and writes the start event. `label` names the run (may be NULL). All calls with a trace from within
+ * its own callback are refused: LRK_ERR_BUSY.
  * Errors   LRK_ERR_IO (the detail names path and reason), LRK_ERR_HOST, LRK_ERR_ARGUMENT, LRK_ERR_NOMEM.   Since 0.1
  */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_trace_open(lrk_adapters *adapters, const char *path, const char *label,
@@ -45,7 +46,7 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_trace_value(lrk_trace *trace, const char 
 /* Fills an observer that writes every round of a binding. Errors: LRK_ERR_ARGUMENT. Since 0.1 */
 LRK_API lrk_status lrk_trace_observer(lrk_trace *trace, lrk_round_observer *observer);
 
-/* Writes the end event, syncs and closes. The handle is freed even on failure. Errors: IO, HOST, NOMEM. Since 0.1 */
+/* Writes the end event, syncs and closes. The handle is freed even on failure (but not BUSY). Errors: IO, HOST, NOMEM. Since 0.1 */
 LRK_API lrk_status lrk_trace_close(lrk_trace *trace);
 
 #ifdef __cplusplus

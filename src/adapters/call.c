@@ -38,12 +38,13 @@ _Static_assert(sizeof(lrk_matrix) == sizeof(lrk_matrix_mut) &&
                    offsetof(lrk_matrix, ld) == offsetof(lrk_matrix_mut, ld),
                "one reader serves both");
 
-static lrk_status read_matrix(const lrki_call *call, const void *given, const char *what, lrk_matrix *matrix)
+static lrk_status read_matrix(const lrki_call *call, const void *array, int64_t i, const char *what,
+                              lrk_matrix *matrix)
 {
     lrk_context *context = call->pass->adapters->context;
     *matrix = (lrk_matrix){0};
-    if (given == NULL) return lrki_fail(context, LRK_ERR_ARGUMENT, "%s: %s is NULL", call->name, what);
-    lrk_status status = lrki_struct_read(context, matrix, sizeof *matrix, given, sizeof *matrix, what);
+    if (array == NULL) return lrki_fail(context, LRK_ERR_ARGUMENT, "%s: %s is NULL", call->name, what);
+    lrk_status status = lrki_struct_read_at(context, matrix, sizeof *matrix, array, i, sizeof *matrix, what);
     if (status != LRK_OK) return status;
     if (matrix->dtype == 1 || matrix->dtype == 2)
         return lrki_fail(context, LRK_ERR_UNSUPPORTED, "%s: %s: bf16 and f16 are not supported yet",
@@ -63,7 +64,7 @@ static lrk_status check_shape(const lrki_call *call, const lrk_matrix *matrix, i
     lrk_adapters *set = call->pass->adapters;
     int64_t span;
     if (matrix->rows == rows && matrix->cols == cols && matrix->ld >= cols &&
-        lrki_mul(rows, matrix->ld, &span))
+        lrki_mul(rows, matrix->ld, &span) && lrki_mul(span, sizeof(float), &span))
         return LRK_OK;
     return lrki_fail_at(set->context, LRK_ERR_SHAPE, at_module(module),
                         "%s: module '%s': %s is %lld x %lld with ld %lld where %lld x %lld is due",
@@ -99,7 +100,7 @@ lrk_status lrki_call_begin(lrki_call *call, lrk_pass *pass, const char *name, co
     lrk_adapters *set = pass->adapters;
     *call = (lrki_call){.pass = pass, .name = name, .modules = modules, .n_modules = n_modules};
     lrk_status status = check_modules(call);
-    if (status == LRK_OK) status = read_matrix(call, x, "x", &call->x);
+    if (status == LRK_OK) status = read_matrix(call, x, 0, "x", &call->x);
     if (status != LRK_OK) return status;
     int64_t n_in = set->modules[modules[0]].n_in;
     status = check_shape(call, &call->x, call->x.rows, n_in, "x", modules[0]);
@@ -130,8 +131,7 @@ lrk_status lrki_call_begin(lrki_call *call, lrk_pass *pass, const char *name, co
 lrk_status lrki_call_matrix(const lrki_call *call, const void *array, int64_t i, int64_t cols,
                             const char *what, lrk_matrix *matrix)
 {
-    const void *given = array == NULL || i == 0 ? array : lrki_struct_at(array, i);
-    lrk_status status = read_matrix(call, given, what, matrix);
+    lrk_status status = read_matrix(call, array, i, what, matrix);
     if (status != LRK_OK) return status;
     return check_shape(call, matrix, call->x.rows, cols, what, call->modules[i]);
 }

@@ -71,11 +71,15 @@ static lrk_status check_weight(const lrk_adapters *adapters, int32_t module, int
         return lrki_fail_at(context, LRK_ERR_ARGUMENT, place, "%s: unknown orientation %d", what,
                             (int)orientation);
     if (weight == NULL) return lrki_fail_at(context, LRK_ERR_ARGUMENT, place, "%s: the weight is NULL", what);
-    int64_t cols = make_job(adapters, module, orientation).cols;
-    if (ld < cols)
+    job j = make_job(adapters, module, orientation);
+    int64_t span;
+    if (ld < j.cols)
         return lrki_fail_at(context, LRK_ERR_SHAPE, place,
                             "%s: ld %lld is less than the %lld columns of module '%s'", what, (long long)ld,
-                            (long long)cols, adapters->modules[module].name);
+                            (long long)j.cols, adapters->modules[module].name);
+    if (!lrki_mul(j.rows, ld, &span) || !lrki_mul(span, sizeof(float), &span))
+        return lrki_fail_at(context, LRK_ERR_SHAPE, place, "%s: %lld rows of ld %lld of module '%s' overflow",
+                            what, (long long)j.rows, (long long)ld, adapters->modules[module].name);
     return check_parameters(adapters, module);
 }
 

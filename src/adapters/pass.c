@@ -270,6 +270,7 @@ lrk_status lrk_pass_begin(lrk_adapters *adapters, const lrk_pass_options *given,
     pass->mask_hash = lrki_mask_hash(options.mask);
     pass->sink = options.gradients != 0 ? options.sink : NULL;
     pass->claimed_set = false;
+    pass->lent = false;
     status = enter(pass);
     if (status != LRK_OK) {
         push_list(adapters, &pass->link, &pass->link);
@@ -284,7 +285,7 @@ lrk_status lrk_pass_begin(lrk_adapters *adapters, const lrk_pass_options *given,
 
 void lrk_pass_end(lrk_pass *pass)
 {
-    if (pass == NULL) return;
+    if (pass == NULL || pass->lent) return;
     lrk_adapters *set = pass->adapters;
     lrk_mask *mask = pass->mask;
     lrk_sink *sink = pass->sink;
@@ -293,6 +294,11 @@ void lrk_pass_end(lrk_pass *pass)
     if (mask != NULL) lrki_mask_unref(mask);
     lrki_sink_unref(sink);
     lrki_adapters_unref(set);
+}
+
+void lrki_pass_lend(lrk_pass *pass, bool lent)
+{
+    pass->lent = lent;
 }
 
 lrk_adapters *lrki_pass_adapters(const lrk_pass *pass)

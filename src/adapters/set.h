@@ -153,6 +153,8 @@ void lrki_mask_unref(lrk_mask *mask);
 /* ---- passes from above ----------------------------------------------------------------------------------------------- */
 
 lrk_adapters *lrki_pass_adapters(const lrk_pass *pass);
+/* While a pass is lent, lrk_pass_end() leaves it open. */
+void lrki_pass_lend(lrk_pass *pass, bool lent);
 /* Whether a backward reached the module since the sink was created or zeroed. */
 bool lrki_sink_reached(const lrk_sink *sink, int32_t module);
 

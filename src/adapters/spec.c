@@ -27,11 +27,7 @@ lrk_status lrk_module_spec_init(lrk_module_spec *spec, size_t struct_size)
 lrk_status lrki_element_read(lrk_context *context, void *known, size_t known_size, const void *array,
                              int64_t i, const char *name)
 {
-    const void *given = lrki_struct_at(array, i);
-    if (memcmp(given, array, sizeof(uint32_t)) != 0)
-        return lrki_fail(context, LRK_ERR_ARGUMENT, "%s %lld: struct_size differs from the first one's", name,
-                         (long long)i);
-    return lrki_struct_read(context, known, known_size, given, HEAD, name);
+    return lrki_struct_read_at(context, known, known_size, array, i, HEAD, name);
 }
 
 /* Length of the UTF-8 sequence at s, 0 if it is none (RFC 3629: no surrogates, no overlong forms). */

@@ -130,6 +130,7 @@ struct lrk_plan {
     lrk_allocator *allocator; /* counted reference; it keeps the set alive */
     int32_t state;            /* LRK_PLAN_... */
     bool busy;                /* inside prepare, commit or abandon, and so inside their callbacks */
+    bool doomed;              /* destroyed by its owner while busy: freed when the call ends      */
     uint64_t round;
     int64_t step;
     uint64_t generation; /* of the set that was scored */

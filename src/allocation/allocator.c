@@ -207,10 +207,12 @@ lrk_status lrk_allocator_plan(lrk_allocator *allocator, const lrk_scores *scores
     if (allocator == NULL) return LRK_ERR_ARGUMENT;
     lrk_status status = check_call(allocator, scores, step, plan);
     if (status != LRK_OK) return status;
+    (void)lrki_allocator_ref(allocator); /* a callback may give up the caller's reference */
     lrki_round round = {0};
     status = lrki_round_gather(allocator, scores, &round);
     if (status == LRK_OK) status = choose(allocator, &round, step, plan);
     lrki_round_free(allocator, &round);
     allocator->plan_pending = status == LRK_OK;
+    lrki_allocator_unref(allocator);
     return status;
 }

@@ -21,8 +21,8 @@ lrk_status lrki_limit_check(lrk_context *context, const lrk_limit *limit)
 static lrk_status read_limit(lrk_context *context, const lrk_limit *limits, int64_t i, lrk_limit *limit)
 {
     lrk_limit_init(limit, sizeof *limit);
-    lrk_status status = lrki_struct_read(context, limit, sizeof *limit, lrki_struct_at(limits, i),
-                                         sizeof(uint32_t) * 2, "lrk_limit");
+    lrk_status status =
+        lrki_struct_read_at(context, limit, sizeof *limit, limits, i, sizeof(uint32_t) * 2, "lrk_limit");
     if (status != LRK_OK) return status;
     if (limit->pattern == NULL)
         return lrki_fail(context, LRK_ERR_ARGUMENT, "pattern of limit %lld is NULL", (long long)i);

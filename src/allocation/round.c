@@ -104,7 +104,8 @@ static lrk_status check_module(const lrk_allocator *allocator, const lrki_round 
 /* Additions are counted after everything kept, so that the module named is one that the plan grows. */
 static lrk_status check_budget(const lrk_allocator *allocator, const lrki_round *round)
 {
-    int64_t held = 0;
+    int64_t held = 0,
+            named = round->n_ranks; /* ranks that the plan lists: those dropped at most, and those added */
     for (int64_t i = 0; i < round->n_modules; i++)
         held += kept_in(round, i) * round->slots[i].cost;
     if (held > round->budget)
@@ -113,7 +114,8 @@ static lrk_status check_budget(const lrk_allocator *allocator, const lrki_round 
                          (long long)round->budget);
     for (int32_t i = 0; i < round->n_modules; i++) {
         int64_t more;
-        bool fits = lrki_mul(round->add[i], round->slots[i].cost, &more) && more <= round->budget - held;
+        bool fits = lrki_mul(round->add[i], round->slots[i].cost, &more) && more <= round->budget - held &&
+                    lrki_add(named, round->add[i], &named);
         if (!fits) return over_budget(allocator, round, i);
         held += more;
     }

@@ -39,12 +39,8 @@ static lrk_status check_open(const lrk_plan *plan)
 lrk_status lrki_participant_read(lrk_context *context, const lrk_participant *given, int64_t i,
                                  lrk_participant *participant)
 {
-    const lrk_participant *one = lrki_struct_at(given, i);
-    if (one->struct_size != given->struct_size)
-        return lrki_fail(context, LRK_ERR_ARGUMENT, "participant %lld has another struct_size than the first",
-                         (long long)i);
-    lrk_status status = lrki_struct_read(context, participant, sizeof *participant, one, sizeof *participant,
-                                         "lrk_participant");
+    lrk_status status = lrki_struct_read_at(context, participant, sizeof *participant, given, i,
+                                            sizeof *participant, "lrk_participant");
     if (status != LRK_OK) return status;
     if (participant->flags == 0 && participant->prepare && participant->commit && participant->abandon)
         return LRK_OK;
@@ -107,6 +103,13 @@ static lrk_status prepare(lrk_plan *plan)
     return status;
 }
 
+/* The end of a call that ran callbacks; one of them may have destroyed the plan. */
+static void leave(lrk_plan *plan)
+{
+    plan->busy = false;
+    if (plan->doomed) lrk_plan_destroy(plan);
+}
+
 lrk_status lrk_plan_prepare(lrk_plan *plan, const lrk_participant *participants, int64_t n_participants)
 {
     if (plan == NULL) return LRK_ERR_ARGUMENT;
@@ -115,11 +118,11 @@ lrk_status lrk_plan_prepare(lrk_plan *plan, const lrk_participant *participants,
     if (status != LRK_OK) return status;
     plan->busy = true;
     status = prepare(plan);
-    plan->busy = false;
     if (status == LRK_OK)
         plan->state = LRK_PLAN_PREPARED;
     else
         forget_participants(plan);
+    leave(plan);
     return status;
 }
 
@@ -134,15 +137,16 @@ static void count_round(const lrk_plan *plan)
         if (plan->parts[i].n_dropped > 0) allocator->pruned[i] = true;
 }
 
-/* A participant may read the set, and not change it before the ones after it have followed. */
+/* A participant may read the set, and neither change it nor open a pass before the ones after it have followed. */
 static void commit_participants(lrk_plan *plan)
 {
     lrk_adapters *adapters = plan->allocator->adapters;
     bool before = adapters->in_host_callback;
-    adapters->in_host_callback = true;
+    adapters->in_host_callback = adapters->change_pending = true;
     for (int64_t i = 0; i < plan->n_participants; i++)
         plan->participants[i].commit(plan->participants[i].user, plan);
     adapters->in_host_callback = before;
+    adapters->change_pending = false;
 }
 
 lrk_status lrk_plan_commit(lrk_plan *plan)
@@ -158,18 +162,16 @@ lrk_status lrk_plan_commit(lrk_plan *plan)
     count_round(plan);
     commit_participants(plan);
     forget_participants(plan);
-    plan->busy = false;
+    leave(plan);
     return LRK_OK;
 }
 
 static void undo_prepare(lrk_plan *plan)
 {
-    plan->busy = true;
     abandon_participants(plan, plan->n_participants);
     lrki_change_abandon(plan->change);
     plan->change = NULL;
     forget_participants(plan);
-    plan->busy = false;
 }
 
 lrk_status lrk_plan_abandon(lrk_plan *plan)
@@ -179,15 +181,22 @@ lrk_status lrk_plan_abandon(lrk_plan *plan)
         return lrki_fail(context_of(plan), LRK_ERR_STATE,
                          "the plan of round %llu is committed, abandoned or just being so",
                          (unsigned long long)plan->round);
+    plan->busy = true;
     if (plan->state == LRK_PLAN_PREPARED) undo_prepare(plan);
     plan->state = LRK_PLAN_ABANDONED;
     plan->allocator->plan_pending = false;
+    leave(plan);
     return LRK_OK;
 }
 
 void lrk_plan_destroy(lrk_plan *plan)
 {
     if (plan == NULL) return;
+    if (plan->busy) {
+        plan->doomed = true;
+        return;
+    }
+    plan->doomed = false;
     unsigned long long round = plan->round;
     if (plan->state == LRK_PLAN_PREPARED) {
         lrki_log(context_of(plan), LRK_LOG_WARNING,

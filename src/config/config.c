@@ -72,11 +72,12 @@ static lrk_status check_key(const lrk_config *config, const lrk_config_key *key)
     return lrki_fail(config->context, LRK_ERR_ARGUMENT, "host key '%.60s' %s", key->name, wrong);
 }
 
-static lrk_status declare_key(const lrk_config *config, const lrk_config_key *given, lrki_host_value *value)
+static lrk_status declare_key(const lrk_config *config, const lrk_config_key *keys, int64_t i,
+                              lrki_host_value *value)
 {
     lrk_config_key key = {.least = -INFINITY, .greatest = INFINITY};
-    lrk_status status = lrki_struct_read(config->context, &key, sizeof key, given,
-                                         offsetof(lrk_config_key, least), "lrk_config_key");
+    lrk_status status = lrki_struct_read_at(config->context, &key, sizeof key, keys, i,
+                                            offsetof(lrk_config_key, least), "lrk_config_key");
     if (status == LRK_OK) status = check_key(config, &key);
     if (status != LRK_OK) return status;
     value->type = key.type;
@@ -100,7 +101,7 @@ static lrk_status declare_keys(lrk_config *config, const lrk_config_key *keys, i
     if (config->host == NULL) return lrki_fail_nomem(config->context, "the host keys");
     config->n_host = n;
     for (int64_t i = 0; i < n; i++) {
-        lrk_status status = declare_key(config, lrki_struct_at(keys, i), &config->host[i]);
+        lrk_status status = declare_key(config, keys, i, &config->host[i]);
         if (status != LRK_OK) return status;
     }
     return LRK_OK;

@@ -64,8 +64,8 @@ void lrki_log(lrk_context *context, int32_t level, const char *format, ...) LRKI
 
 /*
  * Copies a caller's struct over `known`, which holds the defaults. The first 4 bytes of `given` are its struct_size:
- * shorter leaves the defaults, longer is accepted if the tail is zero (LRK_ERR_VERSION), smaller than `least` is
- * LRK_ERR_ARGUMENT. `given` NULL leaves all defaults. known->struct_size is set to known_size. `name` is for the detail.
+ * shorter leaves the defaults, longer is accepted if the tail is zero (LRK_ERR_VERSION), smaller than `least` or more
+ * than any struct will ever need (it was never set) is LRK_ERR_ARGUMENT. `given` NULL leaves all defaults. known->struct_size is set to known_size. `name` is for the detail.
  * context may be NULL (no detail recorded).
  */
 lrk_status lrki_struct_read(lrk_context *context, void *known, size_t known_size, const void *given,
@@ -79,8 +79,9 @@ lrk_status lrki_struct_write(lrk_context *context, void *out, const void *filled
 /* Body of xxx_init(): writes the defaults into the first struct_size bytes, zeroes a longer tail. */
 lrk_status lrki_struct_init(void *out, size_t struct_size, const void *defaults, size_t defaults_size);
 
-/* Element i of a caller's array stepped by the first element's struct_size. */
-const void *lrki_struct_at(const void *array, int64_t i);
+/* The same for element i of a caller's array, all of whose elements have the first one's struct_size. */
+lrk_status lrki_struct_read_at(lrk_context *context, void *known, size_t known_size, const void *array,
+                               int64_t i, size_t least, const char *name);
 
 /* ---- random streams: keyed, never by call order (Philox 4x32-10, Salmon et al. 2011) --------------------------------- */
 

@@ -8,6 +8,7 @@
 #include "core.h"
 
 #define HEAD (2 * sizeof(uint32_t)) /* struct_size and the member after it */
+#define MOST 4096                   /* a larger struct_size is one that was never set */
 
 static uint32_t size_of(const void *structure)
 {
@@ -35,6 +36,8 @@ lrk_status lrki_struct_read(lrk_context *context, void *known, size_t known_size
     if (size < least)
         return lrki_fail(context, LRK_ERR_ARGUMENT, "%s: struct_size %zu is smaller than %zu", name, size,
                          least);
+    if (size > MOST)
+        return lrki_fail(context, LRK_ERR_ARGUMENT, "%s: struct_size %zu cannot be: was it set?", name, size);
     if (size > known_size && !is_zero((const unsigned char *)given + known_size, size - known_size))
         return lrki_fail(context, LRK_ERR_VERSION,
                          "%s: struct_size %zu is larger than the %zu known here and the tail is not zero",
@@ -58,22 +61,27 @@ lrk_status lrki_struct_write(lrk_context *context, void *out, const void *filled
 {
     if (out == NULL) return lrki_fail(context, LRK_ERR_ARGUMENT, "%s must not be NULL", name);
     size_t size = size_of(out);
-    if (size < HEAD)
-        return lrki_fail(context, LRK_ERR_ARGUMENT, "%s: struct_size %zu is too small", name, size);
+    if (size < HEAD || size > MOST)
+        return lrki_fail(context, LRK_ERR_ARGUMENT, "%s: struct_size %zu cannot be: was it set?", name, size);
     spread(out, size, filled, filled_size);
     return LRK_OK;
 }
 
 lrk_status lrki_struct_init(void *out, size_t struct_size, const void *defaults, size_t defaults_size)
 {
-    if (out == NULL || struct_size < HEAD || struct_size > UINT32_MAX) return LRK_ERR_ARGUMENT;
+    if (out == NULL || struct_size < HEAD || struct_size > MOST) return LRK_ERR_ARGUMENT;
     uint32_t size = (uint32_t)struct_size;
     memcpy(out, &size, sizeof size);
     spread(out, struct_size, defaults, defaults_size);
     return LRK_OK;
 }
 
-const void *lrki_struct_at(const void *array, int64_t i)
+lrk_status lrki_struct_read_at(lrk_context *context, void *known, size_t known_size, const void *array,
+                               int64_t i, size_t least, const char *name)
 {
-    return (const unsigned char *)array + (size_t)i * size_of(array);
+    const void *given = (const unsigned char *)array + (size_t)i * size_of(array);
+    if (size_of(given) != size_of(array))
+        return lrki_fail(context, LRK_ERR_ARGUMENT, "%s %lld: struct_size differs from the first one's", name,
+                         (long long)i);
+    return lrki_struct_read(context, known, known_size, given, least, name);
 }

@@ -86,14 +86,22 @@ static lrk_status check_parts(lrk_estimator *estimator, lrki_place place, const 
     return LRK_OK;
 }
 
+static void lend(const lrk_evaluation *evaluations, int32_t n, bool lent)
+{
+    for (int32_t i = 0; i < n; i++)
+        lrki_pass_lend(evaluations[i].pass, lent);
+}
+
 static lrk_status call_and_check(lrk_estimator *estimator, const lrk_evaluator *host, const lrk_scores *set,
                                  const lrki_question *questions, const lrk_evaluation *evaluations, int32_t n,
                                  bool differentiate)
 {
+    lend(evaluations, n, true);
     bool before = lrki_host_call_begin(estimator);
     int32_t answer = differentiate ? host->differentiate(host->user, evaluations)
                                    : host->evaluate(host->user, evaluations, n);
     lrki_host_call_end(estimator, before);
+    lend(evaluations, n, false);
     lrki_place first = place_of(set, &questions[0]);
     if (answer != 0)
         return fail_on(estimator, first, questions[0].baseline, LRK_ERR_HOST,

@@ -115,22 +115,23 @@ static bool is_trained(const lrki_module *module)
 static void run_task(void *data, int64_t i)
 {
     const step_loop *loop = data;
+    if (loop->optimizer->done[i]) return;
     if (is_trained(&loop->optimizer->adapters->modules[i])) loop->task(loop, i);
     loop->optimizer->done[i] = 1;
 }
 
-/* A loop of the host that fails half-way must not leave half a step: what it left is done here. */
+/* A loop of the host that fails half-way, or leaves tasks out, must not leave half a step: what it left is done here. */
 static void run_loop(step_loop *loop)
 {
     lrk_optimizer *optimizer = loop->optimizer;
     lrk_context *context = optimizer->adapters->context;
     int64_t n = optimizer->adapters->n_modules;
     memset(optimizer->done, 0, (size_t)n);
-    if (lrki_parallel_for(context, n, run_task, loop) == LRK_OK) return;
-    lrki_log(context, LRK_LOG_WARNING,
-             "the host's parallel_for failed: the optimizer's step goes on without it");
+    if (lrki_parallel_for(context, n, run_task, loop) != LRK_OK)
+        lrki_log(context, LRK_LOG_WARNING,
+                 "the host's parallel_for failed: the optimizer's step goes on without it");
     for (int64_t i = 0; i < n; i++)
-        if (!optimizer->done[i]) run_task(loop, i);
+        run_task(loop, i);
 }
 
 /* ---- gradient norm ----------------------------------------------------------------------------------------------------- */

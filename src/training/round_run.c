@@ -20,8 +20,8 @@ static lrk_status read_observer(lrk_context *context, const lrk_round_binding *b
                                 lrk_round_observer *known)
 {
     *known = (lrk_round_observer){0};
-    const void *given = lrki_struct_at(binding->observers, i);
-    lrk_status status = lrki_struct_read(context, known, sizeof *known, given, 8, "round observer");
+    lrk_status status =
+        lrki_struct_read_at(context, known, sizeof *known, binding->observers, i, 8, "round observer");
     if (status == LRK_OK && (known->flags != 0 || known->round == NULL))
         status = lrki_fail(context, LRK_ERR_ARGUMENT, "round observer %lld: no round() or unknown flags",
                            (long long)i);

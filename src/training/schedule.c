@@ -20,7 +20,8 @@ struct lrk_schedule {
     int32_t next_round; /* carried out or given up so far                          */
     bool due;
     bool bound;
-    bool busy; /* inside a round or a run of this schedule */
+    bool busy;   /* inside a round or a run of this schedule                     */
+    bool doomed; /* destroyed by its owner while busy: freed when the call ends */
     lrki_binding binding;
 };
 
@@ -110,6 +111,8 @@ lrk_status lrk_schedule_create(lrk_context *context, const lrk_schedule_options 
 void lrk_schedule_destroy(lrk_schedule *schedule)
 {
     if (schedule == NULL) return;
+    schedule->doomed = schedule->busy;
+    if (schedule->busy) return;
     lrk_context *context = schedule->context;
     if (schedule->bound) lrki_binding_free(context, &schedule->binding);
     lrki_free(context, schedule, sizeof *schedule);
@@ -210,6 +213,12 @@ static lrk_status advance(lrk_schedule *schedule, lrk_schedule_event *event)
     return schedule->due && schedule->bound ? attempt(schedule, event) : LRK_OK;
 }
 
+/* The end of a call that ran callbacks; one of them may have destroyed the schedule. */
+static void leave(lrk_schedule *schedule)
+{
+    if (schedule->doomed && !schedule->busy) lrk_schedule_destroy(schedule);
+}
+
 lrk_status lrk_schedule_step(lrk_schedule *schedule, lrk_schedule_event *event)
 {
     if (schedule == NULL) return LRK_ERR_ARGUMENT;
@@ -218,6 +227,7 @@ lrk_status lrk_schedule_step(lrk_schedule *schedule, lrk_schedule_event *event)
     lrk_schedule_event told;
     status = advance(schedule, &told);
     (void)lrki_struct_write(schedule->context, event, &told, sizeof told, "event");
+    leave(schedule);
     return status;
 }
 
@@ -232,14 +242,17 @@ lrk_status lrk_schedule_retry(lrk_schedule *schedule, lrk_schedule_event *event)
     lrk_schedule_event told = event_of(schedule);
     status = attempt(schedule, &told);
     (void)lrki_struct_write(schedule->context, event, &told, sizeof told, "event");
+    leave(schedule);
     return status;
 }
 
 lrk_status lrk_schedule_complete_round(lrk_schedule *schedule)
 {
     if (schedule == NULL) return LRK_ERR_ARGUMENT;
-    if (!schedule->due || schedule->busy)
-        return lrki_fail(schedule->context, LRK_ERR_STATE, "schedule: no round is due");
+    if (schedule->busy)
+        return lrki_fail(schedule->context, LRK_ERR_BUSY,
+                         "schedule: called from within its own round or run");
+    if (!schedule->due) return lrki_fail(schedule->context, LRK_ERR_STATE, "schedule: no round is due");
     if (schedule->bound) lrk_estimator_reset(schedule->binding.given.estimator);
     pass_round(schedule);
     return LRK_OK;
@@ -315,8 +328,11 @@ lrk_status lrk_schedule_run(lrk_schedule *schedule, const lrk_run_callbacks *cal
     if (status == LRK_OK) status = check_run(schedule, &known);
     if (status != LRK_OK) return status;
     schedule->busy = true;
-    for (bool stop = false; status == LRK_OK && !stop && (schedule->due || !finished(schedule));)
+    for (bool stop = false; status == LRK_OK && !stop && (schedule->due || !finished(schedule));) {
         status = run_step(schedule, &known, &stop);
+        stop = stop || schedule->doomed;
+    }
     schedule->busy = false;
+    leave(schedule);
     return status;
 }

@@ -341,6 +341,56 @@ START_TEST(a_failing_loop_is_logged)
 }
 END_TEST
 
+/* Leaves every odd task out, carries the rest out twice, and says that all went well. */
+static int32_t careless_loop(void *user, int64_t n, void (*task)(void *data, int64_t index), void *data)
+{
+    (void)user;
+    for (int64_t i = 0; i < 2 * n; i++)
+        if (i % n % 2 == 0) task(data, i % n);
+    return 0;
+}
+
+START_TEST(a_careless_loop_changes_no_bit)
+{
+    static const int64_t ranks[] = {1, 2, 3};
+    lrk_host host = fault_host(&s.host);
+    host.parallel_for = careless_loop;
+    float values[2][64];
+    for (int careless = 0; careless < 2; careless++) {
+        lrk_context *context = s.context;
+        if (careless) ck_assert_int_eq(lrk_context_create(&host, &context, NULL, 0), LRK_OK);
+        lrk_module_spec specs[3];
+        static const char *const names[] = {"m0", "m1", "m2"};
+        for (int i = 0; i < 3; i++) {
+            ck_assert_int_eq(lrk_module_spec_init(&specs[i], sizeof specs[i]), LRK_OK);
+            specs[i].name = names[i];
+            specs[i].n_in = 4;
+            specs[i].n_out = 3;
+            specs[i].rank = ranks[i];
+        }
+        lrk_adapters *set;
+        lrk_optimizer *adamw;
+        lrk_segment flat[3] = {{.struct_size = sizeof flat[0]}};
+        int64_t n, used = 0;
+        ck_assert_int_eq(lrk_adapters_create(context, specs, 3, NULL, &set), LRK_OK);
+        ck_assert_int_eq(lrk_optimizer_create_adamw(set, NULL, &adamw), LRK_OK);
+        ck_assert_int_eq(lrk_adapters_flat(set, LRK_FLAT_GRADIENTS, flat, 3, &n), LRK_OK);
+        for (int64_t i = 0; i < n; i++)
+            flat[i].data[0] = 1.0f;
+        ck_assert_int_eq(lrk_adapters_gradients_written(set), LRK_OK);
+        ck_assert_int_eq(lrk_optimizer_step(adamw, 0.1), LRK_OK);
+        ck_assert_int_eq(lrk_adapters_flat(set, LRK_FLAT_PARAMETERS, flat, 3, &n), LRK_OK);
+        for (int64_t i = 0; i < n; used += flat[i++].count)
+            memcpy(values[careless] + used, flat[i].data, (size_t)flat[i].count * sizeof(float));
+        ck_assert_int_eq(used, 42);
+        lrk_optimizer_destroy(adamw);
+        lrk_adapters_destroy(set);
+        if (careless) lrk_context_destroy(context);
+    }
+    ck_assert_mem_eq(values[0], values[1], 42 * sizeof(float));
+}
+END_TEST
+
 START_TEST(a_step_takes_no_memory)
 {
     create();
@@ -367,6 +417,7 @@ Suite *adamw_suite(void)
     tcase_add_test(tests, a_learning_rate_of_zero_moves_moments_only);
     tcase_add_test(tests, threads_and_failing_loops_change_no_bit);
     tcase_add_test(tests, a_failing_loop_is_logged);
+    tcase_add_test(tests, a_careless_loop_changes_no_bit);
     tcase_add_test(tests, a_step_takes_no_memory);
     suite_add_tcase(suite, tests);
     return suite;

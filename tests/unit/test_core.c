@@ -407,9 +407,29 @@ END_TEST
 
 START_TEST(arrays_are_stepped_by_their_first_element)
 {
-    longer_sample array[3] = {{.known.struct_size = sizeof(longer_sample)}};
-    ck_assert_ptr_eq(lrki_struct_at(array, 0), &array[0]);
-    ck_assert_ptr_eq(lrki_struct_at(array, 2), &array[2]);
+    sample known = {0};
+    longer_sample array[3] = {{.known.struct_size = sizeof(longer_sample)},
+                              {.known.struct_size = sizeof(sample)},
+                              {.known = {.struct_size = sizeof(longer_sample), .first = 7}}};
+    ck_assert_int_eq(lrki_struct_read_at(context, &known, sizeof known, array, 2, 8, "sample"), LRK_OK);
+    ck_assert_int_eq(known.first, 7);
+    ck_assert_int_eq(lrki_struct_read_at(context, &known, sizeof known, array, 1, 8, "sample"),
+                     LRK_ERR_ARGUMENT);
+    char text[128];
+    lrk_context_error(context, text, sizeof text);
+    ck_assert_str_eq(text, "sample 1: struct_size differs from the first one's");
+}
+END_TEST
+
+/* Nothing past the two words is read or written. */
+START_TEST(a_struct_size_that_was_never_set_is_refused)
+{
+    sample known = {0};
+    uint32_t garbage[2] = {0xbebebebe, 0};
+    ck_assert_int_eq(lrki_struct_read(context, &known, sizeof known, garbage, 8, "sample"), LRK_ERR_ARGUMENT);
+    ck_assert_int_eq(lrki_struct_write(context, garbage, &known, sizeof known, "sample"), LRK_ERR_ARGUMENT);
+    ck_assert_int_eq(lrki_struct_init(garbage, garbage[0], &known, sizeof known), LRK_ERR_ARGUMENT);
+    ck_assert_uint_eq(garbage[1], 0);
 }
 END_TEST
 
@@ -484,6 +504,7 @@ Suite *core_suite(void)
     tcase_add_test(tc, writing_keeps_the_callers_size);
     tcase_add_test(tc, initialising_writes_as_much_as_asked);
     tcase_add_test(tc, arrays_are_stepped_by_their_first_element);
+    tcase_add_test(tc, a_struct_size_that_was_never_set_is_refused);
     tcase_add_test(tc, arrays_are_zeroed_and_checked);
     tcase_add_test(tc, texts_are_copied);
     tcase_add_test(tc, sizes_are_checked);

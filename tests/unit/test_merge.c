@@ -220,6 +220,8 @@ START_TEST(calls_that_break_their_contract_are_refused)
                 "the 5 columns of module 'it'");
     sets_expect(context, lrk_adapters_merge(adapters, 1, 1, 1, data, 2), LRK_ERR_SHAPE,
                 "the 3 columns of module 'it'");
+    sets_expect(context, lrk_adapters_merge(adapters, 1, 1, 0, data, INT64_MAX), LRK_ERR_SHAPE, "overflow");
+    sets_expect(context, lrk_adapters_delta(adapters, 1, 0, data, INT64_MAX / 4), LRK_ERR_SHAPE, "overflow");
     sets_expect(context, lrk_adapters_delta(adapters, 3, 0, data, 5), LRK_ERR_ARGUMENT, "no module 3");
     sets_expect(context, lrk_adapters_delta(adapters, 1, -1, data, 5), LRK_ERR_ARGUMENT, "orientation -1");
     sets_expect(context, lrk_adapters_delta(adapters, 1, 0, NULL, 5), LRK_ERR_ARGUMENT, "NULL");

@@ -30,10 +30,12 @@ static int32_t ask_host(const lrk_allocator *allocator, const lrki_round *round)
 
 static lrk_status choose_by_host(lrk_allocator *allocator, lrki_round *round)
 {
+    lrk_context *context = allocator->adapters->context;
+    uint64_t failures = lrki_failures(context);
     int32_t answer = ask_host(allocator, round);
     if (answer == 0) return LRK_OK;
-    return lrki_fail(allocator->adapters->context, LRK_ERR_HOST, "policy '%s' reported failure %d",
-                     allocator->name, (int)answer);
+    return lrki_fail_callback(context, LRK_ERR_HOST, LRKI_NOWHERE, failures,
+                              "policy '%s': plan() returned %d", allocator->name, (int)answer);
 }
 
 static const lrki_policy custom_policy = {.choose = choose_by_host};

@@ -80,12 +80,13 @@ static lrk_status ask_participants(lrk_plan *plan)
 {
     for (int64_t i = 0; i < plan->n_participants; i++) {
         const lrk_participant *participant = &plan->participants[i];
+        uint64_t failures = lrki_failures(context_of(plan));
         int32_t answer = participant->prepare(participant->user, plan);
         if (answer == 0) continue;
         abandon_participants(plan, i);
-        return lrki_fail(context_of(plan), LRK_ERR_REFUSED,
-                         "participant '%s' refused the plan of round %llu (%d)", name_of(participant),
-                         (unsigned long long)plan->round, (int)answer);
+        return lrki_fail_callback(context_of(plan), LRK_ERR_REFUSED, LRKI_NOWHERE, failures,
+                                  "participant '%s' refused the plan of round %llu (%d)",
+                                  name_of(participant), (unsigned long long)plan->round, (int)answer);
     }
     return LRK_OK;
 }

@@ -53,10 +53,23 @@ typedef struct lrki_place {
     int64_t column;    /* 0 */
 } lrki_place;
 
+#define LRKI_NOWHERE ((lrki_place){.module = LRKI_NO_MODULE})
+
 lrk_status lrki_fail(lrk_context *context, lrk_status status, const char *format, ...) LRKI_PRINTF(3, 4);
 lrk_status lrki_fail_at(lrk_context *context, lrk_status status, lrki_place place, const char *format, ...)
     LRKI_PRINTF(4, 5);
 lrk_status lrki_fail_nomem(lrk_context *context, const char *what); /* "out of memory for <what>" */
+
+/*
+ * A host callback reported failure: what made it do so is often a call of lorank inside it, whose words would be lost
+ * under lorank's own. lrki_failures() before the callback; afterwards the words of the calling thread's failures since
+ * then are added to the detail. LRKI_NOT_CALLED adds nothing.
+ */
+#define LRKI_NOT_CALLED UINT64_MAX
+
+uint64_t lrki_failures(const lrk_context *context);
+lrk_status lrki_fail_callback(lrk_context *context, lrk_status status, lrki_place place,
+                              uint64_t failures_before, const char *format, ...) LRKI_PRINTF(5, 6);
 
 void lrki_log(lrk_context *context, int32_t level, const char *format, ...) LRKI_PRINTF(3, 4);
 

@@ -11,8 +11,6 @@
 
 #include "context.h"
 
-static const lrki_place nowhere = {.module = LRKI_NO_MODULE};
-
 size_t lrki_text_give(const char *text, char *out, size_t size)
 {
     size_t need = strlen(text) + 1;
@@ -64,7 +62,7 @@ lrk_status lrki_fail(lrk_context *context, lrk_status status, const char *format
 {
     va_list args;
     va_start(args, format);
-    if (context != NULL) record(context, status, nowhere, format, args);
+    if (context != NULL) record(context, status, LRKI_NOWHERE, format, args);
     va_end(args);
     return status;
 }
@@ -98,12 +96,30 @@ void lrki_log(lrk_context *context, int32_t level, const char *format, ...)
 static lrki_error_slot read_slot(const lrk_context *shared)
 {
     lrk_context *context = (lrk_context *)shared; /* the lock is the only thing that changes */
-    lrki_error_slot empty = {.place = nowhere};
+    lrki_error_slot empty = {.place = LRKI_NOWHERE};
     pthread_mutex_lock(&context->errors_lock);
     const lrki_error_slot *slot = find_slot(context);
     lrki_error_slot copy = slot != NULL ? *slot : empty;
     pthread_mutex_unlock(&context->errors_lock);
     return copy;
+}
+
+uint64_t lrki_failures(const lrk_context *context)
+{
+    return read_slot(context).used;
+}
+
+lrk_status lrki_fail_callback(lrk_context *context, lrk_status status, lrki_place place,
+                              uint64_t failures_before, const char *format, ...)
+{
+    lrki_error_slot inner = read_slot(context);
+    char text[LRKI_ERROR_TEXT];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (inner.used <= failures_before) return lrki_fail_at(context, status, place, "%s", text);
+    return lrki_fail_at(context, status, place, "%s; last failure in it: %s", text, inner.text);
 }
 
 size_t lrk_context_error(const lrk_context *context, char *text, size_t size)

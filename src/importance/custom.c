@@ -27,12 +27,14 @@ static lrk_status ask(lrk_estimator *estimator, lrk_scores *scores, uint64_t *id
         identities[i] = scores->scores[i].identity;
         values[i] = NAN;
     }
+    lrk_context *context = estimator->adapters->context;
+    uint64_t failures = lrki_failures(context);
     bool before = lrki_host_call_begin(estimator);
     int32_t answer = state->host.score(state->host.user, identities, values, n);
     lrki_host_call_end(estimator, before);
     if (answer != 0)
-        return lrki_fail(estimator->adapters->context, LRK_ERR_HOST,
-                         "custom estimator \"%s\": score() returned %d", state->name, (int)answer);
+        return lrki_fail_callback(context, LRK_ERR_HOST, LRKI_NOWHERE, failures,
+                                  "custom estimator '%s': score() returned %d", state->name, (int)answer);
     for (int64_t i = 0; i < n; i++)
         scores->scores[i].score = values[i];
     return lrki_scores_check_finite(scores);

@@ -58,18 +58,19 @@ static lrk_status pose(lrk_estimator *estimator, const lrk_evaluator *host, cons
     return open_pass(estimator, host, place, question->baseline, sink, &evaluation->pass);
 }
 
-/* Names the question: "a loss is nan with all but rank 12 of module "q"". */
+/* Names the question: "a loss is nan with all but rank 12 of module 'q'". */
 static lrk_status fail_on(lrk_estimator *estimator, lrki_place place, int32_t baseline, lrk_status status,
-                          const char *what, double value)
+                          uint64_t failures_before, const char *what, double value)
 {
     lrk_context *context = estimator->adapters->context;
     bool all = baseline == LRK_BASELINE_ALL;
     if (place.module == LRKI_NO_MODULE)
-        return lrki_fail_at(context, status, place, "%s %g with %s", what, value,
-                            all ? "all ranks" : "no rank");
-    return lrki_fail_at(context, status, place, "%s %g with %s rank %llu of module \"%s\"", what, value,
-                        all ? "all but" : "only", (unsigned long long)place.identity,
-                        estimator->adapters->modules[place.module].name);
+        return lrki_fail_callback(context, status, place, failures_before, "%s %g with %s", what, value,
+                                  all ? "all ranks" : "no rank");
+    return lrki_fail_callback(context, status, place, failures_before,
+                              "%s %g with %s rank %llu of module '%s'", what, value, all ? "all but" : "only",
+                              (unsigned long long)place.identity,
+                              estimator->adapters->modules[place.module].name);
 }
 
 static lrk_status check_parts(lrk_estimator *estimator, lrki_place place, const lrk_evaluation *evaluation)
@@ -77,11 +78,11 @@ static lrk_status check_parts(lrk_estimator *estimator, lrki_place place, const 
     for (int32_t p = 0; p < evaluation->n_parts; p++) {
         const lrk_loss_part *part = &evaluation->parts[p];
         if (!isfinite(part->loss_sum))
-            return fail_on(estimator, place, evaluation->baseline, LRK_ERR_NONFINITE, "a loss is",
-                           part->loss_sum);
+            return fail_on(estimator, place, evaluation->baseline, LRK_ERR_NONFINITE, LRKI_NOT_CALLED,
+                           "a loss is", part->loss_sum);
         if (!(part->weight > 0) || !isfinite(part->weight))
-            return fail_on(estimator, place, evaluation->baseline, LRK_ERR_NONFINITE, "a weight is",
-                           part->weight);
+            return fail_on(estimator, place, evaluation->baseline, LRK_ERR_NONFINITE, LRKI_NOT_CALLED,
+                           "a weight is", part->weight);
     }
     return LRK_OK;
 }
@@ -97,6 +98,7 @@ static lrk_status call_and_check(lrk_estimator *estimator, const lrk_evaluator *
                                  bool differentiate)
 {
     lend(evaluations, n, true);
+    uint64_t failures = lrki_failures(estimator->adapters->context);
     bool before = lrki_host_call_begin(estimator);
     int32_t answer = differentiate ? host->differentiate(host->user, evaluations)
                                    : host->evaluate(host->user, evaluations, n);
@@ -104,7 +106,7 @@ static lrk_status call_and_check(lrk_estimator *estimator, const lrk_evaluator *
     lend(evaluations, n, false);
     lrki_place first = place_of(set, &questions[0]);
     if (answer != 0)
-        return fail_on(estimator, first, questions[0].baseline, LRK_ERR_HOST,
+        return fail_on(estimator, first, questions[0].baseline, LRK_ERR_HOST, failures,
                        differentiate ? "differentiate() returned" : "evaluate() returned", answer);
     lrk_status status = LRK_OK;
     for (int32_t i = 0; i < n && status == LRK_OK; i++)
@@ -143,7 +145,7 @@ static lrk_status take_gradient(lrk_estimator *estimator, const lrk_scores *set,
         gradient[i] = values[i];
         if (!isfinite(values[i]))
             status = lrki_fail_at(estimator->adapters->context, LRK_ERR_NONFINITE, place,
-                                  "the mask derivative of rank %llu of module \"%s\" is %g",
+                                  "the mask derivative of rank %llu of module '%s' is %g",
                                   (unsigned long long)place.identity,
                                   estimator->adapters->modules[place.module].name, values[i]);
     }
@@ -159,7 +161,7 @@ static lrk_status check_reached(const lrk_estimator *estimator, const lrk_sink *
         if (module->bank.rank == 0 || (module->flags & LRK_MODULE_MAY_LACK_GRADIENT) != 0) continue;
         if (!lrki_sink_reached(sink, m))
             return lrki_fail_at(adapters->context, LRK_ERR_NO_GRADIENT, (lrki_place){.module = m},
-                                "differentiate() ran no backward of module \"%s\"", module->name);
+                                "differentiate() ran no backward of module '%s'", module->name);
     }
     return LRK_OK;
 }

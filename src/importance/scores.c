@@ -74,7 +74,7 @@ lrk_status lrki_scores_check_finite(const lrk_scores *scores)
         if (isfinite(s->score)) continue;
         return lrki_fail_at(scores->adapters->context, LRK_ERR_NONFINITE,
                             (lrki_place){.module = s->module, .identity = s->identity},
-                            "the score of rank %llu of module \"%s\" is %g", (unsigned long long)s->identity,
+                            "the score of rank %llu of module '%s' is %g", (unsigned long long)s->identity,
                             scores->adapters->modules[s->module].name, s->score);
     }
     return LRK_OK;

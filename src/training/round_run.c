@@ -108,11 +108,12 @@ static lrk_status tell_observers(lrk_context *context, const lrk_round_binding *
     for (int64_t i = 0; i < binding->n_observers; i++) {
         lrk_round_observer observer;
         lrk_status status = read_observer(context, binding, i, &observer);
+        uint64_t failures = lrki_failures(context);
         int32_t answer = status == LRK_OK ? observer.round(observer.user, scores, plan) : 0;
         if (answer != 0)
-            status =
-                lrki_fail(context, LRK_ERR_HOST, "round observer %lld returned %d; the round is carried out",
-                          (long long)i, (int)answer);
+            status = lrki_fail_callback(context, LRK_ERR_HOST, LRKI_NOWHERE, failures,
+                                        "round observer %lld returned %d; the round is carried out",
+                                        (long long)i, (int)answer);
         if (first == LRK_OK) first = status;
     }
     return first;

@@ -275,11 +275,13 @@ static lrk_status tell(const lrk_schedule *schedule, const lrk_run_callbacks *ho
                        const lrk_schedule_event *event, bool *stop)
 {
     if (event->kind == LRK_EVENT_NONE || host->event == NULL) return LRK_OK;
+    uint64_t failures = lrki_failures(schedule->context);
     int32_t answer = host->event(host->user, event);
     *stop = answer == LRK_RUN_STOP;
     if (answer == 0 || *stop) return LRK_OK;
-    return lrki_fail(schedule->context, LRK_ERR_HOST, "schedule: event() returned %d at step %lld",
-                     (int)answer, (long long)schedule->step);
+    return lrki_fail_callback(schedule->context, LRK_ERR_HOST, LRKI_NOWHERE, failures,
+                              "schedule: event() returned %d at step %lld", (int)answer,
+                              (long long)schedule->step);
 }
 
 /* One training step, or another try of the due round; what comes of it is told. */
@@ -290,13 +292,14 @@ static lrk_status run_step(lrk_schedule *schedule, const lrk_run_callbacks *host
     if (schedule->due) {
         status = attempt(schedule, &event);
     } else {
+        uint64_t failures = lrki_failures(schedule->context);
         int32_t answer = host->train_step(host->user, schedule->step);
         *stop = answer == LRK_RUN_STOP;
         if (*stop) return LRK_OK;
         if (answer != 0)
-            return lrki_fail(schedule->context, LRK_ERR_HOST,
-                             "schedule: train_step() returned %d at step %lld", (int)answer,
-                             (long long)schedule->step);
+            return lrki_fail_callback(schedule->context, LRK_ERR_HOST, LRKI_NOWHERE, failures,
+                                      "schedule: train_step() returned %d at step %lld", (int)answer,
+                                      (long long)schedule->step);
         status = advance(schedule, &event);
     }
     event.struct_size = sizeof event;

@@ -261,7 +261,7 @@ START_TEST(a_policy_that_fails_is_named)
     lrk_custom_policy policy = policy_of();
     given.status = 5;
     small_set_assert_failed(s.context, plan_by(&policy, ""), LRK_ERR_HOST,
-                            "policy 'mine' reported failure 5");
+                            "policy 'mine': plan() returned 5");
 }
 END_TEST
 

@@ -106,7 +106,7 @@ START_TEST(a_module_that_backward_does_not_reach_is_an_error)
     lrk_scores *scores;
     t->skip_module = 1;
     sets_expect(t->context, lrk_estimator_run(estimator, 0, &scores), LRK_ERR_NO_GRADIENT,
-                "no backward of module \"m1\"");
+                "no backward of module 'm1'");
     t->skip_module = 4; /* has no ranks */
     lrk_scores_destroy(run(estimator));
     lrk_estimator_destroy(estimator);
@@ -152,7 +152,7 @@ START_TEST(a_derivative_that_is_not_finite_names_the_rank)
     lrk_scores *scores;
     t->gradient[LRK_BASELINE_NONE][6] = INFINITY;
     sets_expect(t->context, lrk_estimator_run(estimator, 0, &scores), LRK_ERR_NONFINITE,
-                "rank 7 of module \"m3\"");
+                "rank 7 of module 'm3'");
     lrk_error_info where = {.struct_size = sizeof where};
     ck_assert_int_eq(lrk_context_error_info(t->context, &where), LRK_OK);
     ck_assert_int_eq(where.module, 3);

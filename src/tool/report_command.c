@@ -14,7 +14,11 @@
 typedef struct report_args {
     const char *trace;
     const char *output; /* NULL: beside the trace */
+    const char *unknown;
+    bool help;
 } report_args;
+
+static const char usage_line[] = "usage: lorank report TRACE.jsonl [-o OUT.html]\n";
 
 /* What is wrong with the arguments; NULL: nothing. */
 static const char *parse(int argc, char **argv, report_args *args)
@@ -24,8 +28,12 @@ static const char *parse(int argc, char **argv, report_args *args)
             if (++i == argc) return "-o needs a file";
             if (args->output != NULL) return "-o is given twice";
             args->output = argv[i];
+        } else if (strcmp(argv[i], "-h") == 0 || strcmp(argv[i], "--help") == 0) {
+            args->help = true;
+            return NULL;
         } else if (argv[i][0] == '-') {
-            return "unknown option";
+            args->unknown = argv[i];
+            return "unknown option ";
         } else {
             if (args->trace != NULL) return "more than one trace";
             args->trace = argv[i];
@@ -34,9 +42,9 @@ static const char *parse(int argc, char **argv, report_args *args)
     return args->trace == NULL ? "no trace is given" : NULL;
 }
 
-static int usage(const char *words)
+static int usage(const char *words, const char *what)
 {
-    fprintf(stderr, "lorank report: %s\nusage: lorank report TRACE.jsonl [-o OUT.html]\n", words);
+    fprintf(stderr, "lorank report: %s%s\n%s", words, what != NULL ? what : "", usage_line);
     return 2;
 }
 
@@ -103,7 +111,7 @@ static int draw(const run *r, const char *output)
 static int report_to(const char *trace, const char *output)
 {
     char error[ERROR_ROOM];
-    if (strcmp(output, trace) == 0) return usage("the page would replace the trace");
+    if (strcmp(output, trace) == 0) return usage("the page would replace the trace", NULL);
     run *r = run_read(trace, error, sizeof error);
     if (r == NULL) {
         fprintf(stderr, "lorank report: %s\n", error);
@@ -116,9 +124,10 @@ static int report_to(const char *trace, const char *output)
 
 int report_command(int argc, char **argv)
 {
-    report_args args = {NULL, NULL};
+    report_args args = {0};
     const char *wrong = parse(argc, argv, &args);
-    if (wrong != NULL) return usage(wrong);
+    if (wrong != NULL) return usage(wrong, args.unknown);
+    if (args.help) return fputs(usage_line, stdout) < 0;
     if (args.output != NULL) return report_to(args.trace, args.output);
     char *output = default_output(args.trace);
     int status = report_to(args.trace, output);

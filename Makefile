@@ -115,12 +115,12 @@ SAN = -O1 -g -fno-omit-frame-pointer
 asan: ## the suite under AddressSanitizer and LeakSanitizer
 	$(MAKE) $(SUBJOBS) check BUILD=build/asan NATIVE= CFLAGS="$(SAN) -fsanitize=address" LDFLAGS=-fsanitize=address TEST_ENV="CK_FORK=no OMP_NUM_THREADS=2"
 ubsan: ## the suite under UndefinedBehaviorSanitizer
-	$(MAKE) $(SUBJOBS) check BUILD=build/ubsan NATIVE= CFLAGS="$(SAN) -fsanitize=undefined -fno-sanitize-recover=all" LDFLAGS=-fsanitize=undefined
+	$(MAKE) $(SUBJOBS) check BUILD=build/ubsan NATIVE= CFLAGS="$(SAN) -fsanitize=undefined,float-cast-overflow -fno-sanitize-recover=all" LDFLAGS=-fsanitize=undefined
 tsan: ## the suite under ThreadSanitizer (without OpenMP, whose runtime it cannot see into)
 	$(MAKE) $(SUBJOBS) check BUILD=build/tsan NATIVE= OPENMP= CFLAGS="$(SAN) -fsanitize=thread" LDFLAGS=-fsanitize=thread TEST_ENV="CK_FORK=no OMP_NUM_THREADS=1"
 valgrind: ## the suite under valgrind memcheck (long)
 	$(MAKE) $(SUBJOBS) check BUILD=build/valgrind NATIVE= CFLAGS="-O1 -g" TEST_ENV="CK_FORK=no CK_DEFAULT_TIMEOUT=600 OMP_NUM_THREADS=1 OPENBLAS_CORETYPE=Haswell" \
-	  TEST_WRAP="valgrind -q --leak-check=full --errors-for-leak-kinds=definite --error-exitcode=1"
+	  TEST_WRAP="valgrind -q --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite --error-exitcode=1"
 coverage: ## line coverage of src/, printed
 	rm -rf build/coverage
 	$(MAKE) $(SUBJOBS) check BUILD=build/coverage NATIVE= CFLAGS="-O0 -g --coverage" LDFLAGS=--coverage
@@ -139,8 +139,10 @@ format: ## format the sources in place
 	clang-format -i $(FORMATTED)
 format-check: ## fail if a source is not formatted
 	clang-format --dry-run -Werror $(FORMATTED)
-tidy: ## clang-tidy over src/
-	clang-tidy --quiet $(wildcard src/*/*.c) -- -std=c11 -D_DEFAULT_SOURCE $(INCLUDE)
+tidy: $(patsubst %,%.tidy,$(wildcard src/*/*.c)) ## clang-tidy over src/, one file at a time
+%.c.tidy: %.c
+	clang-tidy --quiet $< -- -std=c11 -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE $(INCLUDE) \
+	  $(if $(filter src/core/%,$<),,-include tests/tidy.h)
 install-check: all ## stage an install and build an example with nothing but pkg-config
 	+tests/install_check.sh "$(CC)"
 

@@ -82,6 +82,7 @@ static void add_products(const lrki_call *call, const double *products, int32_t 
             double mask = (double)lrki_pass_mask_value(pass, m, rank);
             if (mask != 0.0) target.grad_gates[rank] = (float)((double)target.grad_gates[rank] + mask * sum);
         }
+        /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): such a pass has a sink for them */
         if (pass->gradients & LRK_GRAD_MASK) target.grad_mask[rank] += (double)m->bank.gates[rank] * sum;
     }
 }

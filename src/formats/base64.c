@@ -22,8 +22,8 @@ static void encode(const unsigned char *bytes, size_t n, char *text)
         if (left > 2) word |= bytes[i + 2];
         text[0] = alphabet[word >> 18];
         text[1] = alphabet[word >> 12 & 63];
-        text[2] = left > 1 ? alphabet[word >> 6 & 63] : '=';
-        text[3] = left > 2 ? alphabet[word & 63] : '=';
+        text[2] = (char)(left > 1 ? alphabet[word >> 6 & 63] : '=');
+        text[3] = (char)(left > 2 ? alphabet[word & 63] : '=');
     }
     *text = '\0';
 }

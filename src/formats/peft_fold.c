@@ -204,6 +204,7 @@ lrk_status lrki_fold_restore(lrk_context *context, const lrki_peft_module *modul
         for (int64_t o = 0; o < module->n_out; o++) {
             int64_t i = j * module->n_out + o;
             uint32_t code = residual.codes == NULL ? CODE_SAME : code_at(residual.codes, i);
+            /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): there are as many as codes say */
             b[i] = code == CODE_ESCAPE ? residual.escapes[escape++]
                                        : corrected(unfold(stored[o * module->rank + j], factor), code);
         }

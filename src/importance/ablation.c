@@ -168,6 +168,7 @@ static lrk_status run_ablation(lrk_estimator *estimator, uint64_t nonce, lrk_sco
     lrki_ablation *state = estimator->state;
     lrk_status status = state->run == NULL ? lrki_ablation_begin(estimator) : check_current(estimator);
     if (status != LRK_OK) return status;
+    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): begun, or current */
     for (advance(estimator); status == LRK_OK && state->run->step != LRKI_FINISHED;) {
         status = ask(estimator);
         if (status != LRK_OK) return status;

@@ -42,7 +42,7 @@ static bool is_dense(const run_series *series)
 /* Values on either side that the mean of a value takes in. */
 static int64_t reach_of(const run_series *series)
 {
-    return is_dense(series) ? series->n / (2 * MEANS) : 0;
+    return is_dense(series) ? series->n / 2 / MEANS : 0;
 }
 
 /* Mean of the finite values around i; NaN if there are none. */

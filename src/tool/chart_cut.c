@@ -121,7 +121,7 @@ static void draw_cut(FILE *out, const cut_view *view)
                 "error %s</title></rect>",
                 from, TOP, to - from, view->bottom - TOP, page_real(number, view->error, 3));
     }
-    bool right = x > (LEFT + RIGHT) / 2;
+    bool right = x > (LEFT + RIGHT) / 2.0;
     fprintf(out,
             "<line class=\"cut\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%.1f\"/><text class=\"lab\" "
             "x=\"%.1f\" y=\"%d\" "

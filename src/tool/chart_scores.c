@@ -167,7 +167,7 @@ void report_score_histogram(FILE *out, const run *r, const run_round *round)
     fprintf(out, "<line class=\"ax\" x1=\"%d\" x2=\"%d\" y1=\"%d\" y2=\"%d\"/>", LEFT, RIGHT, BOTTOM, BOTTOM);
     if (!isnan(round->cut)) {
         double x = page_map(h.x, bent(&h, round->cut));
-        bool right = x > (LEFT + RIGHT) / 2;
+        bool right = x > (LEFT + RIGHT) / 2.0;
         fprintf(out,
                 "<line class=\"cut\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\"/><text class=\"lab\" "
                 "x=\"%.1f\" y=\"%d\" "

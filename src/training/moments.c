@@ -76,6 +76,7 @@ static void keep_rank(const lrki_module *module, lrki_moments *to, int64_t i, co
 
 static void begin_rank(const lrk_optimizer *optimizer, lrki_moments *to, int64_t i, uint64_t identity)
 {
+    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): i < rank, which 0 is not */
     to->steps[i] = optimizer->options.steps == LRK_STEPS_GLOBAL ? optimizer->steps : 0;
     to->identities[i] = identity;
 }

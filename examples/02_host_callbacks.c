@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Introduces: a host that gives lorank its own memory, matrix product, parallel loop and log, and answers
- * its question what the model is worth under a mask.
- *
- * The model is one layer with W = 0. Its first rank is made useless, so AB-LoRA must score it exactly 0:
- * leaving it out changes nothing, and alone it does nothing.
+ * its question what the model is worth under a mask. The model is one layer with W = 0 whose first rank is
+ * made useless: AB-LoRA must score it exactly 0, since with it or without it nothing changes.
  */
 #include <lorank/lorank.h>
 #include <stdio.h>
@@ -13,26 +11,25 @@
 enum { WIDTH = 4, ROWS = 3, RANK = 3 };
 
 typedef struct host {
-    long blocks, evaluations;
+    long blocks, products, evaluations;
 } host;
 
-static void *host_allocate(void *user, size_t size, size_t alignment)
+static void *allocate(void *user, size_t size, size_t alignment)
 {
     void *memory = NULL;
-    if (posix_memalign(&memory, alignment, size)) return NULL;
-    ((host *)user)->blocks++;
+    ((host *)user)->blocks += posix_memalign(&memory, alignment, size) == 0;
     return memory;
 }
 
-static void host_release(void *user, void *memory, size_t size)
+static void give_back(void *user, void *memory, size_t size)
 {
     ((host *)user)->blocks -= memory != NULL && size > 0;
     free(memory);
 }
 
-static int32_t host_gemm(void *user, const lrk_gemm_args *g)
+static int32_t product(void *user, const lrk_gemm_args *g)
 {
-    (void)user;
+    ((host *)user)->products++;
     for (int64_t i = 0; i < g->m; i++)
         for (int64_t j = 0; j < g->n; j++) {
             float sum = 0, *c = &g->c[i * g->ldc + j];
@@ -44,19 +41,17 @@ static int32_t host_gemm(void *user, const lrk_gemm_args *g)
     return 0;
 }
 
-static int32_t host_parallel_for(void *user, int64_t n_tasks, void (*task)(void *data, int64_t index),
-                                 void *data)
+static int32_t loop(void *user, int64_t n, void (*task)(void *data, int64_t i), void *data)
 {
     (void)user;
-    for (int64_t i = 0; i < n_tasks; i++)
+    for (int64_t i = 0; i < n; i++)
         task(data, i);
     return 0;
 }
 
-static void host_log(void *user, int32_t level, const char *text)
+static void report(void *user, int32_t level, const char *text)
 {
-    (void)user;
-    fprintf(stderr, "lorank, level %d: %s\n", (int)level, text);
+    fprintf(stderr, "lorank, level %d, %ld blocks: %s\n", (int)level, ((host *)user)->blocks, text);
 }
 
 /* lorank's question: the loss of the validation batch under the mask of this pass. */
@@ -64,15 +59,13 @@ static int32_t evaluate(void *user, const lrk_evaluation *evaluations, int32_t n
 {
     static const float x[ROWS][WIDTH] = {{1, 0, 0, 0}, {0, 1, 0, 1}, {1, 1, 1, 0}};
     const lrk_matrix in = {sizeof in, LRK_DTYPE_F32, x, ROWS, WIDTH, WIDTH};
-    const int32_t layer = 0;
     for (int32_t e = 0; e < n; e++) {
         float y[ROWS][WIDTH] = {{0}}; /* W = 0: what the layer gives without adapters */
         const lrk_matrix_mut out = {sizeof out, LRK_DTYPE_F32, y, ROWS, WIDTH, WIDTH};
-        if (lrk_forward(evaluations[e].pass, &layer, 1, &in, &out, NULL, 0) != LRK_OK) return 1;
-        double loss = 0;
+        if (lrk_forward(evaluations[e].pass, &(const int32_t){0}, 1, &in, &out, NULL, 0) != LRK_OK) return 1;
+        evaluations[e].parts[0] = (lrk_loss_part){0, ROWS};
         for (int i = 0; i < ROWS * WIDTH; i++)
-            loss += (1 - (double)y[i / WIDTH][i % WIDTH]) * (1 - (double)y[i / WIDTH][i % WIDTH]);
-        evaluations[e].parts[0] = (lrk_loss_part){loss, ROWS};
+            evaluations[e].parts[0].loss_sum += 1 - (double)y[i / WIDTH][i % WIDTH];
         ((host *)user)->evaluations++;
     }
     return 0;
@@ -88,8 +81,8 @@ static void must(lrk_status status)
 /* B is 0.5 throughout, but for the first rank. */
 static void make_adapters(lrk_context *context, lrk_adapters **adapters)
 {
-    lrk_module_spec spec;
     lrk_tensor b = {.struct_size = sizeof b};
+    lrk_module_spec spec;
     must(lrk_module_spec_init(&spec, sizeof spec));
     spec.name = "layer", spec.n_in = spec.n_out = WIDTH, spec.rank = RANK;
     must(lrk_adapters_create(context, &spec, 1, NULL, adapters));
@@ -102,9 +95,8 @@ static void make_adapters(lrk_context *context, lrk_adapters **adapters)
 int main(void)
 {
     host h = {0};
-    lrk_host services = {
-        sizeof services, 0, &h, host_allocate, host_release, &h, host_gemm, &h, host_parallel_for, &h,
-        host_log,        1, 0};
+    lrk_host services = {sizeof services, 0, &h, allocate, give_back, &h, product, &h, loop, &h,
+                         report,          1, 0};
     lrk_evaluator evaluator;
     lrk_context *context;
     lrk_adapters *adapters;
@@ -116,13 +108,13 @@ int main(void)
     evaluator.user = &h, evaluator.evaluate = evaluate, evaluator.max_rows = ROWS;
     must(lrk_estimator_create_ablation(adapters, &evaluator, NULL, &estimator));
     must(lrk_estimator_run(estimator, 0, &scores));
+    lrk_score score = {.struct_size = sizeof score};
     for (int i = 0; i < RANK; i++) {
-        lrk_score score = {.struct_size = sizeof score};
         must(lrk_scores_get(scores, i, &score));
         printf("rank %d: %s\n", i, score.score == 0 ? "no effect" : "has an effect");
     }
-    lrk_scores_destroy(scores), lrk_estimator_destroy(estimator);
-    lrk_adapters_destroy(adapters), lrk_context_destroy(context);
+    lrk_scores_destroy(scores), lrk_estimator_destroy(estimator), lrk_adapters_destroy(adapters);
+    lrk_context_destroy(context);
     printf("%ld evaluations, blocks of memory left: %ld\n", h.evaluations, h.blocks);
     return 0;
 }

@@ -5,7 +5,7 @@
  *
  * Callbacks run synchronously on the thread that called lorank (parallel_for's tasks: on the threads that the host
  * picks), must return normally (no longjmp, no C++ exception), and no lock is held while one runs. docs/callbacks.md
- * lists for each callback what it may call.
+ * lists for each callback what it may call. What failed inside a callback that reports failure is added to the detail.
  */
 #ifndef LRK_CONTEXT_H
 #define LRK_CONTEXT_H

@@ -54,12 +54,14 @@ typedef struct lrk_evaluation {
 /*
  * The host's side of scoring. Non-zero from evaluate or differentiate ends the run with LRK_ERR_HOST; non-zero from
  * progress ends it with LRK_ERR_CANCELLED, and the next lrk_estimator_run() goes on where it stopped.
- *   evaluate       n evaluations (1 <= n <= max_per_call), n passes to run side by side or one after the other.
+ *   evaluate       n evaluations (1 <= n <= max_per_call), n passes to run side by side or one after the other. Those of
+ *                  one call have one baseline; a baseline itself is asked for alone.
  *   differentiate  forward and backward of the mean loss (loss_sum / weight over all parts) with the pass, dx chains
  *                  included; lorank collects dL/dm from it and nothing else. Needed by screened and two-point. Also
  *                  fills parts.
  *   progress       done of total evaluations (differentiations count as evaluations here); may be NULL.
- * A part weighs the same in every evaluation of a run (LRK_ERR_HOST: the host changed its validation batch).
+ * A part weighs the same in every evaluation of a run (LRK_ERR_HOST: the host changed its validation batch). If a call of
+ * lorank fails in a callback, return non-zero: its words are added to those of LRK_ERR_HOST.
  */
 #define LRK_EVALUATOR_DIFFERENTIATE_IS_BASELINE 0x1u /* differentiate gives bit for bit the losses that evaluate gives
                                                         under its baseline, and leaves as much cached: screened then
@@ -83,7 +85,8 @@ typedef struct lrk_evaluator {
 
 /*
  * Order of a run: [differentiate under all, then none;] all, its repeats, all without each rank; none, its repeats,
- * each rank alone. Screened repeats the two groups of ranks for those that join the pool.
+ * each rank alone. Screened repeats the two groups of ranks for those that join the pool, without asking for the
+ * baselines again: a host that keeps activations keeps those of both baselines until the run ends.
  *
  * Screened: the pool are the `pool` ranks of lowest two-point score; they are ablated exactly; while a rank outside is
  * estimated below the cut (the n_cut-th lowest exact score of the pool) the ranks estimated below it join, lowest

@@ -78,7 +78,7 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_optimizer_step(lrk_optimizer *optimizer, 
 
 /*
  * The optimizer as a participant of plans: kept ranks keep moments and counts, new ones start at zero. Valid while the
- * optimizer lives. Errors: LRK_ERR_ARGUMENT. Since 0.1
+ * optimizer lives. participant->struct_size must be set. Errors: LRK_ERR_ARGUMENT. Since 0.1
  */
 LRK_API lrk_status lrk_optimizer_participant(lrk_optimizer *optimizer, lrk_participant *participant);
 

@@ -43,7 +43,7 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_trace_round(lrk_trace *trace, const lrk_s
 /* Writes a number, e.g. ("train_loss", step, 3.7). Not finite becomes null. Errors: as above. Since 0.1 */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_trace_value(lrk_trace *trace, const char *name, int64_t step, double value);
 
-/* Fills an observer that writes every round of a binding. Errors: LRK_ERR_ARGUMENT. Since 0.1 */
+/* Fills an observer that writes every round of a binding; its struct_size must be set. Errors: LRK_ERR_ARGUMENT. Since 0.1 */
 LRK_API lrk_status lrk_trace_observer(lrk_trace *trace, lrk_round_observer *observer);
 
 /* Writes the end event, syncs and closes. The handle is freed even on failure (but not BUSY). Errors: IO, HOST, NOMEM. Since 0.1 */

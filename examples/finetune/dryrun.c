@@ -184,6 +184,15 @@ static int64_t count_looks(const ft_trainer *t, int64_t rounds)
     return ft_total_steps(t->task, t->settings) / every + rounds;
 }
 
+static void print_rows(const char *name, const ft_data *data)
+{
+    if (data->n_rows == 0) return;
+    printf("%-12s %8lld %s, %lld targets", name, (long long)data->n_rows,
+           data->kind == FT_ROWS_TEXT ? "windows" : "rows", (long long)data->n_targets);
+    if (data->dropped) printf(" (%lld tokens at the end fill no window)", (long long)data->dropped);
+    printf("\n");
+}
+
 static void print_work(const ft_bench *bench, const lrk_adapters_info *set, const timing *time)
 {
     const ft_trainer *t = &bench->trainer;
@@ -224,6 +233,10 @@ int ft_command_dry_run(const ft_args *args, ft_error *error)
         lrk_adapters_info_get(bench.trainer.adapters, &set);
         ft_estimate_memory(&bench, &memory);
         print_modules(&bench.trainer, &set);
+        printf("\n");
+        print_rows("train", &bench.task.train);
+        print_rows("dev", &bench.task.dev);
+        print_rows("test", &bench.task.test);
         print_work(&bench, &set, &time);
         print_memory(&memory);
     }

@@ -6,7 +6,6 @@
 set -eu
 cd "$(dirname "$0")"
 shared="linear.c model_run.c model_internal.h trainer.h trainer.c"
-own="adapt.c score.c"
 
 marked() {
     awk '/^#ifdef LORANK/ {inside = 1; next}
@@ -34,5 +33,5 @@ for file in $shared; do
     total=$((total + n))
 done
 printf '%-18s %4d lines in the model and its loop\n' "together" "$total"
-for file in $own; do printf '%-18s %4d lines, the host'"'"'s side: %s\n' "$file" "$(code <"$file")" \
-    "$(sed -n '3s/^ \* //p' "$file")"; done
+printf '%-18s %4d lines beside them: describes the layers to lorank\n' adapt.c "$(code <adapt.c)"
+printf '%-18s %4d lines beside them: answers its questions about the loss\n' score.c "$(code <score.c)"

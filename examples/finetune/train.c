@@ -46,12 +46,20 @@ static double peak_mebibytes(void)
     return (double)usage.ru_maxrss / 1024;
 }
 
+/* There is a test loss only where a test file was given. */
+static void print_losses(const char *who, double dev, double test)
+{
+    printf("%s  dev loss %.4f", who, dev);
+    if (test == test) printf("  test loss %.4f", test);
+}
+
 static void print_result(const result *r)
 {
     const ft_outcome *o = &r->outcome;
-    printf("base     dev loss %.4f  test loss %.4f\n", r->base_dev.loss, r->base_test.loss);
-    printf("adapted  dev loss %.4f  test loss %.4f  (step %lld of %lld)\n", o->dev.loss, o->test.loss,
-           (long long)o->best_step, (long long)o->steps);
+    print_losses("base   ", r->base_dev.loss, r->base_test.loss);
+    printf("\n");
+    print_losses("adapted", o->dev.loss, o->test.loss);
+    printf("  (step %lld of %lld)\n", (long long)o->best_step, (long long)o->steps);
     if (o->test.accuracy == o->test.accuracy)
         printf("exact match on test %.4f, base %.4f\n", o->test.accuracy, r->base_test.accuracy);
     printf("ranks %lld -> %lld, parameters %lld -> %lld, %lld rounds, %lld pruned, %lld added\n",

@@ -135,8 +135,8 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_forward(lrk_pass *pass, const int32_t *mo
  * stepped by dy[0].struct_size. May be called several times a step (micro-batches): gradients add up.
  * Errors   as lrk_forward(), and
  *          LRK_ERR_STALE        saved was written before a rank change or a change of values
- *          LRK_ERR_ARGUMENT     saved was written for other modules, rows, mode, nonce, first row or mask, in a pass that
- *                               derives other things, or not by lrk_forward()
+ *          LRK_ERR_ARGUMENT     saved was written for other modules, rows, mode, nonce, first row or mask, in a pass whose
+ *                               derivatives needed other ranks, or not by lrk_forward()
  *          LRK_ERR_BUSY         another open pass writes the same gradients (evaluating passes without a sink)
  *          LRK_ERR_UNSUPPORTED  derivatives of an inference-only set (dx alone, gradients 0, is allowed)
  * Special  dx may be the only result (gradients 0 in the options). 0 rows or rank 0: nothing is added, but the module

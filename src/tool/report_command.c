@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "page.h"
@@ -54,24 +55,40 @@ static int fail(const char *words, const char *path, int error)
     return 1;
 }
 
+/* A device or a pipe is written to, not replaced. */
+static bool is_special(const char *path)
+{
+    struct stat facts;
+    return stat(path, &facts) == 0 && !S_ISREG(facts.st_mode) && !S_ISDIR(facts.st_mode);
+}
+
+static bool are_one_file(const char *a, const char *b)
+{
+    struct stat one, other;
+    return stat(a, &one) == 0 && stat(b, &other) == 0 && one.st_dev == other.st_dev &&
+           one.st_ino == other.st_ino;
+}
+
 static int write_whole(const char *path, const char *text, size_t n)
 {
+    bool special = is_special(path);
     char *temporary = run_alloc((int64_t)strlen(path) + 8, 1);
-    sprintf(temporary, "%s.part", path);
+    sprintf(temporary, "%s%s", path, special ? "" : ".part");
     FILE *file = fopen(temporary, "wb");
     int status = 0;
     if (file == NULL)
         status = fail("cannot create", temporary, errno);
     else {
-        bool written = fwrite(text, 1, n, file) == n && fflush(file) == 0 && fsync(fileno(file)) == 0;
+        bool written =
+            fwrite(text, 1, n, file) == n && fflush(file) == 0 && (special || fsync(fileno(file)) == 0);
         int error = errno;
         if (fclose(file) != 0 && written) {
             written = false;
             error = errno;
         }
         if (!written) status = fail("cannot write", temporary, error);
-        if (written && rename(temporary, path) != 0) status = fail("cannot replace", path, errno);
-        if (status != 0) remove(temporary);
+        if (written && !special && rename(temporary, path) != 0) status = fail("cannot replace", path, errno);
+        if (status != 0 && !special) remove(temporary);
     }
     free(temporary);
     return status;
@@ -111,7 +128,8 @@ static int draw(const run *r, const char *output)
 static int report_to(const char *trace, const char *output)
 {
     char error[ERROR_ROOM];
-    if (strcmp(output, trace) == 0) return usage("the page would replace the trace", NULL);
+    if (strcmp(output, trace) == 0 || are_one_file(output, trace))
+        return usage("the page would replace the trace", NULL);
     run *r = run_read(trace, error, sizeof error);
     if (r == NULL) {
         fprintf(stderr, "lorank report: %s\n", error);

@@ -551,6 +551,26 @@ START_TEST(failures_have_status_1_and_leave_no_page)
 }
 END_TEST
 
+/* Through a link, so that a page that replaces what it is told to write to replaces that alone. */
+START_TEST(a_device_is_written_to_and_the_trace_is_spared_by_any_name)
+{
+    char said[512], same[SCRATCH_PATH + 32];
+    size_t n;
+    scratch_write(trace_path, whole, strlen(whole));
+    ck_assert_int_eq(symlink("/dev/full", page_path), 0);
+    const char *const device[] = {trace_path, "-o", page_path};
+    ck_assert_int_eq(command(device, 3, said), 1);
+    ck_assert_ptr_nonnull(strstr(said, "cannot write"));
+    ck_assert_int_gt(readlink(page_path, same, sizeof same), 0);
+    snprintf(same, sizeof same, "%s/./trace.jsonl", files.dir);
+    const char *const itself[] = {trace_path, "-o", same};
+    ck_assert_int_eq(command(itself, 3, said), 2);
+    char *text = scratch_read(trace_path, &n);
+    ck_assert_str_eq(text, whole);
+    free(text);
+}
+END_TEST
+
 /* The built command with arguments: its status and the first line it says on either stream. */
 static int built(const char *arguments, char *said)
 {
@@ -635,6 +655,7 @@ Suite *report_suite(void)
     tcase_add_test(cases, a_long_series_is_thinned_and_averaged);
     tcase_add_test(cases, calls_that_are_wrong_have_status_2);
     tcase_add_test(cases, failures_have_status_1_and_leave_no_page);
+    tcase_add_test(cases, a_device_is_written_to_and_the_trace_is_spared_by_any_name);
     tcase_add_test(cases, the_built_command_answers);
     tcase_add_test(cases, a_real_trace_becomes_a_page);
     suite_add_tcase(suite, cases);

@@ -277,6 +277,17 @@ START_TEST(patience_ends_training_early)
 }
 END_TEST
 
+START_TEST(without_a_test_file_no_test_loss_is_told)
+{
+    ck_assert_int_eq(run("--model " MODEL
+                         " --train $D/train.jsonl --dev $D/dev.jsonl --config $D/config.yaml --out $D/out "
+                         "--set host.epochs=1 --set schedule.rounds=0"),
+                     0);
+    ck_assert_ptr_nonnull(strstr(get("stdout"), "adapted  dev loss"));
+    ck_assert_ptr_null(strstr(get("stdout"), "test loss"));
+}
+END_TEST
+
 START_TEST(a_dry_run_writes_nothing_and_knows_the_counts)
 {
     train_ok("--dry-run --out $D/out");
@@ -407,6 +418,7 @@ Suite *trainer_suite(void)
     tcase_add_test(tests, recomputing_blocks_changes_no_bit);
     tcase_add_test(tests, completion_rows_train_and_count_exact_matches);
     tcase_add_test(tests, patience_ends_training_early);
+    tcase_add_test(tests, without_a_test_file_no_test_loss_is_told);
     tcase_add_test(tests, a_dry_run_writes_nothing_and_knows_the_counts);
     tcase_add_loop_test(tests, what_is_wrong_gives_one_line_and_status_2_and_writes_nothing, 0,
                         sizeof wrong / sizeof *wrong);

@@ -16,6 +16,8 @@ typedef struct momentum {
     float *next[MODULES]; /* made by prepare, taken into use by commit */
 } momentum;
 
+static lrk_context *context;
+
 static int32_t prepare(void *user, const lrk_plan *plan)
 {
     momentum *v = user;
@@ -48,8 +50,10 @@ static void commit(void *user, const lrk_plan *plan)
 
 static void must(lrk_status status)
 {
+    char words[256];
     if (status == LRK_OK) return;
-    printf("failed: %s\n", lrk_status_text(status));
+    lrk_context_error(context, words, sizeof words);
+    printf("failed: %s: %s\n", lrk_status_text(status), words);
     exit(1);
 }
 
@@ -90,7 +94,6 @@ int main(void)
 {
     static const char *const names[MODULES] = {"first", "second", "third"};
     momentum v = {0};
-    lrk_context *context;
     lrk_adapters *set;
     lrk_module_spec spec[MODULES];
     for (int m = 0; m < MODULES; m++) {

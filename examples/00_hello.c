@@ -29,7 +29,8 @@ int main(void)
     for (int step = 0; step < 200 && s == LRK_OK; step++) {
         lrk_pass *pass = NULL;
         s = lrk_pass_begin(adapters, &options, &pass);
-        for (int i = 0; i < 8; i++) y[i / 2][i % 2] = 0; /* your x W^T */
+        for (int i = 0; i < 8; i++)
+            y[i / 2][i % 2] = 0; /* your x W^T */
         if (s == LRK_OK) s = lrk_forward(pass, &layer, 1, &mx, &my, NULL, 0);
         loss = 0;
         for (int i = 0; i < 8; i++) {

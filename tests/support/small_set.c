@@ -114,6 +114,60 @@ const char *small_set_text(const lrk_plan *plan, int32_t n_modules, char *text, 
     return text;
 }
 
+void small_set_assert_plan_of(const small_set *s, lrk_allocator *allocator, int32_t n_modules,
+                              const double *values, const char *expected)
+{
+    lrk_scores *scores = small_set_scores(s, values);
+    lrk_plan *plan = small_set_plan(allocator, scores);
+    small_set_assert_plan(plan, n_modules, expected);
+    ck_assert_int_eq(lrk_plan_abandon(plan), LRK_OK);
+    lrk_plan_destroy(plan);
+    lrk_scores_destroy(scores);
+}
+
+void small_set_move(const small_set *s, lrk_allocator *allocator, int32_t n_modules, const double *values,
+                    const char *expected)
+{
+    lrk_scores *scores = small_set_scores(s, values);
+    lrk_plan *plan = small_set_plan(allocator, scores);
+    small_set_assert_plan(plan, n_modules, expected);
+    small_set_carry_out(plan, NULL, 0);
+    lrk_plan_destroy(plan);
+    lrk_scores_destroy(scores);
+}
+
+lrk_tensor small_set_tensor(const small_set *s, int32_t module, int32_t which)
+{
+    lrk_tensor tensor = {.struct_size = sizeof tensor};
+    ck_assert_int_eq(lrk_adapters_tensor(s->adapters, module, which, &tensor), LRK_OK);
+    return tensor;
+}
+
+lrk_tensor small_set_moment(const lrk_optimizer *optimizer, int32_t module, int32_t which)
+{
+    lrk_tensor tensor = {.struct_size = sizeof tensor};
+    ck_assert_int_eq(lrk_optimizer_moment(optimizer, module, which, &tensor), LRK_OK);
+    return tensor;
+}
+
+lrk_optimizer_info small_set_info(const lrk_optimizer *optimizer)
+{
+    lrk_optimizer_info info = {.struct_size = sizeof info};
+    ck_assert_int_eq(lrk_optimizer_info_get(optimizer, &info), LRK_OK);
+    return info;
+}
+
+void small_set_write_gradients(const small_set *s, uint64_t *random)
+{
+    for (int32_t m = 0; m < 3; m++)
+        for (int32_t which = LRK_TENSOR_GRAD_A; which <= LRK_TENSOR_GRAD_B; which++) {
+            lrk_tensor g = small_set_tensor(s, m, which);
+            for (int64_t i = 0; i < g.rows * g.cols; i++)
+                g.data[i] = (float)(small_random_real(random) * (i % 3 == 0 ? 1e-3 : 1));
+        }
+    ck_assert_int_eq(lrk_adapters_gradients_written(s->adapters), LRK_OK);
+}
+
 void small_set_assert_failed(const lrk_context *context, lrk_status status, lrk_status expected,
                              const char *words)
 {

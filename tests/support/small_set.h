@@ -52,6 +52,19 @@ const char *small_set_text(const lrk_plan *plan, int32_t n_modules, char *text, 
         ck_assert_str_eq(small_set_text(plan, n_modules, text_, sizeof text_), expected);                    \
     } while (0)
 
+/* The plan that fresh scores give, as text; it is abandoned again. */
+void small_set_assert_plan_of(const small_set *s, lrk_allocator *allocator, int32_t n_modules,
+                              const double *values, const char *expected);
+/* The same, carried out. */
+void small_set_move(const small_set *s, lrk_allocator *allocator, int32_t n_modules, const double *values,
+                    const char *expected);
+
+lrk_tensor small_set_tensor(const small_set *s, int32_t module, int32_t which);
+lrk_tensor small_set_moment(const lrk_optimizer *optimizer, int32_t module, int32_t which);
+lrk_optimizer_info small_set_info(const lrk_optimizer *optimizer);
+/* The same gradients for any set of three modules of this shape and random state. */
+void small_set_write_gradients(const small_set *s, uint64_t *random);
+
 /* Asserts the status, and that the context's detail contains `words`. */
 void small_set_assert_failed(const lrk_context *context, lrk_status status, lrk_status expected,
                              const char *words);

@@ -38,39 +38,6 @@ static void create(void)
     ck_assert_int_eq(lrk_optimizer_create_adamw(s.adapters, &options, &optimizer), LRK_OK);
 }
 
-static lrk_tensor tensor_of(int32_t module, int32_t which)
-{
-    lrk_tensor tensor = {.struct_size = sizeof tensor};
-    ck_assert_int_eq(lrk_adapters_tensor(s.adapters, module, which, &tensor), LRK_OK);
-    return tensor;
-}
-
-static lrk_tensor moment_of(int32_t module, int32_t which)
-{
-    lrk_tensor tensor = {.struct_size = sizeof tensor};
-    ck_assert_int_eq(lrk_optimizer_moment(optimizer, module, which, &tensor), LRK_OK);
-    return tensor;
-}
-
-/* The same gradients for any set of this shape and random state. */
-static void write_gradients(uint64_t *random)
-{
-    for (int32_t m = 0; m < 3; m++)
-        for (int32_t which = LRK_TENSOR_GRAD_A; which <= LRK_TENSOR_GRAD_B; which++) {
-            lrk_tensor g = tensor_of(m, which);
-            for (int64_t i = 0; i < g.rows * g.cols; i++)
-                g.data[i] = (float)(small_random_real(random) * (i % 3 == 0 ? 1e-3 : 1));
-        }
-    ck_assert_int_eq(lrk_adapters_gradients_written(s.adapters), LRK_OK);
-}
-
-static lrk_optimizer_info info_of(void)
-{
-    lrk_optimizer_info info = {.struct_size = sizeof info};
-    ck_assert_int_eq(lrk_optimizer_info_get(optimizer, &info), LRK_OK);
-    return info;
-}
-
 /* ---- the oracle ------------------------------------------------------------------------------------------------------------- */
 
 /* One element in double, with bounds of how far the library's floats may be from it. */
@@ -115,8 +82,8 @@ static void oracle_open(oracle *o)
 {
     memset(o, 0, sizeof *o);
     for (int32_t m = 0; m < 3; m++) {
-        lrk_tensor a = tensor_of(m, LRK_TENSOR_A);
-        lrk_tensor b = tensor_of(m, LRK_TENSOR_B);
+        lrk_tensor a = small_set_tensor(&s, m, LRK_TENSOR_A);
+        lrk_tensor b = small_set_tensor(&s, m, LRK_TENSOR_B);
         for (int64_t i = 0; i < a.rows * a.cols; i++)
             o->a[m][i].w = a.data[i];
         for (int64_t i = 0; i < b.rows * b.cols; i++)
@@ -136,8 +103,8 @@ static void oracle_all(oracle *o, double lr, double k)
     double norm = norm_of_gradients();
     double clip = norm > options.max_norm ? options.max_norm / norm : 1;
     for (int32_t m = 0; m < 3; m++) {
-        lrk_tensor a = tensor_of(m, LRK_TENSOR_GRAD_A);
-        lrk_tensor b = tensor_of(m, LRK_TENSOR_GRAD_B);
+        lrk_tensor a = small_set_tensor(&s, m, LRK_TENSOR_GRAD_A);
+        lrk_tensor b = small_set_tensor(&s, m, LRK_TENSOR_GRAD_B);
         for (int64_t i = 0; i < a.rows * a.cols; i++)
             oracle_step(&o->a[m][i], &options, lr, k, clip * a.data[i]);
         for (int64_t i = 0; i < b.rows * b.cols; i++)
@@ -158,13 +125,13 @@ static void assert_near(const element *e, const lrk_tensor *w, const lrk_tensor 
 static void assert_within_bounds(const oracle *o)
 {
     for (int32_t m = 0; m < 3; m++) {
-        lrk_tensor w = tensor_of(m, LRK_TENSOR_A);
-        lrk_tensor u = moment_of(m, LRK_MOMENT_FIRST_A);
-        lrk_tensor v = moment_of(m, LRK_MOMENT_SECOND_A);
+        lrk_tensor w = small_set_tensor(&s, m, LRK_TENSOR_A);
+        lrk_tensor u = small_set_moment(optimizer, m, LRK_MOMENT_FIRST_A);
+        lrk_tensor v = small_set_moment(optimizer, m, LRK_MOMENT_SECOND_A);
         assert_near(o->a[m], &w, &u, &v);
-        w = tensor_of(m, LRK_TENSOR_B);
-        u = moment_of(m, LRK_MOMENT_FIRST_B);
-        v = moment_of(m, LRK_MOMENT_SECOND_B);
+        w = small_set_tensor(&s, m, LRK_TENSOR_B);
+        u = small_set_moment(optimizer, m, LRK_MOMENT_FIRST_B);
+        v = small_set_moment(optimizer, m, LRK_MOMENT_SECOND_B);
         assert_near(o->b[m], &w, &u, &v);
     }
 }
@@ -186,15 +153,15 @@ START_TEST(fifty_steps_agree_with_the_oracle) /* _i: which option is not at its 
     set_case(_i);
     create();
     oracle_open(&o);
-    float start = tensor_of(0, LRK_TENSOR_A).data[1];
+    float start = small_set_tensor(&s, 0, LRK_TENSOR_A).data[1];
     for (int k = 1; k <= STEPS; k++) {
         double lr = 0.01 / k;
-        write_gradients(&random);
+        small_set_write_gradients(&s, &random);
         oracle_all(&o, lr, k);
         ck_assert_int_eq(lrk_optimizer_step(optimizer, lr), LRK_OK);
         assert_within_bounds(&o);
     }
-    ck_assert_double_gt(fabs(tensor_of(0, LRK_TENSOR_A).data[1] - start), 1e-3);
+    ck_assert_double_gt(fabs(small_set_tensor(&s, 0, LRK_TENSOR_A).data[1] - start), 1e-3);
 }
 END_TEST
 
@@ -203,8 +170,8 @@ END_TEST
 static void write_constant(float a, float b)
 {
     for (int32_t m = 0; m < 3; m++) {
-        lrk_tensor ga = tensor_of(m, LRK_TENSOR_GRAD_A);
-        lrk_tensor gb = tensor_of(m, LRK_TENSOR_GRAD_B);
+        lrk_tensor ga = small_set_tensor(&s, m, LRK_TENSOR_GRAD_A);
+        lrk_tensor gb = small_set_tensor(&s, m, LRK_TENSOR_GRAD_B);
         for (int64_t i = 0; i < ga.rows * ga.cols; i++)
             ga.data[i] = a;
         for (int64_t i = 0; i < gb.rows * gb.cols; i++)
@@ -219,12 +186,12 @@ START_TEST(the_first_step_moves_every_element_by_the_learning_rate)
     create();
     write_constant(0.5f, -0.25f);
     ck_assert_int_eq(lrk_optimizer_step(optimizer, 0.125), LRK_OK);
-    lrk_tensor b = tensor_of(0, LRK_TENSOR_B);
+    lrk_tensor b = small_set_tensor(&s, 0, LRK_TENSOR_B);
     for (int64_t i = 0; i < b.rows * b.cols;
          i++) /* 0 + 3/8 * 0.25 / (0.25 + 1e-8): the next float below 3/8 at most */
         ck_assert_double_eq_tol(b.data[i], 0.375 * 0.25 / (0.25 + 1e-8), UNIT * 0.375);
-    lrk_tensor u = moment_of(0, LRK_MOMENT_FIRST_A);
-    lrk_tensor v = moment_of(2, LRK_MOMENT_SECOND_B);
+    lrk_tensor u = small_set_moment(optimizer, 0, LRK_MOMENT_FIRST_A);
+    lrk_tensor v = small_set_moment(optimizer, 2, LRK_MOMENT_SECOND_B);
     ck_assert_double_eq_tol(u.data[0], 0.05, UNIT * 0.05);
     ck_assert_double_eq_tol(v.data[0], 0.001 * 0.0625, UNIT * 0.001 * 0.0625);
 }
@@ -234,7 +201,7 @@ START_TEST(decay_alone_shrinks_weights_by_its_share)
 {
     options.weight_decay = 0.5;
     create();
-    lrk_tensor a = tensor_of(0, LRK_TENSOR_A);
+    lrk_tensor a = small_set_tensor(&s, 0, LRK_TENSOR_A);
     float before = a.data[0];
     write_constant(0, 0);
     ck_assert_int_eq(lrk_optimizer_step(optimizer, 0.25), LRK_OK);
@@ -245,7 +212,7 @@ END_TEST
 START_TEST(a_step_clears_gradients_and_counts)
 {
     create();
-    ck_assert(isnan(info_of().gradient_norm));
+    ck_assert(isnan(small_set_info(optimizer).gradient_norm));
     lrk_adapters_info before = {.struct_size = sizeof before};
     lrk_adapters_info after = {.struct_size = sizeof after};
     ck_assert_int_eq(lrk_adapters_info_get(s.adapters, &before), LRK_OK);
@@ -255,8 +222,8 @@ START_TEST(a_step_clears_gradients_and_counts)
     ck_assert_uint_gt(after.values_version, before.values_version);
     ck_assert_uint_eq(after.generation, before.generation);
     ck_assert_double_eq(norm_of_gradients(), 0);
-    ck_assert_int_eq(info_of().steps, 1);
-    ck_assert_double_eq_tol(info_of().gradient_norm, sqrt(5 * (4 * 4.0 + 3 * 1.0)), 1e-13);
+    ck_assert_int_eq(small_set_info(optimizer).steps, 1);
+    ck_assert_double_eq_tol(small_set_info(optimizer).gradient_norm, sqrt(5 * (4 * 4.0 + 3 * 1.0)), 1e-13);
     const int64_t *steps;
     int64_t n;
     ck_assert_int_eq(lrk_optimizer_rank_steps(optimizer, 2, &steps, &n), LRK_OK);
@@ -273,24 +240,26 @@ START_TEST(clipping_scales_to_the_norm_and_leaves_smaller_ones)
     write_constant(3, 3); /* norm 3 sqrt(35) */
     ck_assert_int_eq(lrk_optimizer_step(optimizer, 0.1), LRK_OK);
     double scaled = 4 / sqrt(35);
-    ck_assert_double_eq_tol(moment_of(0, LRK_MOMENT_FIRST_A).data[0], 0.1 * scaled, 0.1 * scaled * 2 * UNIT);
-    ck_assert_double_eq_tol(info_of().gradient_norm, 3 * sqrt(35), 1e-13);
-    float before = moment_of(0, LRK_MOMENT_FIRST_A).data[0];
+    ck_assert_double_eq_tol(small_set_moment(optimizer, 0, LRK_MOMENT_FIRST_A).data[0], 0.1 * scaled,
+                            0.1 * scaled * 2 * UNIT);
+    ck_assert_double_eq_tol(small_set_info(optimizer).gradient_norm, 3 * sqrt(35), 1e-13);
+    float before = small_set_moment(optimizer, 0, LRK_MOMENT_FIRST_A).data[0];
     write_constant(0.5f, 0.5f); /* norm 2.96 */
     ck_assert_int_eq(lrk_optimizer_step(optimizer, 0.1), LRK_OK);
     double expected = 0.9 * before + 0.05;
-    ck_assert_double_eq_tol(moment_of(0, LRK_MOMENT_FIRST_A).data[0], expected, expected * 2 * UNIT);
+    ck_assert_double_eq_tol(small_set_moment(optimizer, 0, LRK_MOMENT_FIRST_A).data[0], expected,
+                            expected * 2 * UNIT);
 }
 END_TEST
 
 START_TEST(a_learning_rate_of_zero_moves_moments_only)
 {
     create();
-    float before = tensor_of(0, LRK_TENSOR_A).data[0];
+    float before = small_set_tensor(&s, 0, LRK_TENSOR_A).data[0];
     write_constant(1, 1);
     ck_assert_int_eq(lrk_optimizer_step(optimizer, 0), LRK_OK);
-    ck_assert_float_eq(tensor_of(0, LRK_TENSOR_A).data[0], before);
-    ck_assert_float_ne(moment_of(0, LRK_MOMENT_FIRST_A).data[0], 0);
+    ck_assert_float_eq(small_set_tensor(&s, 0, LRK_TENSOR_A).data[0], before);
+    ck_assert_float_ne(small_set_moment(optimizer, 0, LRK_MOMENT_FIRST_A).data[0], 0);
 }
 END_TEST
 
@@ -306,11 +275,11 @@ static void train(int32_t threads, int64_t failing_loop, float *a, size_t size)
     create();
     s.host.loop = (fault_counter){.fail_at = failing_loop};
     for (int k = 0; k < 5; k++) {
-        write_gradients(&random);
+        small_set_write_gradients(&s, &random);
         ck_assert_int_eq(lrk_optimizer_step(optimizer, 0.01), LRK_OK);
     }
     ck_assert_uint_eq(size, (size_t)(3 * N_IN) * sizeof *a);
-    memcpy(a, tensor_of(0, LRK_TENSOR_A).data, size);
+    memcpy(a, small_set_tensor(&s, 0, LRK_TENSOR_A).data, size);
     teardown();
 }
 
@@ -337,7 +306,7 @@ START_TEST(a_failing_loop_is_logged)
     s.host.loop = (fault_counter){.fail_at = 1};
     ck_assert_int_eq(lrk_optimizer_step(optimizer, 0.1), LRK_OK);
     ck_assert_ptr_nonnull(strstr(s.host.log, "1: the host's parallel_for failed"));
-    ck_assert_int_eq(info_of().steps, 1);
+    ck_assert_int_eq(small_set_info(optimizer).steps, 1);
 }
 END_TEST
 

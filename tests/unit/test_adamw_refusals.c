@@ -35,39 +35,6 @@ static void create(void)
     ck_assert_int_eq(lrk_optimizer_create_adamw(s.adapters, &options, &optimizer), LRK_OK);
 }
 
-static lrk_tensor tensor_of(int32_t module, int32_t which)
-{
-    lrk_tensor tensor = {.struct_size = sizeof tensor};
-    ck_assert_int_eq(lrk_adapters_tensor(s.adapters, module, which, &tensor), LRK_OK);
-    return tensor;
-}
-
-static lrk_tensor moment_of(int32_t module, int32_t which)
-{
-    lrk_tensor tensor = {.struct_size = sizeof tensor};
-    ck_assert_int_eq(lrk_optimizer_moment(optimizer, module, which, &tensor), LRK_OK);
-    return tensor;
-}
-
-/* The same gradients for any set of this shape and random state. */
-static void write_gradients(uint64_t *random)
-{
-    for (int32_t m = 0; m < 3; m++)
-        for (int32_t which = LRK_TENSOR_GRAD_A; which <= LRK_TENSOR_GRAD_B; which++) {
-            lrk_tensor g = tensor_of(m, which);
-            for (int64_t i = 0; i < g.rows * g.cols; i++)
-                g.data[i] = (float)(small_random_real(random) * (i % 3 == 0 ? 1e-3 : 1));
-        }
-    ck_assert_int_eq(lrk_adapters_gradients_written(s.adapters), LRK_OK);
-}
-
-static lrk_optimizer_info info_of(void)
-{
-    lrk_optimizer_info info = {.struct_size = sizeof info};
-    ck_assert_int_eq(lrk_optimizer_info_get(optimizer, &info), LRK_OK);
-    return info;
-}
-
 static double norm_of_gradients(void)
 {
     double norm2 = 0;
@@ -78,8 +45,8 @@ static double norm_of_gradients(void)
 static void write_constant(float a, float b)
 {
     for (int32_t m = 0; m < 3; m++) {
-        lrk_tensor ga = tensor_of(m, LRK_TENSOR_GRAD_A);
-        lrk_tensor gb = tensor_of(m, LRK_TENSOR_GRAD_B);
+        lrk_tensor ga = small_set_tensor(&s, m, LRK_TENSOR_GRAD_A);
+        lrk_tensor gb = small_set_tensor(&s, m, LRK_TENSOR_GRAD_B);
         for (int64_t i = 0; i < ga.rows * ga.cols; i++)
             ga.data[i] = a;
         for (int64_t i = 0; i < gb.rows * gb.cols; i++)
@@ -122,10 +89,10 @@ START_TEST(a_module_without_gradient_is_named)
 {
     open_with_flags(0);
     backward_through_first();
-    float before = tensor_of(0, LRK_TENSOR_A).data[0];
+    float before = small_set_tensor(&s, 0, LRK_TENSOR_A).data[0];
     small_set_assert_failed(s.context, lrk_optimizer_step(optimizer, 0.1), LRK_ERR_NO_GRADIENT, "'m1'");
-    ck_assert_float_eq(tensor_of(0, LRK_TENSOR_A).data[0], before);
-    ck_assert_int_eq(info_of().steps, 0);
+    ck_assert_float_eq(small_set_tensor(&s, 0, LRK_TENSOR_A).data[0], before);
+    ck_assert_int_eq(small_set_info(optimizer).steps, 0);
     ck_assert_double_gt(norm_of_gradients(), 0);
 }
 END_TEST
@@ -138,11 +105,11 @@ START_TEST(a_module_that_may_lack_a_gradient_is_left_as_it_is)
     options.weight_decay = 0.1;
     lrk_optimizer_destroy(optimizer);
     create();
-    float before = tensor_of(1, LRK_TENSOR_A).data[0];
+    float before = small_set_tensor(&s, 1, LRK_TENSOR_A).data[0];
     backward_through_first();
     ck_assert_int_eq(lrk_optimizer_step(optimizer, 0.1), LRK_OK);
-    ck_assert_float_eq(tensor_of(1, LRK_TENSOR_A).data[0], before);
-    ck_assert_float_eq(moment_of(1, LRK_MOMENT_SECOND_A).data[0], 0);
+    ck_assert_float_eq(small_set_tensor(&s, 1, LRK_TENSOR_A).data[0], before);
+    ck_assert_float_eq(small_set_moment(optimizer, 1, LRK_MOMENT_SECOND_A).data[0], 0);
     ck_assert_int_eq(lrk_optimizer_rank_steps(optimizer, 1, &steps, &n), LRK_OK);
     ck_assert_int_eq(steps[0], 0);
     ck_assert_int_eq(lrk_optimizer_rank_steps(optimizer, 0, &steps, &n), LRK_OK);
@@ -162,22 +129,22 @@ START_TEST(a_gradient_that_is_not_finite_is_named_and_nothing_changes)
                  {2, LRK_TENSOR_GRAD_B, 2 * N_OUT - 1, -INFINITY, "of B of module 'm2'"}};
     uint64_t random = 5;
     create();
-    write_gradients(&random);
+    small_set_write_gradients(&s, &random);
     ck_assert_int_eq(lrk_optimizer_step(optimizer, 0.1), LRK_OK);
     for (int i = 0; i < 3; i++) {
-        write_gradients(&random);
-        tensor_of(cases[i].module, cases[i].tensor).data[cases[i].at] = cases[i].value;
-        lrk_optimizer_info before = info_of();
-        float w = tensor_of(0, LRK_TENSOR_A).data[1];
-        float u = moment_of(0, LRK_MOMENT_FIRST_A).data[1];
-        float g = tensor_of(0, LRK_TENSOR_GRAD_A).data[1];
+        small_set_write_gradients(&s, &random);
+        small_set_tensor(&s, cases[i].module, cases[i].tensor).data[cases[i].at] = cases[i].value;
+        lrk_optimizer_info before = small_set_info(optimizer);
+        float w = small_set_tensor(&s, 0, LRK_TENSOR_A).data[1];
+        float u = small_set_moment(optimizer, 0, LRK_MOMENT_FIRST_A).data[1];
+        float g = small_set_tensor(&s, 0, LRK_TENSOR_GRAD_A).data[1];
         small_set_assert_failed(s.context, lrk_optimizer_step(optimizer, 0.1), LRK_ERR_NONFINITE,
                                 cases[i].words);
-        ck_assert_float_eq(tensor_of(0, LRK_TENSOR_A).data[1], w);
-        ck_assert_float_eq(moment_of(0, LRK_MOMENT_FIRST_A).data[1], u);
-        ck_assert_float_eq(tensor_of(0, LRK_TENSOR_GRAD_A).data[1], g);
-        ck_assert_int_eq(info_of().steps, before.steps);
-        ck_assert_double_eq(info_of().gradient_norm, before.gradient_norm);
+        ck_assert_float_eq(small_set_tensor(&s, 0, LRK_TENSOR_A).data[1], w);
+        ck_assert_float_eq(small_set_moment(optimizer, 0, LRK_MOMENT_FIRST_A).data[1], u);
+        ck_assert_float_eq(small_set_tensor(&s, 0, LRK_TENSOR_GRAD_A).data[1], g);
+        ck_assert_int_eq(small_set_info(optimizer).steps, before.steps);
+        ck_assert_double_eq(small_set_info(optimizer).gradient_norm, before.gradient_norm);
     }
 }
 END_TEST
@@ -187,9 +154,10 @@ START_TEST(the_largest_floats_are_finite_gradients)
     create();
     write_constant(FLT_MAX, -FLT_MAX);
     ck_assert_int_eq(lrk_optimizer_step(optimizer, 0.1), LRK_OK);
-    ck_assert(isfinite(info_of().gradient_norm));
-    ck_assert(isfinite(tensor_of(0, LRK_TENSOR_A).data[0]));
-    ck_assert_float_eq(moment_of(0, LRK_MOMENT_SECOND_A).data[0], FLT_MAX); /* not infinity, for ever */
+    ck_assert(isfinite(small_set_info(optimizer).gradient_norm));
+    ck_assert(isfinite(small_set_tensor(&s, 0, LRK_TENSOR_A).data[0]));
+    ck_assert_float_eq(small_set_moment(optimizer, 0, LRK_MOMENT_SECOND_A).data[0],
+                       FLT_MAX); /* not infinity, for ever */
 }
 END_TEST
 
@@ -202,7 +170,7 @@ START_TEST(learning_rates_out_of_range_are_refused)
         small_set_assert_failed(s.context, lrk_optimizer_step(optimizer, bad[i]), LRK_ERR_ARGUMENT,
                                 "learning rate");
     ck_assert_int_eq(lrk_optimizer_step(NULL, 0.1), LRK_ERR_ARGUMENT);
-    ck_assert_int_eq(info_of().steps, 0);
+    ck_assert_int_eq(small_set_info(optimizer).steps, 0);
 }
 END_TEST
 
@@ -265,8 +233,9 @@ START_TEST(shorter_options_leave_the_defaults_of_the_rest)
     create();
     write_constant(1, 1);
     ck_assert_int_eq(lrk_optimizer_step(optimizer, 0.1), LRK_OK);
-    ck_assert_float_eq(moment_of(0, LRK_MOMENT_FIRST_A).data[0], 0.5f);
-    ck_assert_double_eq_tol(moment_of(0, LRK_MOMENT_SECOND_A).data[0], 0.001, 0.001 * FLT_EPSILON / 2);
+    ck_assert_float_eq(small_set_moment(optimizer, 0, LRK_MOMENT_FIRST_A).data[0], 0.5f);
+    ck_assert_double_eq_tol(small_set_moment(optimizer, 0, LRK_MOMENT_SECOND_A).data[0], 0.001,
+                            0.001 * FLT_EPSILON / 2);
 }
 END_TEST
 
@@ -316,7 +285,7 @@ START_TEST(the_optimizer_keeps_its_set_alive)
     create();
     lrk_adapters_destroy(s.adapters);
     s.adapters = NULL;
-    ck_assert_int_eq(info_of().steps, 0);
+    ck_assert_int_eq(small_set_info(optimizer).steps, 0);
 }
 END_TEST
 

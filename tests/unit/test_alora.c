@@ -24,33 +24,11 @@ static void teardown(void)
     small_set_close(&s);
 }
 
-/* The plan that fresh scores give, as text; it is abandoned again. */
-static void assert_plan_of(lrk_allocator *allocator, int32_t n_modules, const double *values,
-                           const char *expected)
-{
-    lrk_scores *scores = small_set_scores(&s, values);
-    lrk_plan *plan = small_set_plan(allocator, scores);
-    small_set_assert_plan(plan, n_modules, expected);
-    ck_assert_int_eq(lrk_plan_abandon(plan), LRK_OK);
-    lrk_plan_destroy(plan);
-    lrk_scores_destroy(scores);
-}
-
 static void assert_plan(int32_t n_modules, const double *values, const char *expected)
 {
     lrk_allocator *allocator = small_set_allocator(&s, &options);
-    assert_plan_of(allocator, n_modules, values, expected);
+    small_set_assert_plan_of(&s, allocator, n_modules, values, expected);
     lrk_allocator_destroy(allocator);
-}
-
-static void carry_out(lrk_allocator *allocator, int32_t n_modules, const double *values, const char *expected)
-{
-    lrk_scores *scores = small_set_scores(&s, values);
-    lrk_plan *plan = small_set_plan(allocator, scores);
-    small_set_assert_plan(plan, n_modules, expected);
-    small_set_carry_out(plan, NULL, 0);
-    lrk_plan_destroy(plan);
-    lrk_scores_destroy(scores);
 }
 
 static int64_t n_move_of(const lrk_alora_options *given)
@@ -176,7 +154,8 @@ START_TEST(a_fixed_capacity_is_a_cap)
     small_set_open(&s, modules, 3, &set_options);
     options.n_move = 4;
     lrk_allocator *allocator = small_set_allocator(&s, &options);
-    carry_out(allocator, 3, (const double[]){0.1, 0.1, 0.1, 0.1, 0.9, 0.9, 0.9, 0.8, 0.8}, "0,1,2,3 .+1 .+2");
+    small_set_move(&s, allocator, 3, (const double[]){0.1, 0.1, 0.1, 0.1, 0.9, 0.9, 0.9, 0.8, 0.8},
+                   "0,1,2,3 .+1 .+2");
     lrk_allocator_destroy(allocator);
 }
 END_TEST
@@ -211,9 +190,9 @@ START_TEST(unpruned_ever_excludes_who_was_pruned_before)
     lrk_allocator *this_round = small_set_allocator(&s, &options);
     options.unpruned = LRK_UNPRUNED_EVER;
     lrk_allocator *ever = small_set_allocator(&s, &options);
-    carry_out(ever, 3, first, "0 . .+1");
-    assert_plan_of(this_round, 3, second, ".+1 0 .");
-    assert_plan_of(ever, 3, second, ". 0 .+1");
+    small_set_move(&s, ever, 3, first, "0 . .+1");
+    small_set_assert_plan_of(&s, this_round, 3, second, ".+1 0 .");
+    small_set_assert_plan_of(&s, ever, 3, second, ". 0 .+1");
     lrk_allocator_destroy(this_round);
     lrk_allocator_destroy(ever);
 }
@@ -226,8 +205,8 @@ START_TEST(an_abandoned_plan_is_no_pruning)
     options.n_move = 1;
     options.unpruned = LRK_UNPRUNED_EVER;
     lrk_allocator *allocator = small_set_allocator(&s, &options);
-    assert_plan_of(allocator, 2, values, "0 .+1");
-    assert_plan_of(allocator, 2, (const double[]){0.9, 0.8, 0.1, 0.2}, ".+1 0");
+    small_set_assert_plan_of(&s, allocator, 2, values, "0 .+1");
+    small_set_assert_plan_of(&s, allocator, 2, (const double[]){0.9, 0.8, 0.1, 0.2}, ".+1 0");
     lrk_allocator_destroy(allocator);
 }
 END_TEST

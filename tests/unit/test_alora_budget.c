@@ -23,33 +23,11 @@ static void teardown(void)
     small_set_close(&s);
 }
 
-/* The plan that fresh scores give, as text; it is abandoned again. */
-static void assert_plan_of(lrk_allocator *allocator, int32_t n_modules, const double *values,
-                           const char *expected)
-{
-    lrk_scores *scores = small_set_scores(&s, values);
-    lrk_plan *plan = small_set_plan(allocator, scores);
-    small_set_assert_plan(plan, n_modules, expected);
-    ck_assert_int_eq(lrk_plan_abandon(plan), LRK_OK);
-    lrk_plan_destroy(plan);
-    lrk_scores_destroy(scores);
-}
-
 static void assert_plan(int32_t n_modules, const double *values, const char *expected)
 {
     lrk_allocator *allocator = small_set_allocator(&s, &options);
-    assert_plan_of(allocator, n_modules, values, expected);
+    small_set_assert_plan_of(&s, allocator, n_modules, values, expected);
     lrk_allocator_destroy(allocator);
-}
-
-static void carry_out(lrk_allocator *allocator, int32_t n_modules, const double *values, const char *expected)
-{
-    lrk_scores *scores = small_set_scores(&s, values);
-    lrk_plan *plan = small_set_plan(allocator, scores);
-    small_set_assert_plan(plan, n_modules, expected);
-    small_set_carry_out(plan, NULL, 0);
-    lrk_plan_destroy(plan);
-    lrk_scores_destroy(scores);
 }
 
 /* ---- budget ---------------------------------------------------------------------------------------------------------------- */
@@ -124,7 +102,7 @@ static void outgrow(int64_t budget)
     large.flags = LRK_ALORA_REFILL;
     large.budget = budget;
     lrk_allocator *other = small_set_allocator(&s, &large);
-    carry_out(other, 2, (const double[]){0.1, 0.2, 0.9}, "0 .+3");
+    small_set_move(&s, other, 2, (const double[]){0.1, 0.2, 0.9}, "0 .+3");
     lrk_allocator_destroy(other);
 }
 
@@ -137,7 +115,7 @@ START_TEST(a_set_that_outgrew_the_budget_is_pruned_back_or_refused)
     lrk_allocator *slow = small_set_allocator(&s, &options);
     outgrow(5);
     const double values[] = {0.9, 0.1, 0.2, 0.3, 0.4};
-    assert_plan_of(allocator, 2, values, ".+1 0,1,2");
+    small_set_assert_plan_of(&s, allocator, 2, values, ".+1 0,1,2");
     lrk_scores *scores = small_set_scores(&s, values);
     lrk_plan *plan = (lrk_plan *)&s;
     small_set_assert_failed(s.context, lrk_allocator_plan(slow, scores, 0, &plan), LRK_ERR_BUDGET,
@@ -157,13 +135,15 @@ START_TEST(newborn_ranks_are_safe_for_the_rounds_asked_for)
     options.n_move = 1;
     options.protect_rounds = 2;
     lrk_allocator *allocator = small_set_allocator(&s, &options);
-    carry_out(allocator, 3, (const double[]){0.1, 0.5, 0.5, 0.9, 0.9, 0.6, 0.6}, "0 .+1 .");
+    small_set_move(&s, allocator, 3, (const double[]){0.1, 0.5, 0.5, 0.9, 0.9, 0.6, 0.6}, "0 .+1 .");
     /* m1's rank 2 is new: the lowest, and safe twice; each time the next one goes */
-    carry_out(allocator, 3, (const double[]){0.5, 0.5, 0.9, 0.9, 0.0, 0.2, 0.7}, ". .+1 0");
-    carry_out(allocator, 3, (const double[]){0.3, 0.9, 0.9, 0.9, 0.0, 0.0, 0.7}, "0 . .+1");
+    small_set_move(&s, allocator, 3, (const double[]){0.5, 0.5, 0.9, 0.9, 0.0, 0.2, 0.7}, ". .+1 0");
+    small_set_move(&s, allocator, 3, (const double[]){0.3, 0.9, 0.9, 0.9, 0.0, 0.0, 0.7}, "0 . .+1");
     /* m1's rank 2 is old now; its rank 3 and m2's rank 1 are not */
-    assert_plan_of(allocator, 3, (const double[]){0.9, 0.9, 0.9, 0.0, 0.0, 0.7, 0.0}, ".+1 2 .");
-    assert_plan_of(allocator, 3, (const double[]){0.9, 0.9, 0.9, 0.8, 0.0, 0.7, 0.0}, ".+1 . 0");
+    small_set_assert_plan_of(&s, allocator, 3, (const double[]){0.9, 0.9, 0.9, 0.0, 0.0, 0.7, 0.0},
+                             ".+1 2 .");
+    small_set_assert_plan_of(&s, allocator, 3, (const double[]){0.9, 0.9, 0.9, 0.8, 0.0, 0.7, 0.0},
+                             ".+1 . 0");
     lrk_allocator_destroy(allocator);
 }
 END_TEST
@@ -175,15 +155,15 @@ START_TEST(initial_ranks_are_not_newborn)
     options.protect_rounds = INT32_MAX;
     assert_plan(2, (const double[]){0.1, 0.2, 0.9}, "0 .+1");
     lrk_allocator *allocator = small_set_allocator(&s, &options);
-    carry_out(allocator, 2, (const double[]){0.1, 0.2, 0.9}, "0 .+1");
+    small_set_move(&s, allocator, 2, (const double[]){0.1, 0.2, 0.9}, "0 .+1");
     int64_t n = -1;
     ck_assert_int_eq(lrk_allocator_n_move(allocator, &n), LRK_OK);
     ck_assert_int_eq(n, 1);
-    carry_out(allocator, 2, (const double[]){0.2, 0.9, 0.0}, "0 .+1");
-    carry_out(allocator, 2, (const double[]){0.9, 0.0, 0.0}, ".+1 0");
+    small_set_move(&s, allocator, 2, (const double[]){0.2, 0.9, 0.0}, "0 .+1");
+    small_set_move(&s, allocator, 2, (const double[]){0.9, 0.0, 0.0}, ".+1 0");
     ck_assert_int_eq(lrk_allocator_n_move(allocator, &n), LRK_OK);
     ck_assert_int_eq(n, 0); /* all that live are newborn for ever */
-    assert_plan_of(allocator, 2, (const double[]){0.3, 0.1, 0.2}, ". .");
+    small_set_assert_plan_of(&s, allocator, 2, (const double[]){0.3, 0.1, 0.2}, ". .");
     lrk_allocator_destroy(allocator);
 }
 END_TEST
@@ -198,7 +178,7 @@ START_TEST(new_ranks_start_as_asked_with_b_zero_and_gate_one)
         options.n_move = 2;
         options.new_rank_init = init;
         lrk_allocator *allocator = small_set_allocator(&s, &options);
-        carry_out(allocator, 2, values, "0,1 .+2");
+        small_set_move(&s, allocator, 2, values, "0,1 .+2");
         lrk_tensor a = {.struct_size = sizeof a};
         lrk_tensor b = {.struct_size = sizeof b};
         lrk_tensor gates = {.struct_size = sizeof gates};

@@ -47,20 +47,6 @@ static void teardown(void)
     small_set_close(&s);
 }
 
-static lrk_tensor tensor_of(int32_t module, int32_t which)
-{
-    lrk_tensor tensor = {.struct_size = sizeof tensor};
-    ck_assert_int_eq(lrk_adapters_tensor(s.adapters, module, which, &tensor), LRK_OK);
-    return tensor;
-}
-
-static lrk_tensor moment_of(int32_t module, int32_t which)
-{
-    lrk_tensor tensor = {.struct_size = sizeof tensor};
-    ck_assert_int_eq(lrk_optimizer_moment(optimizer, module, which, &tensor), LRK_OK);
-    return tensor;
-}
-
 static int64_t count_of(int32_t module, int64_t rank)
 {
     const int64_t *steps;
@@ -74,7 +60,7 @@ static void step(uint64_t *random)
 {
     for (int32_t m = 0; m < 4; m++)
         for (int32_t which = LRK_TENSOR_GRAD_A; which <= LRK_TENSOR_GRAD_B; which++) {
-            lrk_tensor g = tensor_of(m, which);
+            lrk_tensor g = small_set_tensor(&s, m, which);
             for (int64_t i = 0; i < g.rows * g.cols; i++)
                 g.data[i] = (float)small_random_real(random);
         }
@@ -114,7 +100,7 @@ static copy copy_of(int32_t module)
     copy c;
     memset(&c, 0, sizeof c);
     for (int32_t which = LRK_MOMENT_FIRST_A; which <= LRK_MOMENT_SECOND_B; which++) {
-        lrk_tensor t = moment_of(module, which);
+        lrk_tensor t = small_set_moment(optimizer, module, which);
         for (int64_t j = 0; j < t.rows && j < 3; j++)
             memcpy(c.rows[which][j], t.data + j * t.ld, (size_t)t.cols * sizeof(float));
     }
@@ -124,7 +110,7 @@ static copy copy_of(int32_t module)
 static void assert_row(int32_t module, int64_t now, const copy *c, int64_t then)
 {
     for (int32_t which = LRK_MOMENT_FIRST_A; which <= LRK_MOMENT_SECOND_B; which++) {
-        lrk_tensor t = moment_of(module, which);
+        lrk_tensor t = small_set_moment(optimizer, module, which);
         ck_assert_mem_eq(t.data + now * t.ld, c->rows[which][then], (size_t)t.cols * sizeof(float));
     }
 }
@@ -172,7 +158,7 @@ START_TEST(a_late_rank_gets_the_bias_correction_of_a_fresh_one) /* _i: LRK_STEPS
     lrk_plan_destroy(plan);
     ck_assert_int_eq(count_of(1, 4), _i == LRK_STEPS_GLOBAL ? 10 : 0);
     train(1);
-    lrk_tensor b = tensor_of(1, LRK_TENSOR_B);
+    lrk_tensor b = small_set_tensor(&s, 1, LRK_TENSOR_B);
     double k = _i == LRK_STEPS_GLOBAL ? 11 : 1;
     double ratio = 0.1 / (1 - pow(0.9, k)) / sqrt(0.001 / (1 - pow(0.999, k)));
     for (int i = 0; i < N_OUT;
@@ -207,7 +193,7 @@ START_TEST(modules_that_do_not_change_are_not_touched)
     lrk_scores *scores = small_set_scores(&s, values);
     lrk_plan *plan = small_set_plan(one, scores);
     small_set_assert_plan(plan, 4, "1 .+1 . .");
-    float *data = moment_of(2, LRK_MOMENT_FIRST_A).data;
+    float *data = small_set_moment(optimizer, 2, LRK_MOMENT_FIRST_A).data;
     int64_t calls = s.host.alloc.calls;
     ck_assert_int_eq(lrk_plan_prepare(plan, NULL, 0), LRK_OK);
     int64_t set_alone = s.host.alloc.calls - calls;
@@ -218,7 +204,7 @@ START_TEST(modules_that_do_not_change_are_not_touched)
     ck_assert_int_eq(lrk_plan_prepare(plan, &participant, 1), LRK_OK);
     ck_assert_int_eq(s.host.alloc.calls - calls, set_alone + 3); /* the array, and moments of m0 and m1 */
     ck_assert_int_eq(lrk_plan_commit(plan), LRK_OK);
-    ck_assert_ptr_eq(moment_of(2, LRK_MOMENT_FIRST_A).data, data);
+    ck_assert_ptr_eq(small_set_moment(optimizer, 2, LRK_MOMENT_FIRST_A).data, data);
     lrk_plan_destroy(plan);
     lrk_scores_destroy(scores);
     lrk_allocator_destroy(one);
@@ -360,18 +346,18 @@ START_TEST(realigning_what_fits_changes_nothing)
 {
     train(2);
     copy before = copy_of(2);
-    float *data = moment_of(2, LRK_MOMENT_FIRST_A).data;
+    float *data = small_set_moment(optimizer, 2, LRK_MOMENT_FIRST_A).data;
     ck_assert_int_eq(lrk_optimizer_realign(optimizer), LRK_OK);
-    ck_assert_ptr_eq(moment_of(2, LRK_MOMENT_FIRST_A).data, data);
+    ck_assert_ptr_eq(small_set_moment(optimizer, 2, LRK_MOMENT_FIRST_A).data, data);
     assert_row(2, 1, &before, 1);
 }
 END_TEST
 
 START_TEST(moments_say_their_shape_and_generation)
 {
-    lrk_tensor t = moment_of(3, LRK_MOMENT_FIRST_A);
+    lrk_tensor t = small_set_moment(optimizer, 3, LRK_MOMENT_FIRST_A);
     ck_assert_int_eq(t.rows, 0);
-    t = moment_of(1, LRK_MOMENT_SECOND_B);
+    t = small_set_moment(optimizer, 1, LRK_MOMENT_SECOND_B);
     ck_assert_int_eq(t.rows, 3);
     ck_assert_int_eq(t.cols, N_OUT);
     ck_assert_int_eq(t.ld, N_OUT);

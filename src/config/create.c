@@ -171,7 +171,8 @@ lrk_status lrk_config_create_estimator(const lrk_config *config, lrk_adapters *a
         return lrk_estimator_create_random(adapters, config->settings.seed, estimator);
     lrk_ablation_options options = config->settings.ablation;
     if (allocator != NULL) status = lrk_allocator_n_move(allocator, &options.n_cut);
-    if (allocator != NULL && options.n_cut == 0) options.n_cut = 1; /* a policy that prunes none needs no cut */
+    if (allocator != NULL && options.n_cut == 0)
+        options.n_cut = 1; /* a policy that prunes none needs no cut */
     if (status == LRK_OK) status = lrk_estimator_create_ablation(adapters, evaluator, &options, estimator);
     return made(config, "importance", status);
 }

@@ -72,6 +72,43 @@ START_TEST(ids_and_decoded_text_agree_with_the_reference)
 }
 END_TEST
 
+static void check_stored(const ft_tokenizer *tokenizer, const json_t *list)
+{
+    const json_t *item;
+    size_t i;
+    ck_assert_uint_gt(json_array_size(list), 0);
+    json_array_foreach(list, i, item)
+    {
+        ft_error error;
+        ft_tokens ids = {0};
+        const char *text = json_string_value(json_object_get(item, "text"));
+        ck_assert_int_eq(ft_tokenizer_encode(tokenizer, text, strlen(text), &ids, &error), 0);
+        compare(&ids, json_object_get(item, "ids"), text);
+        ft_tokens_free(&ids);
+    }
+}
+
+/* tests/golden/tokenizer_ids.json: the tokenizers of the bundled model and of the small golden one. */
+START_TEST(bundled_tokenizers_give_the_stored_ids)
+{
+    static const char *const paths[] = {"tests/golden/llama-tiny/tokenizer.json",
+                                        "examples/models/gloss-llama/tokenizer.json"};
+    json_t *root = json_load_file("tests/golden/tokenizer_ids.json", 0, NULL);
+    ck_assert_ptr_nonnull(root);
+    const json_t *stored = json_array_get(json_object_get(root, "tokenizers"), (size_t)_i);
+    ft_tokenizer *tokenizer = NULL;
+    ft_error error = {""};
+    ck_assert_msg(strstr(paths[_i], json_string_value(json_object_get(stored, "model"))) != NULL,
+                  "another order");
+    int failed = ft_tokenizer_load(paths[_i], &tokenizer, &error);
+    ck_assert_msg(!failed, "%s", error.text);
+    check_stored(tokenizer, json_object_get(stored, "texts"));
+    check_stored(tokenizer, json_object_get(stored, "markers"));
+    ft_tokenizer_free(tokenizer);
+    json_decref(root);
+}
+END_TEST
+
 START_TEST(every_text_decodes_to_itself)
 {
     ft_tokenizer *tokenizer = load("split");
@@ -282,6 +319,7 @@ Suite *tokenizer_suite(void)
     Suite *suite = suite_create("tokenizer");
     TCase *tests = tcase_create("tokenizer");
     tcase_add_loop_test(tests, ids_and_decoded_text_agree_with_the_reference, 0, N_SHAPES);
+    tcase_add_loop_test(tests, bundled_tokenizers_give_the_stored_ids, 0, 2);
     tcase_add_test(tests, every_text_decodes_to_itself);
     tcase_add_test(tests, a_long_word_takes_no_quadratic_time);
     tcase_add_test(tests, invalid_utf8_is_an_error_that_says_where);

@@ -7,6 +7,20 @@
 #include <check.h>
 #include <string.h>
 
+const lrk_config_key configs_keys[4] = {
+    {.struct_size = sizeof(lrk_config_key),
+     .type = LRK_VALUE_INTEGER,
+     .name = "epochs",
+     .least = 1,
+     .greatest = 9},
+    {.struct_size = sizeof(lrk_config_key),
+     .type = LRK_VALUE_REAL,
+     .name = "share",
+     .least = 0,
+     .greatest = 1},
+    {.struct_size = sizeof(lrk_config_key), .type = LRK_VALUE_TEXT, .name = "data"},
+    {.struct_size = sizeof(lrk_config_key), .type = LRK_VALUE_BOOLEAN, .name = "shuffle"}};
+
 void configs_ok(const lrk_context *context, lrk_status status)
 {
     char text[512];

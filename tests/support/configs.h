@@ -8,6 +8,9 @@
 #include "fault.h"
 #include "lorank/lorank.h"
 
+/* Keys of a host, one of each type: epochs 1 to 9, share 0 to 1, data, shuffle. */
+extern const lrk_config_key configs_keys[4];
+
 /* ck_asserts LRK_OK, else shows the context's words. */
 void configs_ok(const lrk_context *context, lrk_status status);
 /* keys may be NULL with 0. */

@@ -28,25 +28,11 @@ static void teardown(void)
     ck_assert(!host.bad_release);
 }
 
-static const lrk_config_key host_keys[] = {
-    {.struct_size = sizeof(lrk_config_key),
-     .type = LRK_VALUE_INTEGER,
-     .name = "epochs",
-     .least = 1,
-     .greatest = 9},
-    {.struct_size = sizeof(lrk_config_key),
-     .type = LRK_VALUE_REAL,
-     .name = "share",
-     .least = 0,
-     .greatest = 1},
-    {.struct_size = sizeof(lrk_config_key), .type = LRK_VALUE_TEXT, .name = "data"},
-    {.struct_size = sizeof(lrk_config_key), .type = LRK_VALUE_BOOLEAN, .name = "shuffle"}};
-
 static void refuse_bytes(const char *text, size_t length, int64_t line, int64_t column, const char *words)
 {
     lrk_config *config = (lrk_config *)&host; /* must become NULL */
     int64_t live = host.live;
-    lrk_status status = lrk_config_parse(context, text, length, host_keys, 4, &config);
+    lrk_status status = lrk_config_parse(context, text, length, configs_keys, 4, &config);
     ck_assert_msg(status != LRK_OK, "accepted: %.200s", text);
     configs_expect_at(context, status, LRK_ERR_CONFIG, line, column, words);
     ck_assert_ptr_null(config);

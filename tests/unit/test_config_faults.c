@@ -30,23 +30,9 @@ static void teardown(void)
     ck_assert(!host.bad_release);
 }
 
-static const lrk_config_key host_keys[] = {
-    {.struct_size = sizeof(lrk_config_key),
-     .type = LRK_VALUE_INTEGER,
-     .name = "epochs",
-     .least = 1,
-     .greatest = 9},
-    {.struct_size = sizeof(lrk_config_key),
-     .type = LRK_VALUE_REAL,
-     .name = "share",
-     .least = 0,
-     .greatest = 1},
-    {.struct_size = sizeof(lrk_config_key), .type = LRK_VALUE_TEXT, .name = "data"},
-    {.struct_size = sizeof(lrk_config_key), .type = LRK_VALUE_BOOLEAN, .name = "shuffle"}};
-
 static lrk_config *parse(const char *text)
 {
-    return configs_parse(context, text, host_keys, 4);
+    return configs_parse(context, text, configs_keys, 4);
 }
 
 /* ---- arguments and files --------------------------------------------------------------------------------------------- */
@@ -59,7 +45,7 @@ START_TEST(missing_arguments_are_named)
     sets_expect(context, lrk_config_parse(context, NULL, 0, NULL, 0, &config), LRK_ERR_ARGUMENT,
                 "is missing");
     sets_expect(context, lrk_config_parse(context, "", 0, NULL, 1, &config), LRK_ERR_ARGUMENT, "is missing");
-    sets_expect(context, lrk_config_parse(context, "", 0, host_keys, -1, &config), LRK_ERR_ARGUMENT,
+    sets_expect(context, lrk_config_parse(context, "", 0, configs_keys, -1, &config), LRK_ERR_ARGUMENT,
                 "is missing");
     sets_expect(context, lrk_config_parse(context, "", 0, NULL, 0, NULL), LRK_ERR_ARGUMENT, "is missing");
     sets_expect(context, lrk_config_load(context, NULL, NULL, 0, &config), LRK_ERR_ARGUMENT, "is missing");
@@ -91,7 +77,7 @@ START_TEST(a_wrong_declaration_of_a_host_key_is_refused)
                     rows[i].words);
         ck_assert_ptr_null(config);
     }
-    lrk_config_key twice[2] = {host_keys[2], host_keys[2]};
+    lrk_config_key twice[2] = {configs_keys[2], configs_keys[2]};
     lrk_config *config = NULL;
     sets_expect(context, lrk_config_parse(context, "", 0, twice, 2, &config), LRK_ERR_ARGUMENT,
                 "'data' stands twice");
@@ -257,13 +243,13 @@ typedef struct made {
 static lrk_status act_parse(void *user)
 {
     made *m = user;
-    return lrk_config_parse(context, whole, sizeof whole - 1, host_keys, 4, &m->config);
+    return lrk_config_parse(context, whole, sizeof whole - 1, configs_keys, 4, &m->config);
 }
 
 static lrk_status act_load(void *user)
 {
     made *m = user;
-    return lrk_config_load(context, m->path, host_keys, 4, &m->config);
+    return lrk_config_load(context, m->path, configs_keys, 4, &m->config);
 }
 
 static void undo_config(void *user)

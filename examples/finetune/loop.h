@@ -13,7 +13,7 @@
 typedef struct ft_job {
     const char *name;     /* on progress lines and in the trace            */
     const char *trace;    /* file to write, or NULL                        */
-    lrk_estimator *judge; /* also scores every state, at no one's cost, to be compared; or NULL */
+    lrk_estimator *judge; /* scores every state too, to compare with; not counted; or NULL */
     uint64_t seed;        /* of the order of rows                          */
 } ft_job;
 

@@ -48,7 +48,7 @@ static double find_unit(const run_round *round)
 
 static double bent(const histogram *h, double score)
 {
-    return asinh(score / h->unit);
+    return asinh(fmin(fmax(score / h->unit, -1e300), 1e300));
 }
 
 static int part_of(const run_score *score)

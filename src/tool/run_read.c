@@ -16,6 +16,8 @@
 
 #define TRACE_FORMAT  1
 #define SCORE_COLUMNS 9
+#define MOST_COUNT    1000000000000 /* sums and small multiples of what is read must fit */
+#define MOST_REAL     1e100         /* so must differences and ratios                    */
 
 typedef struct reader {
     const char *path;
@@ -42,18 +44,29 @@ static bool fail_field(reader *in, const char *key, const char *wanted)
     return fail(in, "field '%s' is missing or not %s", key, wanted);
 }
 
-static bool want_integer(reader *in, json_t *object, const char *key, int64_t least, int64_t *value)
+static bool is_count(json_t *field)
+{
+    return json_is_integer(field) && json_integer_value(field) >= 0 &&
+           json_integer_value(field) <= MOST_COUNT;
+}
+
+static bool want_count(reader *in, json_t *object, const char *key, int64_t *value)
 {
     json_t *field = json_object_get(object, key);
-    if (!json_is_integer(field) || json_integer_value(field) < least)
-        return fail_field(in, key, least == 0 ? "an integer >= 0" : "an integer");
+    if (!is_count(field)) return fail_field(in, key, "an integer >= 0 (up to 10^12)");
     *value = json_integer_value(field);
     return true;
 }
 
+/* A greater number is drawn as the greatest. */
+static double real_of(json_t *field)
+{
+    return fmin(fmax(json_number_value(field), -MOST_REAL), MOST_REAL);
+}
+
 static bool is_real(json_t *field, double *value)
 {
-    *value = json_is_number(field) ? json_number_value(field) : NAN;
+    *value = json_is_number(field) ? real_of(field) : NAN;
     return json_is_number(field) || json_is_null(field);
 }
 
@@ -78,7 +91,7 @@ static bool want_array(reader *in, json_t *object, const char *key, json_t **val
 
 static bool want_module(reader *in, json_t *object, int64_t *module)
 {
-    if (!want_integer(in, object, "module", 0, module)) return false;
+    if (!want_count(in, object, "module", module)) return false;
     return *module < in->r->n_modules || fail(in, "field 'module': there is no module %" PRId64, *module);
 }
 
@@ -136,9 +149,9 @@ static bool read_module(reader *in, json_t *json, int64_t i)
     run_module *m = &in->r->modules[i];
     json_t *ranks;
     int64_t n;
-    if (!want_text(in, json, "name", &m->name) || !want_integer(in, json, "stage", 0, &m->stage) ||
-        !want_integer(in, json, "n_in", 0, &m->n_in) || !want_integer(in, json, "n_out", 0, &m->n_out) ||
-        !want_integer(in, json, "rank", 0, &m->rank) || !want_array(in, json, "ranks", &ranks) ||
+    if (!want_text(in, json, "name", &m->name) || !want_count(in, json, "stage", &m->stage) ||
+        !want_count(in, json, "n_in", &m->n_in) || !want_count(in, json, "n_out", &m->n_out) ||
+        !want_count(in, json, "rank", &m->rank) || !want_array(in, json, "ranks", &ranks) ||
         !read_live(in, ranks, i, &n))
         return false;
     in->r->final_ranks[i] = m->rank;
@@ -151,11 +164,10 @@ static bool read_start(reader *in, json_t *json)
     json_t *modules, *label = json_object_get(json, "label");
     int64_t format = 0;
     if (r->version != NULL) return fail(in, "a second start event");
-    if (!want_integer(in, json, "format", 0, &format)) return false;
+    if (!want_count(in, json, "format", &format)) return false;
     if (format != TRACE_FORMAT) return fail(in, "format %" PRId64 ", known here is %d", format, TRACE_FORMAT);
-    if (!want_text(in, json, "lorank", &r->version) || !want_integer(in, json, "ranks", 0, &r->ranks) ||
-        !want_integer(in, json, "parameters", 0, &r->parameters) ||
-        !want_array(in, json, "modules", &modules))
+    if (!want_text(in, json, "lorank", &r->version) || !want_count(in, json, "ranks", &r->ranks) ||
+        !want_count(in, json, "parameters", &r->parameters) || !want_array(in, json, "modules", &modules))
         return false;
     if (!json_is_string(label) && !json_is_null(label)) return fail_field(in, "label", "a text or null");
     if (json_is_string(label)) r->label = run_copy(json_string_value(label));
@@ -174,8 +186,7 @@ static bool read_start(reader *in, json_t *json)
 
 static bool read_facts(reader *in, json_t *json, run_round *round)
 {
-    return want_integer(in, json, "round", 0, &round->number) &&
-           want_integer(in, json, "step", 0, &round->step) &&
+    return want_count(in, json, "round", &round->number) && want_count(in, json, "step", &round->step) &&
            want_text(in, json, "estimator", &round->estimator) &&
            want_text(in, json, "policy", &round->policy) &&
            want_real(in, json, "loss_all", &round->loss_all) &&
@@ -183,13 +194,13 @@ static bool read_facts(reader *in, json_t *json, run_round *round)
            want_real(in, json, "noise_floor", &round->noise_floor) &&
            want_real(in, json, "split_correlation", &round->split_correlation) &&
            want_real(in, json, "cut", &round->cut) && want_real(in, json, "cut_next", &round->cut_next) &&
-           want_integer(in, json, "evaluations", 0, &round->evaluations) &&
-           want_integer(in, json, "differentiations", 0, &round->differentiations) &&
-           want_integer(in, json, "n_exact", 0, &round->n_exact) &&
-           want_integer(in, json, "ranks_before", 0, &round->ranks_before) &&
-           want_integer(in, json, "ranks_after", 0, &round->ranks_after) &&
-           want_integer(in, json, "parameters_before", 0, &round->parameters_before) &&
-           want_integer(in, json, "parameters_after", 0, &round->parameters_after);
+           want_count(in, json, "evaluations", &round->evaluations) &&
+           want_count(in, json, "differentiations", &round->differentiations) &&
+           want_count(in, json, "n_exact", &round->n_exact) &&
+           want_count(in, json, "ranks_before", &round->ranks_before) &&
+           want_count(in, json, "ranks_after", &round->ranks_after) &&
+           want_count(in, json, "parameters_before", &round->parameters_before) &&
+           want_count(in, json, "parameters_after", &round->parameters_after);
 }
 
 static bool read_score(reader *in, json_t *row, run_score *score)
@@ -207,7 +218,7 @@ static bool read_score(reader *in, json_t *row, run_score *score)
                     "below floor]");
     score->identity = json_integer_value(identity);
     score->module = json_integer_value(module);
-    score->score = json_number_value(json_array_get(row, 2));
+    score->score = real_of(json_array_get(row, 2));
     score->exact = json_is_true(exact);
     score->below_floor = json_is_true(below);
     if (score->module < 0 || score->module >= in->r->n_modules)
@@ -244,8 +255,7 @@ static bool read_dropped(reader *in, json_t *json, run_round *round)
     for (int64_t i = 0; i < round->n_dropped; i++) {
         json_t *entry = json_array_get(list, (size_t)i), *birth = json_object_get(entry, "birth");
         int64_t identity = 0, module = 0;
-        if (!want_integer(in, entry, "identity", 0, &identity) || !want_module(in, entry, &module))
-            return false;
+        if (!want_count(in, entry, "identity", &identity) || !want_module(in, entry, &module)) return false;
         run_rank *rank = ensure_rank(in->r, identity, module);
         if (json_is_integer(birth)) rank->birth = json_integer_value(birth);
         rank->drop_round = in->r->n_rounds;
@@ -264,8 +274,7 @@ static bool read_added(reader *in, json_t *json, run_round *round)
     for (int64_t i = 0; i < round->n_added; i++) {
         json_t *entry = json_array_get(list, (size_t)i);
         int64_t identity = 0, module = 0;
-        if (!want_integer(in, entry, "identity", 0, &identity) || !want_module(in, entry, &module))
-            return false;
+        if (!want_count(in, entry, "identity", &identity) || !want_module(in, entry, &module)) return false;
         run_rank *rank = ensure_rank(in->r, identity, module);
         rank->birth = round->step;
         rank->born_round = in->r->n_rounds;
@@ -283,7 +292,7 @@ static bool read_receivers(reader *in, json_t *json, run_round *round)
     for (int64_t i = 0; i < round->n_receivers; i++) {
         json_t *entry = json_array_get(list, (size_t)i);
         run_receiver *to = &round->receivers[i];
-        if (!want_module(in, entry, &to->module) || !want_integer(in, entry, "n", 0, &to->n) ||
+        if (!want_module(in, entry, &to->module) || !want_count(in, entry, "n", &to->n) ||
             !want_real(in, entry, "mean", &to->mean))
             return false;
     }
@@ -300,8 +309,7 @@ static bool read_module_ranks(reader *in, json_t *json, int64_t *ranks)
                     in->r->n_modules);
     for (int64_t i = 0; i < in->r->n_modules; i++) {
         json_t *rank = json_array_get(list, (size_t)i);
-        if (!json_is_integer(rank) || json_integer_value(rank) < 0)
-            return fail_field(in, "module_ranks", "an array of integers >= 0");
+        if (!is_count(rank)) return fail_field(in, "module_ranks", "an array of integers >= 0 (up to 10^12)");
         ranks[i] = json_integer_value(rank);
     }
     return true;
@@ -344,7 +352,7 @@ static bool read_value(reader *in, json_t *json)
     char *name = NULL;
     int64_t step = 0;
     double value = NAN;
-    if (!want_integer(in, json, "step", 0, &step) || !want_real(in, json, "value", &value) ||
+    if (!want_count(in, json, "step", &step) || !want_real(in, json, "value", &value) ||
         !want_text(in, json, "name", &name))
         return false;
     run_series *series = find_series(in->r, name);
@@ -363,8 +371,8 @@ static bool read_end(reader *in, json_t *json)
 {
     run *r = in->r;
     json_t *modules;
-    if (!want_integer(in, json, "ranks", 0, &r->final_total) ||
-        !want_integer(in, json, "parameters", 0, &r->final_parameters) ||
+    if (!want_count(in, json, "ranks", &r->final_total) ||
+        !want_count(in, json, "parameters", &r->final_parameters) ||
         !want_array(in, json, "modules", &modules))
         return false;
     if ((int64_t)json_array_size(modules) != r->n_modules)

@@ -225,6 +225,9 @@ static const char *const swaps[][3] = {
     {"\"module_ranks\":[1,4,0]", "\"module_ranks\":[1,4]", ":3: field 'module_ranks' has 2 entries"},
     {"\"module_ranks\":[1,4,0]", "\"module_ranks\":[1,4,-1]", ":3: field 'module_ranks' is missing or not"},
     {"\"n\":1,", "\"n\":\"\",", ":3: field 'n'"},
+    {"\"evaluations\":12", "\"evaluations\":1000000000001", ":3: field 'evaluations' is missing or not"},
+    {"\"module_ranks\":[1,4,0]", "\"module_ranks\":[1,1000000000001,0]", ":3: field 'module_ranks'"},
+    {"\"added\":[{\"identity\":6", "\"added\":[{\"identity\":-6", ":3: field 'identity'"},
 };
 
 START_TEST(wrong_values_are_named)
@@ -423,7 +426,10 @@ START_TEST(one_cell_a_module_and_map)
 }
 END_TEST
 
-/* Runs that are odd but right: nothing but a start, no change, no scores, all alike, values that are all null. */
+/*
+ * Runs that are odd but right: nothing but a start, no change, no scores, all alike, values that are all null, one far
+ * above the rest, the greatest and the smallest of doubles and counts, a rank that nothing told of before.
+ */
 static const char *const odd[] = {
     START,
     START VALUE,
@@ -446,7 +452,41 @@ static const char *const odd[] = {
     "\"scores\":[[1,0,0,null,null,null,null,false,false],[2,0,0,null,null,0,null,true,true]]}\n",
     "{\"event\":\"start\",\"format\":1,\"lorank\":\"0.1.0\",\"label\":null,\"ranks\":0,\"parameters\":0,"
     "\"modules\":["
-    "{\"name\":\"only\",\"stage\":0,\"n_in\":5,\"n_out\":3,\"rank\":0,\"scale\":1.0,\"ranks\":[]}]}\n",
+    "{\"name\":\"'only'\",\"stage\":0,\"n_in\":5,\"n_out\":3,\"rank\":0,\"scale\":1.0,\"ranks\":[]}]}\n",
+    START
+    "{\"event\":\"value\",\"name\":\"loss\",\"step\":0,\"value\":1.7e308}\n"
+    "{\"event\":\"value\",\"name\":\"loss\",\"step\":1000000000000,\"value\":-1.7e308}\n"
+    "{\"event\":\"round\",\"round\":1000000000000,\"step\":1000000000000,\"estimator\":\"e\",\"loss_all\":1."
+    "7e308,"
+    "\"loss_none\":-1.7e308,\"noise_floor\":5e-324,\"split_correlation\":1.7e308,\"evaluations\":"
+    "1000000000000,"
+    "\"differentiations\":1000000000000,\"n_exact\":1000000000000,\"policy\":\"p\",\"cut\":1.7e308,"
+    "\"cut_next\":-1.7e308,\"ranks_before\":1000000000000,\"ranks_after\":0,\"parameters_before\":0,"
+    "\"parameters_after\":1000000000000,\"dropped\":[{\"identity\":1,\"module\":0,\"score\":0,\"birth\":0}],"
+    "\"added\":[],\"receivers\":[{\"module\":2,\"n\":1000000000000,\"mean\":-1.7e308}],"
+    "\"module_ranks\":[1000000000000,0,1000000000000],\"scores\":[[1,0,-1.7e308,null,null,1.7e308,null,true,"
+    "false],"
+    "[2,0,5e-324,null,null,5e-324,null,true,true],[3,1,1.7e308,null,null,null,1.7e308,false,false]]}\n",
+    START
+    "{\"event\":\"round\",\"round\":0,\"step\":9,\"estimator\":\"e\",\"loss_all\":1,\"loss_none\":1,"
+    "\"noise_floor\":null,\"split_correlation\":null,\"evaluations\":0,\"differentiations\":0,\"n_exact\":0,"
+    "\"policy\":\"p\",\"cut\":1e308,\"cut_next\":null,\"ranks_before\":5,\"ranks_after\":4,\"parameters_"
+    "before\":46,"
+    "\"parameters_after\":38,\"dropped\":[{\"identity\":1,\"module\":0,\"score\":0,\"birth\":null}],"
+    "\"added\":[],"
+    "\"receivers\":[],\"module_ranks\":[1,3,0],\"scores\":[[1,0,5e-324,null,null,null,null,true,false],"
+    "[2,0,1e-320,null,null,null,null,true,false]]}\n",
+    START
+    "{\"event\":\"round\",\"round\":0,\"step\":9,\"estimator\":\"e\",\"loss_all\":1,\"loss_none\":1,"
+    "\"noise_floor\":null,\"split_correlation\":null,\"evaluations\":0,\"differentiations\":0,\"n_exact\":0,"
+    "\"policy\":\"p\",\"cut\":0.1,\"cut_next\":0.2,\"ranks_before\":5,\"ranks_after\":4,\"parameters_"
+    "before\":46,"
+    "\"parameters_after\":38,\"dropped\":[{\"identity\":1,\"module\":0,\"score\":0.1,\"birth\":null}],"
+    "\"added\":[],"
+    "\"receivers\":[],\"module_ranks\":[1,3,0],\"scores\":[[1,0,0.1,null,null,null,null,true,false],"
+    "[2,0,0.2,null,null,null,null,true,false],[3,1,0.3,null,null,null,null,true,false],"
+    "[4,1,0.4,null,null,null,null,true,false],[5,1,0.5,null,null,null,null,true,false],"
+    "[0,1,99,null,null,null,null,true,false]]}\n",
 };
 
 START_TEST(odd_runs_are_drawn)

@@ -338,28 +338,6 @@ START_TEST(destroying_nothing_does_nothing)
 }
 END_TEST
 
-START_TEST(handles_may_be_destroyed_in_any_order)
-{
-    world other;
-    world_open(&other);
-    lrk_context_destroy(other.context);
-    lrk_adapters_destroy(other.adapters);
-    lrk_allocator_destroy(other.allocator);
-    lrk_estimator_destroy(other.estimator);
-    lrk_score score = {.struct_size = sizeof score};
-    ck_assert_int_eq(lrk_scores_get(other.scores, 0, &score), LRK_OK);
-    lrk_scores_destroy(other.scores);
-    lrk_mask_destroy(other.mask);
-    lrk_sink_destroy(other.sink);
-    lrk_plan_destroy(other.plan);
-    ck_assert_int_eq(lrk_trace_close(other.trace), LRK_OK);
-    lrk_optimizer_destroy(other.optimizer);
-    scratch_fini(&other.files);
-    ck_assert_int_eq(other.host.live, 0);
-    ck_assert(!other.host.bad_release);
-}
-END_TEST
-
 Suite *structs_out_suite(void)
 {
     Suite *suite = suite_create("structs_out");
@@ -373,7 +351,6 @@ Suite *structs_out_suite(void)
     tcase_add_test(tests, an_unknown_status_is_said_to_be_so);
     tcase_add_test(tests, versions_of_header_and_library_agree);
     tcase_add_test(tests, destroying_nothing_does_nothing);
-    tcase_add_test(tests, handles_may_be_destroyed_in_any_order);
     suite_add_tcase(suite, tests);
     return suite;
 }

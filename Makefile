@@ -162,7 +162,7 @@ install: all ## install library, headers, pkg-config file, command (PREFIX, LIBD
 	ln -sf liblorank.so.$(VER) $(DESTDIR)$(LIBDIR)/liblorank.so.$(ABI)
 	ln -sf liblorank.so.$(ABI) $(DESTDIR)$(LIBDIR)/liblorank.so
 	install -m 755 $(BUILD)/lorank $(DESTDIR)$(PREFIX)/bin
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VER)|' pkgconfig/lorank.pc.in \
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VER)|' -e 's|@BLAS@|$(strip $(call pkg,--libs,openblas))|' pkgconfig/lorank.pc.in \
 	  >$(DESTDIR)$(LIBDIR)/pkgconfig/lorank.pc
 uninstall: ## remove what install put there
 	rm -f $(DESTDIR)$(LIBDIR)/liblorank.a $(DESTDIR)$(LIBDIR)/liblorank.so* $(DESTDIR)$(LIBDIR)/pkgconfig/lorank.pc

@@ -232,6 +232,33 @@ START_TEST(files_that_contradict_are_refused)
 }
 END_TEST
 
+START_TEST(a_tensor_too_many_is_refused)
+{
+    /* a multiple of 8 long, as the header's length must be */
+    static const char extra[] = "\"extra\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]},       ";
+    size_t n, more = sizeof extra - 1;
+    lrk_adapters *loaded;
+    save_varied();
+    char *path = strdup(peft_path(MODEL)), *old = scratch_read(path, &n);
+    char *text = malloc(n + more);
+    uint64_t length;
+    memcpy(&length, old, sizeof length); /* little-endian, as in the file */
+    length += more;
+    ck_assert_uint_eq(length % 8, 0);
+    memcpy(text, &length, sizeof length);
+    text[8] = old[8];
+    memcpy(text + 9, extra, more);
+    memcpy(text + 9 + more, old + 9, n - 9);
+    scratch_write(path, text, n + more);
+    sets_expect(peft_context, lrk_peft_load(peft_context, peft_dir, NULL, &loaded), LRK_ERR_FORMAT,
+                "tensors that the metadata does not know");
+    ck_assert_ptr_null(loaded);
+    free(text);
+    free(old);
+    free(path);
+}
+END_TEST
+
 START_TEST(absent_files_and_wrong_arguments_are_named)
 {
     lrk_adapters *loaded;
@@ -350,6 +377,7 @@ Suite *peft_refusals_suite(void)
     tcase_add_test(cases, a_write_that_fails_leaves_the_old_adapter);
     tcase_add_test(cases, places_that_cannot_be_written_are_named);
     tcase_add_loop_test(cases, files_that_contradict_are_refused, 0, (int)(sizeof edits / sizeof edits[0]));
+    tcase_add_test(cases, a_tensor_too_many_is_refused);
     tcase_add_test(cases, absent_files_and_wrong_arguments_are_named);
     tcase_add_test(cases, a_value_that_is_not_finite_is_refused);
     tcase_add_test(cases, a_model_file_damaged_anywhere_is_refused_or_loads);

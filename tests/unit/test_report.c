@@ -501,6 +501,24 @@ START_TEST(odd_runs_are_drawn)
 }
 END_TEST
 
+/* The last of the odd runs has a score far above the others. */
+START_TEST(scores_beyond_the_edge_are_arrows)
+{
+    char *far_below = replaced(odd[sizeof odd / sizeof odd[0] - 1], "[0,1,99,", "[0,1,-99,");
+    run *above = read_good(odd[sizeof odd / sizeof odd[0] - 1]), *below = read_good(far_below);
+    char *right = draw(above), *left = draw(below);
+    ck_assert_int_eq(count(right, "l-7 -3.5v7z"), 1);
+    ck_assert_int_eq(count(right, "l7 -3.5v7z"), 0);
+    ck_assert_int_eq(count(left, "l-7 -3.5v7z"), 0);
+    ck_assert_int_eq(count(left, "l7 -3.5v7z"), 1);
+    free(left);
+    free(right);
+    run_free(below);
+    run_free(above);
+    free(far_below);
+}
+END_TEST
+
 START_TEST(a_long_series_is_thinned_and_averaged)
 {
     char *text = malloc(400000);
@@ -692,6 +710,7 @@ Suite *report_suite(void)
     tcase_add_test(cases, every_round_has_a_small_map);
     tcase_add_test(cases, one_cell_a_module_and_map);
     tcase_add_loop_test(cases, odd_runs_are_drawn, 0, (int)(sizeof odd / sizeof odd[0]));
+    tcase_add_test(cases, scores_beyond_the_edge_are_arrows);
     tcase_add_test(cases, a_long_series_is_thinned_and_averaged);
     tcase_add_test(cases, calls_that_are_wrong_have_status_2);
     tcase_add_test(cases, failures_have_status_1_and_leave_no_page);

@@ -37,6 +37,7 @@ INCLUDE := -Iinclude -Isrc
 ALL_C    = -std=c11 -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE $(WARN) $(INCLUDE) -MMD -MP $(CPPFLAGS) $(CFLAGS)
 LIB_DEPS = $(call pkg,--libs,yaml-0.1 jansson openblas) -lm -lpthread $(OPENMP)
 
+TARGET  := $(shell $(CC) -dumpmachine 2>/dev/null)
 obj      = $(patsubst %.c,$(BUILD)/%.o,$(1))
 LIB_OBJ := $(call obj,$(wildcard $(LAYERS:%=src/%/*.c)))
 TOOL_OBJ := $(call obj,$(wildcard src/tool/*.c))
@@ -65,9 +66,14 @@ $(BUILD)/lorank: $(TOOL_OBJ) $(STATIC)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LIB_DEPS) $(LDLIBS)
 
 $(BUILD)/src/kernels/%.o: OMP = $(OPENMP)
+$(BUILD)/src/kernels/skinny_%.o: ISA += -ffp-contract=fast
+ifneq (,$(filter x86_64%,$(TARGET)))
+$(BUILD)/src/kernels/skinny_avx2.o: ISA += -mavx2 -mfma -mf16c
+$(BUILD)/src/kernels/skinny_avx512.o: ISA += -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq
+endif
 $(BUILD)/src/%.o: src/%.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_C) $(OMP) -fPIC -fvisibility=hidden -c -o $@ $<
+	$(CC) $(ALL_C) $(OMP) $(ISA) -fPIC -fvisibility=hidden -c -o $@ $<
 
 # `make deps check`: packages first.
 $(LIB_OBJ) $(TOOL_OBJ) $(FT_OBJ) $(PLAIN_OBJ) $(TEST_OBJ) $(EXAMPLES): | $(filter deps,$(MAKECMDGOALS))

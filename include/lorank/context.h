@@ -48,6 +48,14 @@ typedef struct lrk_gemm_args {
     float beta;
 } lrk_gemm_args;
 
+/* Which kernels forward and backward use. */
+#define LRK_KERNELS_AUTO    0 /* the fastest that the processor runs for few ranks, the GEMM for many */
+#define LRK_KERNELS_BLAS    1 /* the GEMM alone                                                       */
+#define LRK_KERNELS_GENERIC 2 /* portable C, at any rank; likewise:                                   */
+#define LRK_KERNELS_AVX2    3 /* x86-64 with AVX2, FMA, F16C                                          */
+#define LRK_KERNELS_AVX512  4 /* x86-64 with AVX-512 F, BW, VL, DQ                                    */
+#define LRK_KERNELS_NEON    5 /* AArch64                                                              */
+
 /*
  * The host's services. A NULL function means lorank's default for that service:
  *   allocate/release  libc; both or neither must be given. allocate returns NULL on failure, else memory aligned to
@@ -59,7 +67,8 @@ typedef struct lrk_gemm_args {
  *                     built on OpenMP, else a serial loop (two pools would spin against each other).
  *   log               text without newline; NULL means silence. lorank never prints.
  * `threads` is the width lorank assumes for parallel_for when it weighs whether splitting pays; 0 lets lorank ask its
- * default. Results never depend on it.
+ * default. Results never depend on it. They do depend, within the documented bounds, on `kernels`; lrk_context_describe()
+ * says what AUTO has become.
  */
 typedef struct lrk_host {
     uint32_t struct_size;
@@ -74,7 +83,7 @@ typedef struct lrk_host {
     void *log_user;
     void (*log)(void *user, int32_t level, const char *text);
     int32_t threads;
-    int32_t reserved; /* 0 */
+    int32_t kernels; /* LRK_KERNELS_... [LRK_KERNELS_AUTO] */
 } lrk_host;
 
 /* Where the last failure of a thread was. -1 or 0 where it does not apply. */
@@ -89,7 +98,7 @@ typedef struct lrk_error_info {
 } lrk_error_info;
 
 /*
- * Fills `host` with the defaults: every callback NULL, threads 0.
+ * Fills `host` with the defaults: every callback NULL, threads 0, kernels LRK_KERNELS_AUTO.
  * Errors   LRK_ERR_ARGUMENT  host is NULL or struct_size smaller than its first two members.
  * Threads  pure.   Since 0.1
  */
@@ -98,8 +107,9 @@ LRK_API lrk_status lrk_host_init(lrk_host *host, size_t struct_size);
 /*
  * Creates a context. `host` may be NULL (all defaults) and is copied.
  * On failure a NUL-terminated sentence goes to error[0..error_size) (truncated to fit; may be NULL with size 0).
- * Errors   LRK_ERR_ARGUMENT  context is NULL; only one of allocate and release given; flags or reserved not 0, threads
- *                            negative; struct_size too small
+ * Errors   LRK_ERR_ARGUMENT  context is NULL; only one of allocate and release given; flags not 0, threads negative,
+ *                            unknown kernels; struct_size too small
+ *          LRK_ERR_UNSUPPORTED  `kernels` that this build or this processor lacks
  *          LRK_ERR_VERSION   host has a non-zero unknown tail
  *          LRK_ERR_NOMEM
  * Owner    the caller; every handle made from it holds a counted reference, so any order of destruction is legal.
@@ -127,7 +137,7 @@ LRK_API lrk_status lrk_context_error_info(const lrk_context *context, lrk_error_
 
 /*
  * Describes the services in use, e.g. "memory=libc gemm=OpenBLAS 0.3.21 (OpenMP) parallel_for=OpenMP threads=2
- * kernels=blas". Same buffer rule as lrk_context_error(). Threads any. Since 0.1
+ * kernels=avx2". Same buffer rule as lrk_context_error(). Threads any. Since 0.1
  */
 LRK_API size_t lrk_context_describe(const lrk_context *context, char *text, size_t size);
 

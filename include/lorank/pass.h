@@ -31,7 +31,10 @@ extern "C" {
 typedef struct lrk_pass lrk_pass;
 typedef struct lrk_sink lrk_sink;
 
-#define LRK_DTYPE_F32 0 /* 1 (bf16) and 2 (f16) are reserved */
+/* Types of activations; parameters, gradients and arithmetic are f32 whatever they are. */
+#define LRK_DTYPE_F32  0
+#define LRK_DTYPE_BF16 1 /* the upper half of an f32; written with rounding to nearest even */
+#define LRK_DTYPE_F16  2 /* IEEE 754 binary16, likewise                                      */
 
 /* A borrowed row-major matrix: rows x cols, ld >= cols elements from row to row. */
 typedef struct lrk_matrix {
@@ -120,9 +123,10 @@ LRK_API lrk_status lrk_pass_mask_info(const lrk_pass *pass, lrk_mask_info *info)
  *                               saved not aligned
  *          LRK_ERR_SHAPE        a matrix does not fit its module, rows differ or exceed max_rows, saved too small
  *          LRK_ERR_HOST         gemm or parallel_for failed; y is then unspecified
- *          (bf16, f16: LRK_ERR_UNSUPPORTED)
- * Special  0 rows, rank 0, or a mask that is 0 on the module: y unchanged. NaN and infinity propagate as the GEMM does.
- * Cost     2 GEMMs a module for every 128 rows, through parallel_for; no allocation.
+ * Special  0 rows, rank 0, or a mask that is 0 on the module: y unchanged. A rank whose mask or gate is 0 is not read,
+ *          unless its derivative is asked for. NaN and infinity propagate. y of bf16 or f16 is rounded once a call.
+ * Cost     one pass over x for all modules, one over each y, through parallel_for; ranks that the mask silences cost
+ *          nothing. No allocation.
  * Source   Hu et al. 2021 (arXiv:2106.09685) 4.1; gates: Liu et al. 2024 (ALoRA) eq. 3.   Since 0.1
  */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_forward(lrk_pass *pass, const int32_t *modules, int32_t n_modules,

@@ -46,10 +46,7 @@ static lrk_status read_matrix(const lrki_call *call, const void *array, int64_t 
     if (array == NULL) return lrki_fail(context, LRK_ERR_ARGUMENT, "%s: %s is NULL", call->name, what);
     lrk_status status = lrki_struct_read_at(context, matrix, sizeof *matrix, array, i, sizeof *matrix, what);
     if (status != LRK_OK) return status;
-    if (matrix->dtype == 1 || matrix->dtype == 2)
-        return lrki_fail(context, LRK_ERR_UNSUPPORTED, "%s: %s: bf16 and f16 are not supported yet",
-                         call->name, what);
-    if (matrix->dtype != LRK_DTYPE_F32)
+    if (matrix->dtype < LRK_DTYPE_F32 || matrix->dtype > LRK_DTYPE_F16)
         return lrki_fail(context, LRK_ERR_ARGUMENT, "%s: %s: unknown dtype %d", call->name, what,
                          (int)matrix->dtype);
     if (matrix->rows < 0 || (matrix->data == NULL && matrix->rows > 0))
@@ -64,21 +61,12 @@ static lrk_status check_shape(const lrki_call *call, const lrk_matrix *matrix, i
     lrk_adapters *set = call->pass->adapters;
     int64_t span;
     if (matrix->rows == rows && matrix->cols == cols && matrix->ld >= cols &&
-        lrki_mul(rows, matrix->ld, &span) && lrki_mul(span, sizeof(float), &span))
+        lrki_mul(rows, matrix->ld, &span) && lrki_mul(span, lrki_dtype_bytes(matrix->dtype), &span))
         return LRK_OK;
     return lrki_fail_at(set->context, LRK_ERR_SHAPE, at_module(module),
                         "%s: module '%s': %s is %lld x %lld with ld %lld where %lld x %lld is due",
                         call->name, set->modules[module].name, what, (long long)matrix->rows,
                         (long long)matrix->cols, (long long)matrix->ld, (long long)rows, (long long)cols);
-}
-
-/* Live ranks of the call's modules: what its scratch is cut for. */
-static int64_t ranks_of(const lrki_call *call)
-{
-    int64_t ranks = 0;
-    for (int32_t i = 0; i < call->n_modules; i++)
-        ranks += call->pass->adapters->modules[call->modules[i]].bank.rank;
-    return ranks;
 }
 
 /* Modules of one input group share a mask of dropout; the high bit keeps lone modules apart from groups. */
@@ -92,6 +80,24 @@ static uint64_t dropout_identity(const lrki_call *call)
 static bool drops(const lrk_pass *pass)
 {
     return pass->mode == LRK_PASS_TRAIN && pass->adapters->dropout > 0.0;
+}
+
+/* What its scratch is cut for: all live ranks of its modules. The workspace was measured for no less. */
+static lrki_lora_size size_of(const lrki_call *call)
+{
+    const lrk_adapters *set = call->pass->adapters;
+    lrki_lora_size size = {.rows = call->x.rows, .tiles = drops(call->pass)};
+    for (int32_t i = 0; i < call->n_modules; i++) {
+        const lrki_module *m = &set->modules[call->modules[i]];
+        lrki_lora_size_add(&size, lrki_kernels_choice(set->context), m->n_in, m->n_out, m->bank.rank);
+    }
+    return size;
+}
+
+/* Views of the caller's are all read as const; what is written is known to the kernels. */
+static lrki_activations activations_of(const lrk_matrix *matrix)
+{
+    return (lrki_activations){.data = (void *)matrix->data, .ld = matrix->ld, .dtype = matrix->dtype};
 }
 
 lrk_status lrki_call_begin(lrki_call *call, lrk_pass *pass, const char *name, const int32_t *modules,
@@ -110,15 +116,15 @@ lrk_status lrki_call_begin(lrki_call *call, lrk_pass *pass, const char *name, co
                          "%s: x has %lld rows, more than the pass's max_rows %lld", name,
                          (long long)call->x.rows, (long long)pass->max_rows);
 
-    call->scratch =
-        lrki_lora_scratch_cut(pass->workspace, call->x.rows, n_modules, ranks_of(call), drops(pass));
+    lrki_lora_size size = size_of(call);
+    call->scratch = lrki_lora_scratch_cut(pass->workspace, &size);
     call->lora = (lrki_lora_call){.context = set->context,
                                   .rows = call->x.rows,
                                   .n_in = n_in,
-                                  .x = call->x.data,
-                                  .ld_x = call->x.ld,
+                                  .x = activations_of(&call->x),
                                   .parts = call->scratch.parts,
-                                  .tiles = call->scratch.tiles};
+                                  .lanes = call->scratch.lanes,
+                                  .has_tiles = size.tiles};
     if (drops(pass)) {
         lrki_stream stream =
             lrki_stream_make(set->seed, LRKI_STREAM_DROPOUT, dropout_identity(call), pass->nonce);
@@ -129,33 +135,57 @@ lrk_status lrki_call_begin(lrki_call *call, lrk_pass *pass, const char *name, co
 }
 
 lrk_status lrki_call_matrix(const lrki_call *call, const void *array, int64_t i, int64_t cols,
-                            const char *what, lrk_matrix *matrix)
+                            const char *what, lrki_activations *matrix)
 {
-    lrk_status status = read_matrix(call, array, i, what, matrix);
-    if (status != LRK_OK) return status;
-    return check_shape(call, matrix, call->x.rows, cols, what, call->modules[i]);
+    lrk_matrix view;
+    lrk_status status = read_matrix(call, array, i, what, &view);
+    if (status == LRK_OK) status = check_shape(call, &view, call->x.rows, cols, what, call->modules[i]);
+    *matrix = activations_of(&view);
+    return status;
 }
 
-lrki_lora_part *lrki_call_add(lrki_call *call, int32_t module, lrki_span span)
+/* Lists and factors of the ranks that the pass takes. */
+static void list_ranks(const lrki_call *call, const lrki_module *m, lrki_target target, lrki_lora_part *part)
 {
-    const lrk_pass *pass = call->pass;
-    const lrki_module *m = &pass->adapters->modules[module];
-    int64_t rows = call->x.rows;
-    lrki_lora_part *part = &call->lora.parts[call->lora.n_parts++];
-    *part = (lrki_lora_part){.rank = span.count,
-                             .n_out = m->n_out,
-                             .a = m->bank.a + span.first * m->n_in,
-                             .b = m->bank.b + span.first * m->n_out,
-                             .factor = call->scratch.factors + call->ranks,
-                             .silent = span.silent,
-                             .scaled_h = call->scratch.scaled_h + rows * call->ranks,
-                             .d = call->scratch.d + rows * call->ranks,
-                             .partial = call->scratch.partial + lrki_lora_chunks(rows) * call->ranks};
-    for (int64_t j = 0; j < span.count; j++) {
-        int64_t rank = span.first + j;
-        double weight = (double)lrki_pass_mask_value(pass, m, rank) * (double)m->bank.gates[rank];
-        call->scratch.factors[call->ranks + j] = (float)(m->scale * weight);
+    float *factor = call->scratch.factors + call->used.ranks;
+    for (int64_t j = 0, k = 0; j < m->bank.rank; j++) {
+        if (!lrki_pass_takes(call->pass, m, j)) continue;
+        double weight = (double)lrki_pass_mask_value(call->pass, m, j) * (double)m->bank.gates[j];
+        factor[k] = (float)(m->scale * weight);
+        part->a[k] = m->bank.a + j * m->n_in;
+        part->b[k] = m->bank.b + j * m->n_out;
+        if (part->grad_a != NULL) {
+            part->grad_a[k] = target.grad_a + j * m->n_in;
+            part->grad_b[k] = target.grad_b + j * m->n_out;
+        }
+        k++;
     }
-    call->ranks += span.count;
+    part->factor = factor;
+}
+
+lrki_lora_part *lrki_call_add(lrki_call *call, int32_t module, lrki_share share, lrki_target target)
+{
+    const lrki_lora_scratch *scratch = &call->scratch;
+    const lrki_module *m = &call->pass->adapters->modules[module];
+    int64_t rows = call->x.rows, chunks = lrki_lora_chunks(rows), ranks = call->used.ranks;
+    bool gradients = target.grad_a != NULL && (call->pass->gradients & LRK_GRAD_PARAMETERS);
+    bool products = (call->pass->gradients & (LRK_GRAD_GATES | LRK_GRAD_MASK)) != 0;
+    lrki_lora_part *part = &call->lora.parts[call->lora.n_parts++];
+    *part = (lrki_lora_part){.rank = share.count,
+                             .n_out = m->n_out,
+                             .a = scratch->lists + 2 * ranks,
+                             .b = scratch->lists + 2 * ranks + share.count,
+                             .grad_a = gradients ? scratch->gradient_lists + 2 * ranks : NULL,
+                             .grad_b = gradients ? scratch->gradient_lists + 2 * ranks + share.count : NULL,
+                             .silent = share.silent,
+                             .products = products ? scratch->products + ranks : NULL,
+                             .h = scratch->h + rows * ranks,
+                             .scaled_h = scratch->scaled_h + rows * ranks,
+                             .d = scratch->d + rows * ranks,
+                             .partial = scratch->partial + chunks * ranks,
+                             .packed = scratch->packed + call->used.packed,
+                             .sums = scratch->sums + lrki_lora_sums(rows) * call->used.gradients};
+    list_ranks(call, m, target, part);
+    lrki_lora_size_add(&call->used, lrki_kernels_choice(call->lora.context), m->n_in, m->n_out, share.count);
     return part;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * lrk_forward() and lrk_backward(): a call's arguments become parts (call.c), the kernels do the work, and the sums
- * over rows become derivatives by gates and mask. Forward and backward choose the same ranks (lrki_pass_span), which
+ * over rows become derivatives by gates and mask. Forward and backward choose the same ranks (lrki_pass_takes), which
  * is what makes a saved H readable.
  */
 #include "pass_state.h"
@@ -32,14 +32,13 @@ lrk_status lrk_forward(lrk_pass *pass, const int32_t *modules, int32_t n_modules
     if (status == LRK_OK) status = lrki_saved_check_size(&call, saved, saved_bytes);
     for (int32_t i = 0; i < n_modules && status == LRK_OK; i++) {
         const lrki_module *m = module_at(&call, i);
-        lrk_matrix view;
-        status = lrki_call_matrix(&call, y, i, m->n_out, "y", &view);
-        lrki_span span = lrki_pass_span(pass, m);
-        bool nothing = span.count == 0 || (span.silent && saved == NULL);
+        lrki_activations to;
+        status = lrki_call_matrix(&call, y, i, m->n_out, "y", &to);
+        lrki_share share = lrki_pass_share(pass, m);
+        bool nothing = share.count == 0 || (share.silent && saved == NULL);
         if (status != LRK_OK || nothing) continue;
-        lrki_lora_part *part = lrki_call_add(&call, modules[i], span);
-        part->y = (float *)view.data; /* read as a const matrix, given as a mutable one */
-        part->ld_y = view.ld;
+        lrki_lora_part *part = lrki_call_add(&call, modules[i], share, (lrki_target){0});
+        part->y = to;
         if (saved != NULL) part->keep_h = (float *)(void *)saved_at(&call, saved, i);
     }
     if (status == LRK_OK && call.x.rows > 0 && call.lora.n_parts > 0) status = lrki_lora_forward(&call.lora);
@@ -56,28 +55,15 @@ static lrki_target target_of(const lrk_pass *pass, int32_t module)
     return (lrki_target){.grad_a = bank->grad_a, .grad_b = bank->grad_b, .grad_gates = bank->grad_gates};
 }
 
-/* Sets what a part derives. `first` is the first rank of its span. */
-static void aim(const lrki_call *call, lrki_lora_part *part, int32_t module, int64_t first)
-{
-    const lrk_pass *pass = call->pass;
-    lrki_target target = target_of(pass, module);
-    if (pass->gradients & LRK_GRAD_PARAMETERS) {
-        part->grad_a = target.grad_a + first * call->lora.n_in;
-        part->grad_b = target.grad_b + first * part->n_out;
-    }
-    if (pass->gradients & (LRK_GRAD_GATES | LRK_GRAD_MASK))
-        part->products = call->scratch.products + (part->factor - call->scratch.factors);
-}
-
 /* dL/dg_j += m_j s sum H P and dL/dm_j += g_j s sum H P, from the sums of a part. */
-static void add_products(const lrki_call *call, const double *products, int32_t module, lrki_span span)
+static void add_products(const lrki_call *call, const double *products, int32_t module)
 {
     const lrk_pass *pass = call->pass;
     const lrki_module *m = &pass->adapters->modules[module];
     lrki_target target = target_of(pass, module);
-    for (int64_t j = 0; j < span.count; j++) {
-        int64_t rank = span.first + j;
-        double sum = m->scale * products[j];
+    for (int64_t rank = 0; rank < m->bank.rank; rank++) {
+        if (!lrki_pass_takes(pass, m, rank)) continue;
+        double sum = m->scale * *products++;
         if (pass->gradients & LRK_GRAD_GATES) {
             double mask = (double)lrki_pass_mask_value(pass, m, rank);
             if (mask != 0.0) target.grad_gates[rank] = (float)((double)target.grad_gates[rank] + mask * sum);
@@ -102,15 +88,14 @@ static lrk_status read_backward(lrki_call *call, const void *saved, const lrk_ma
 {
     for (int32_t i = 0; i < call->n_modules; i++) {
         const lrki_module *m = module_at(call, i);
-        lrk_matrix view;
-        lrk_status status = lrki_call_matrix(call, dy, i, m->n_out, "dy", &view);
+        lrki_activations from;
+        lrk_status status = lrki_call_matrix(call, dy, i, m->n_out, "dy", &from);
         if (status != LRK_OK) return status;
-        lrki_span span = lrki_pass_span(call->pass, m);
-        if (span.count == 0) continue;
-        lrki_lora_part *part = lrki_call_add(call, call->modules[i], span);
-        part->dy = view.data;
-        part->ld_dy = view.ld;
-        aim(call, part, call->modules[i], span.first);
+        lrki_share share = lrki_pass_share(call->pass, m);
+        if (share.count == 0) continue;
+        lrki_lora_part *part =
+            lrki_call_add(call, call->modules[i], share, target_of(call->pass, call->modules[i]));
+        part->dy = from;
         if (saved != NULL) /* only read through kept_h */
             part->kept_h = (const float *)(void *)saved_at(call, (unsigned char *)saved, i);
     }
@@ -121,9 +106,8 @@ static void finish_backward(const lrki_call *call)
 {
     const lrki_lora_part *part = call->lora.parts;
     for (int32_t i = 0; i < call->n_modules; i++) {
-        lrki_span span = lrki_pass_span(call->pass, module_at(call, i));
-        if (span.count == 0) continue;
-        if (part->products != NULL) add_products(call, part->products, call->modules[i], span);
+        if (lrki_pass_share(call->pass, module_at(call, i)).count == 0) continue;
+        if (part->products != NULL) add_products(call, part->products, call->modules[i]);
         part++;
     }
 }
@@ -140,10 +124,10 @@ lrk_status lrk_backward(lrk_pass *pass, const int32_t *modules, int32_t n_module
                         const void *saved, size_t saved_bytes, const lrk_matrix *dy, const lrk_matrix_mut *dx)
 {
     lrki_call call;
-    lrk_matrix view = {0};
+    lrki_activations to_dx = {0};
     if (pass == NULL) return LRK_ERR_ARGUMENT;
     lrk_status status = lrki_call_begin(&call, pass, "lrk_backward", modules, n_modules, x);
-    if (status == LRK_OK && dx != NULL) status = lrki_call_matrix(&call, dx, 0, call.lora.n_in, "dx", &view);
+    if (status == LRK_OK && dx != NULL) status = lrki_call_matrix(&call, dx, 0, call.lora.n_in, "dx", &to_dx);
     if (status == LRK_OK) status = lrki_saved_check_size(&call, saved, saved_bytes);
     if (status == LRK_OK && saved != NULL) status = lrki_saved_check_header(&call, saved);
     if (status == LRK_OK) status = check_derivable(pass);
@@ -151,8 +135,7 @@ lrk_status lrk_backward(lrk_pass *pass, const int32_t *modules, int32_t n_module
     if (status == LRK_OK && pass->gradients != 0) status = lrki_pass_claim(pass);
     if (status != LRK_OK) return status;
 
-    call.lora.dx = (float *)view.data;
-    call.lora.ld_dx = view.ld;
+    call.lora.dx = to_dx;
     if (dx == NULL && pass->gradients == 0) return LRK_OK;
     if (call.x.rows > 0 && call.lora.n_parts > 0) {
         status = lrki_lora_backward(&call.lora);

@@ -17,29 +17,32 @@ lrk_status lrk_pass_options_init(lrk_pass_options *options, size_t struct_size)
 
 /* ---- workspace ---------------------------------------------------------------------------------------------------- */
 
-/* Modules and ranks of the largest call that begins with module i: its group, counted at the group's first module. */
-static void group_at(const lrk_adapters *set, int64_t i, int64_t *n_modules, int64_t *ranks)
+static bool add_module(const lrk_adapters *set, int64_t i, lrki_lora_size *size)
 {
-    const lrki_module *first = &set->modules[i];
-    *n_modules = 1;
-    *ranks = first->bank.rank;
-    if (first->input_group == LRK_NO_GROUP) return;
-    for (int64_t k = 0; k < set->n_modules; k++) {
-        if (k == i || set->modules[k].input_group != first->input_group) continue;
-        if (k < i) return; /* the group was counted at k */
-        *n_modules += 1;
-        *ranks += set->modules[k].bank.rank;
+    const lrki_module *m = &set->modules[i];
+    return lrki_lora_size_add(size, lrki_kernels_choice(set->context), m->n_in, m->n_out, m->bank.rank);
+}
+
+/* Size of the largest call that begins with module i: its group, counted at the group's first module. */
+static bool group_at(const lrk_adapters *set, int64_t i, lrki_lora_size *size)
+{
+    int32_t group = set->modules[i].input_group;
+    if (!add_module(set, i, size)) return false;
+    for (int64_t k = 0; k < set->n_modules && group != LRK_NO_GROUP; k++) {
+        if (k == i || set->modules[k].input_group != group) continue;
+        if (k < i) return true; /* the group was counted at k */
+        if (!add_module(set, k, size)) return false;
     }
+    return true;
 }
 
 static lrk_status workspace_size(const lrk_adapters *set, int64_t max_rows, size_t *bytes)
 {
     *bytes = 0;
     for (int64_t i = 0; i < set->n_modules; i++) {
-        int64_t n_modules, ranks;
+        lrki_lora_size size = {.rows = max_rows, .tiles = set->dropout > 0.0};
         size_t need;
-        group_at(set, i, &n_modules, &ranks);
-        if (!lrki_lora_scratch_size(max_rows, n_modules, ranks, set->dropout > 0.0, &need))
+        if (!group_at(set, i, &size) || !lrki_lora_scratch_size(&size, &need))
             return lrki_fail(set->context, LRK_ERR_SHAPE, "the workspace for %lld rows overflows",
                              (long long)max_rows);
         if (need > *bytes) *bytes = need;
@@ -327,20 +330,25 @@ float lrki_pass_mask_value(const lrk_pass *pass, const lrki_module *module, int6
     return the_one == (mask->form == LRKI_MASK_ONLY) ? 1.0f : 0.0f;
 }
 
-lrki_span lrki_pass_span(const lrk_pass *pass, const lrki_module *module)
+static bool is_loud(const lrk_pass *pass, const lrki_module *module, int64_t rank)
 {
-    lrki_span span = {.first = 0, .count = 0, .silent = true};
+    return lrki_pass_mask_value(pass, module, rank) != 0.0f && module->bank.gates[rank] != 0.0f;
+}
+
+bool lrki_pass_takes(const lrk_pass *pass, const lrki_module *module, int64_t rank)
+{
+    return is_loud(pass, module, rank) || (pass->gradients & LRK_GRAD_MASK) ||
+           ((pass->gradients & LRK_GRAD_GATES) && lrki_pass_mask_value(pass, module, rank) != 0.0f);
+}
+
+lrki_share lrki_pass_share(const lrk_pass *pass, const lrki_module *module)
+{
+    lrki_share share = {.count = 0, .silent = true};
     for (int64_t j = 0; j < module->bank.rank; j++) {
-        float m = lrki_pass_mask_value(pass, module, j);
-        bool loud = m != 0.0f && module->bank.gates[j] != 0.0f;
-        bool wanted =
-            loud || (pass->gradients & LRK_GRAD_MASK) || ((pass->gradients & LRK_GRAD_GATES) && m != 0.0f);
-        if (!wanted) continue;
-        if (span.count == 0) span.first = j;
-        span.count = j + 1 - span.first;
-        span.silent = span.silent && !loud;
+        share.count += lrki_pass_takes(pass, module, j);
+        share.silent = share.silent && !is_loud(pass, module, j);
     }
-    return span;
+    return share;
 }
 
 uint64_t lrki_mask_hash(const lrk_mask *mask)

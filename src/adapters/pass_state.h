@@ -57,12 +57,11 @@ typedef struct lrki_target {
     double *grad_mask;
 } lrki_target;
 
-/* A run of a module's ranks that a call works on, and whether any of them changes y. */
-typedef struct lrki_span {
-    int64_t first;
+/* How many of a module's ranks a call works on, and whether none of them changes y. */
+typedef struct lrki_share {
     int64_t count;
     bool silent;
-} lrki_span;
+} lrki_share;
 
 lrk_sink *lrki_sink_ref(lrk_sink *sink);
 void lrki_sink_unref(lrk_sink *sink);
@@ -70,8 +69,9 @@ lrki_target lrki_sink_target(const lrk_sink *sink, int32_t module);
 
 /* m_j of a module's rank in the pass. */
 float lrki_pass_mask_value(const lrk_pass *pass, const lrki_module *module, int64_t rank);
-/* The ranks of a module that the pass's results depend on. */
-lrki_span lrki_pass_span(const lrk_pass *pass, const lrki_module *module);
+/* Whether the pass's results depend on a rank of a module. */
+bool lrki_pass_takes(const lrk_pass *pass, const lrki_module *module, int64_t rank);
+lrki_share lrki_pass_share(const lrk_pass *pass, const lrki_module *module);
 /* Takes the right to write the pass's gradients; LRK_ERR_BUSY if another open pass has it. */
 lrk_status lrki_pass_claim(lrk_pass *pass);
 
@@ -90,7 +90,7 @@ typedef struct lrki_call {
     lrki_lora_scratch scratch;
     lrki_dropout dropout;
     lrki_lora_call lora;
-    int64_t ranks; /* of the parts so far */
+    lrki_lora_size used; /* by the parts so far */
 } lrki_call;
 
 /* Checks modules and x; *call is ready for parts. */
@@ -98,9 +98,12 @@ lrk_status lrki_call_begin(lrki_call *call, lrk_pass *pass, const char *name, co
                            int32_t n_modules, const lrk_matrix *x);
 /* Reads matrix i of the caller's array (y, dy or dx) and checks it against rows x cols. */
 lrk_status lrki_call_matrix(const lrki_call *call, const void *array, int64_t i, int64_t cols,
-                            const char *what, lrk_matrix *matrix);
-/* Adds a part for the ranks of `span` and returns it; matrices and targets are the caller's to set. */
-lrki_lora_part *lrki_call_add(lrki_call *call, int32_t module, lrki_span span);
+                            const char *what, lrki_activations *matrix);
+/*
+ * Adds a part for the ranks of a module that the pass takes, lists and gradient rows included if `target` has them, and
+ * returns it; the matrices are the caller's to set.
+ */
+lrki_lora_part *lrki_call_add(lrki_call *call, int32_t module, lrki_share share, lrki_target target);
 
 /* ---- saved H --------------------------------------------------------------------------------------------------------- */
 

@@ -16,7 +16,7 @@ typedef struct header {
     uint64_t generation;
     uint64_t values_version;
     uint64_t rows;
-    uint64_t modules; /* hash of modules and spans               */
+    uint64_t modules; /* hash of modules and the ranks taken      */
     uint64_t mask;    /* hash                                    */
     uint64_t input;   /* hash of mode, nonce, first row: what x' depends on */
 } header;
@@ -43,10 +43,10 @@ static header expected(const lrki_call *call)
                 .rows = (uint64_t)call->x.rows,
                 .mask = pass->mask_hash};
     for (int32_t i = 0; i < call->n_modules; i++) {
-        lrki_span span = lrki_pass_span(pass, &set->modules[call->modules[i]]);
+        const lrki_module *m = &set->modules[call->modules[i]];
         h.modules = lrki_hash_mix(h.modules, (uint64_t)call->modules[i]);
-        h.modules = lrki_hash_mix(h.modules, (uint64_t)span.first);
-        h.modules = lrki_hash_mix(h.modules, (uint64_t)span.count);
+        for (int64_t j = 0; j < m->bank.rank; j++)
+            h.modules = lrki_hash_mix(h.modules, lrki_pass_takes(pass, m, j));
     }
     h.input = lrki_hash_mix(lrki_hash_mix((uint64_t)pass->mode, pass->nonce), (uint64_t)pass->first_row);
     return h;

@@ -49,8 +49,11 @@ static lrk_status read_host(const lrk_host *given, lrk_host *host, char *error, 
                       error_size);
     if (status != LRK_OK) return refuse(status, "lrk_host: struct_size is too small", error, error_size);
     if (host->flags != 0) return refuse(LRK_ERR_ARGUMENT, "lrk_host: flags must be 0", error, error_size);
-    if (host->reserved != 0)
-        return refuse(LRK_ERR_ARGUMENT, "lrk_host: reserved must be 0", error, error_size);
+    if (host->kernels < LRK_KERNELS_AUTO || host->kernels > LRK_KERNELS_NEON)
+        return refuse(LRK_ERR_ARGUMENT, "lrk_host: unknown kernels", error, error_size);
+    if (!lrki_processor_runs(host->kernels))
+        return refuse(LRK_ERR_UNSUPPORTED, "lrk_host: this build or this processor lacks these kernels",
+                      error, error_size);
     if (host->threads < 0)
         return refuse(LRK_ERR_ARGUMENT, "lrk_host: threads must not be negative", error, error_size);
     if ((host->allocate == NULL) != (host->release == NULL))

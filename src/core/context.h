@@ -32,6 +32,9 @@ struct lrk_context {
     lrki_error_slot errors[LRKI_ERROR_SLOTS];
 };
 
+/* Whether this build has LRK_KERNELS_... `kernels` and this processor runs them; false for unknown ones. */
+bool lrki_processor_runs(int32_t kernels);
+
 /* True if the context allocates through libc by default. */
 bool lrki_memory_is_libc(const lrk_context *context);
 

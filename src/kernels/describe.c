@@ -4,6 +4,12 @@
 
 #include "../core/context.h"
 #include "kernels.h"
+#include "skinny.h"
+
+int32_t lrki_kernels_choice(const lrk_context *context)
+{
+    return context->host.kernels;
+}
 
 size_t lrk_context_describe(const lrk_context *context, char *text, size_t size)
 {
@@ -14,8 +20,10 @@ size_t lrk_context_describe(const lrk_context *context, char *text, size_t size)
         lrki_gemm_describe(gemm, sizeof gemm);
     else
         snprintf(gemm, sizeof gemm, "host");
-    snprintf(all, sizeof all, "memory=%s gemm=%s parallel_for=%s threads=%d kernels=blas",
+    const char *kernels = host->kernels == LRK_KERNELS_BLAS ? "blas" : lrki_skinny_find(host->kernels)->name;
+    snprintf(all, sizeof all, "memory=%s gemm=%s parallel_for=%s threads=%d kernels=%s",
              lrki_memory_is_libc(context) ? "libc" : "host", gemm,
-             host->parallel_for == NULL ? lrki_parallel_name() : "host", (int)lrki_parallel_width(context));
+             host->parallel_for == NULL ? lrki_parallel_name() : "host", (int)lrki_parallel_width(context),
+             kernels);
     return lrki_text_give(all, text, size);
 }

@@ -1,81 +1,107 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * LoRA forward and backward on raw row-major pointers, for the modules of one group (one x). Per module, with
- * f_j = s * w_j:
+ * LoRA forward and backward on the host's activations, for the modules of one group (one x). Per module, with
+ * f_j = s * w_j for the ranks that take part:
  *     forward    H = x' A^T;          y  += (H diag(f)) B
  *     backward   P = dy B^T,  D = P diag(f);   dx += dropout'(D A)
  *                dA += D^T x',  dB += (H diag(f))^T dy,   products_j = sum_t H_tj P_tj (in double)
- * Work is cut into pieces whose borders depend on shapes alone, and sums are taken in a fixed order: the results do not
- * depend on threads, as long as the GEMM's do not. Nothing is allocated; scratch comes from the caller.
+ * Two ways: fused kernels for few ranks (lora_fused.c), the context's GEMM for many (lora_gemm.c). Work is cut into
+ * pieces whose borders depend on shapes alone, and sums are taken in a fixed order: the results do not depend on
+ * threads, as long as the GEMM's do not. Nothing is allocated; scratch comes from the caller.
  */
 #ifndef LRKI_LORA_H
 #define LRKI_LORA_H
 
-#include "dropout.h"
+#include "activations.h"
 #include "kernels.h"
 
-#define LRKI_LORA_ROWS  128   /* rows of a chunk                                                      */
-#define LRKI_LORA_COLS  128   /* columns of a block of dA or dB                                       */
-#define LRKI_LORA_LANES 32    /* most tasks of a loop: each has a tile of its own and takes every     */
-                              /* LRKI_LORA_LANES-th piece                                             */
-#define LRKI_LORA_SMALL 65536 /* multiply-adds of a stage up to which a loop costs more than it gives */
+#define LRKI_LORA_ROWS  64 /* most rows of a chunk                                                          */
+#define LRKI_LORA_LANES 32 /* most tasks of a loop: each has scratch of its own and a run of the chunks     */
+#define LRKI_LORA_SUMS  16 /* most lanes of fused backward: each but the first sums dA and dB for itself    */
+#define LRKI_SKEW       16 /* floats after each packed row, so that neighbours begin in different cache sets */
 
 typedef struct lrki_lora_part {
-    int64_t rank; /* ranks of the call: a run of the module's rows; all pointers begin at its first */
+    int64_t rank; /* ranks of the call */
     int64_t n_out;
-    const float *a;      /* [rank x n_in]                                                   */
-    const float *b;      /* [rank x n_out]                                                  */
+    const float **a;     /* [rank] rows of A, n_in values each; lists, so that any ranks can take part */
+    const float **b;     /* [rank] rows of B, n_out values                                  */
     const float *factor; /* [rank] f                                                        */
     bool silent;         /* every factor is 0: y, dx, dA and dB stay as they are            */
     float *keep_h;       /* forward: H is written here, [rows x rank]; NULL: not kept       */
     const float *kept_h; /* backward: H as forward kept it; NULL: computed again            */
-    float *y;            /* forward */
-    int64_t ld_y;
-    const float *dy; /* backward */
-    int64_t ld_dy;
-    float *grad_a; /* both or neither; NULL: not wanted */
-    float *grad_b;
+    lrki_activations y;  /* forward                                                         */
+    lrki_activations dy; /* backward                                                        */
+    float **grad_a;      /* [rank] rows; both or neither; NULL: not wanted                  */
+    float **grad_b;
     double *products; /* [rank], written; NULL: not wanted                                  */
+    float *h;         /* scratch [rows x rank]                                              */
     float *scaled_h;  /* scratch [rows x rank]                                              */
     float *d;         /* scratch [rows x rank], backward                                    */
     double *partial;  /* scratch [chunks x rank], if products are wanted                    */
+    float *packed;    /* scratch: A and B packed, lrki_packed_floats() of n_in and n_out a rank */
+    float *sums;      /* scratch [lrki_lora_sums() x rank x (n_in + n_out)], if gradients are wanted */
 } lrki_lora_part;
 
 typedef struct lrki_lora_call {
     lrk_context *context;
     int64_t rows;
     int64_t n_in;
-    const float *x;
-    int64_t ld_x;
-    float *dx; /* NULL: not wanted */
-    int64_t ld_dx;
-    const lrki_dropout *dropout; /* NULL: x' = x */
+    lrki_activations x;
+    lrki_activations dx;         /* data NULL: not wanted */
+    const lrki_dropout *dropout; /* NULL: x' = x          */
     lrki_lora_part *parts;
     int64_t n_parts;
-    float *tiles; /* scratch for dropout */
+    float *lanes;   /* scratch of LRKI_LORA_LANES tasks, lrki_lane_floats() each */
+    bool has_tiles; /* as in lrki_lora_size                                         */
 } lrki_lora_call;
-
-/* Chunks of LRKI_LORA_ROWS rows. */
-int64_t lrki_lora_chunks(int64_t rows);
 
 lrk_status lrki_lora_forward(const lrki_lora_call *call);
 lrk_status lrki_lora_backward(const lrki_lora_call *call);
 
-/* Scratch of one call: of n_parts modules with `ranks` ranks in all. */
+/* ---- scratch --------------------------------------------------------------------------------------------------------- */
+
+/* What the scratch of a call depends on; it grows with each member. */
+typedef struct lrki_lora_size {
+    int64_t rows;
+    int64_t n_parts;
+    int64_t ranks;     /* of all parts                                                            */
+    int64_t gradients; /* values of dA and dB of the parts that the fused kernels may get */
+    int64_t packed;    /* values of their A and B, packed                                 */
+    bool tiles;        /* dropout, or a part that the GEMM may get                        */
+} lrki_lora_size;
+
+/* Adds a module of that many ranks; false on overflow. */
+bool lrki_lora_size_add(lrki_lora_size *size, int32_t kernels, int64_t n_in, int64_t n_out, int64_t ranks);
+
 typedef struct lrki_lora_scratch {
-    lrki_lora_part *parts; /* [n_parts] */
-    float *factors;        /* [ranks] */
-    double *products;      /* [ranks] */
-    float *scaled_h;       /* [rows x ranks] */
-    float *d;              /* [rows x ranks] */
-    double *partial;       /* [chunks x ranks] */
-    float *tiles;
+    lrki_lora_part *parts;  /* [n_parts]                          */
+    const float **lists;    /* [2 x ranks]: of rows of A and B     */
+    float **gradient_lists; /* [2 x ranks]: of dA and dB          */
+    float *factors;         /* [ranks]                            */
+    double *products;       /* [ranks]                            */
+    float *h;               /* [rows x ranks]                     */
+    float *scaled_h;
+    float *d;
+    double *partial; /* [chunks x ranks]                   */
+    float *packed;   /* [packed]                         */
+    float *sums;     /* [lrki_lora_sums() x gradients]   */
+    float *lanes;
 } lrki_lora_scratch;
 
-/* Bytes of it; false on overflow. Grows with each argument. */
-bool lrki_lora_scratch_size(int64_t rows, int64_t n_parts, int64_t ranks, bool dropout, size_t *bytes);
+/* Most ranks of a module that the fused kernels take (with LRK_KERNELS_AUTO); above, the GEMM is as fast. */
+#define LRKI_FUSED_RANKS 64
+
+/* Bytes of it; false on overflow. */
+bool lrki_lora_scratch_size(const lrki_lora_size *size, size_t *bytes);
 /* Cuts 64-byte aligned memory of that size. */
-lrki_lora_scratch lrki_lora_scratch_cut(void *memory, int64_t rows, int64_t n_parts, int64_t ranks,
-                                        bool dropout);
+lrki_lora_scratch lrki_lora_scratch_cut(void *memory, const lrki_lora_size *size);
+
+/* Chunks of at most LRKI_LORA_ROWS rows, and the sums that the lanes of fused backward keep for them. */
+int64_t lrki_lora_chunks(int64_t rows);
+int64_t lrki_lora_sums(int64_t rows);
+/* Floats that a row of n values takes when it is packed. */
+int64_t lrki_packed_floats(int64_t n);
+/* Scratch of a lane. */
+int64_t lrki_lane_floats(bool has_tiles);
 
 #endif

@@ -2,54 +2,87 @@
 /* The layout of a call's scratch (lora.h): one list of pieces, walked once to add up and once to cut. */
 #include "lora.h"
 
-#define N_PIECES 7
+#define N_PIECES 12
+
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+bool lrki_lora_size_add(lrki_lora_size *size, int32_t kernels, int64_t n_in, int64_t n_out, int64_t ranks)
+{
+    int64_t packed, packed_a = lrki_packed_floats(n_in), packed_b = lrki_packed_floats(n_out);
+    int64_t width, values,
+        fused = kernels == LRK_KERNELS_BLAS   ? 0
+                : kernels == LRK_KERNELS_AUTO ? smaller(ranks, LRKI_FUSED_RANKS)
+                                              : ranks;
+    size->n_parts++;
+    size->tiles = size->tiles || fused < ranks;
+    return lrki_add(n_in, n_out, &width) && lrki_mul(width, fused, &values) &&
+           lrki_add(size->gradients, values, &size->gradients) && lrki_add(packed_a, packed_b, &packed) &&
+           lrki_mul(packed, fused, &packed) && lrki_add(size->packed, packed, &size->packed) &&
+           lrki_add(size->ranks, ranks, &size->ranks);
+}
 
 /* Bytes of each piece, multiples of LRKI_ALIGN. False on overflow. */
-static bool piece_sizes(int64_t rows, int64_t n_parts, int64_t ranks, bool dropout, int64_t bytes[N_PIECES])
+static bool piece_sizes(const lrki_lora_size *size, int64_t bytes[N_PIECES])
 {
-    int64_t values, partials;
-    int64_t chunks = lrki_lora_chunks(rows);
-    int64_t tile_rows = rows < LRKI_LORA_ROWS ? rows : LRKI_LORA_ROWS;
-    int64_t tiles = dropout ? LRKI_LORA_LANES * tile_rows * LRKI_TILE_COLS : 0;
-    if (!lrki_mul(rows, ranks, &values) || !lrki_mul(chunks, ranks, &partials)) return false;
-    const int64_t counts[N_PIECES] = {n_parts, ranks, ranks, values, values, partials, tiles};
-    const int64_t sizes[N_PIECES] = {sizeof(lrki_lora_part), sizeof(float),  sizeof(double), sizeof(float),
-                                     sizeof(float),          sizeof(double), sizeof(float)};
+    int64_t chunks = lrki_lora_chunks(size->rows);
+    const int64_t counts[N_PIECES][2] = {{size->n_parts, 1},
+                                         {size->ranks, 2},
+                                         {size->ranks, 2},
+                                         {size->ranks, 1},
+                                         {size->ranks, 1},
+                                         {size->ranks, size->rows},
+                                         {size->ranks, size->rows},
+                                         {size->ranks, size->rows},
+                                         {size->ranks, chunks},
+                                         {size->packed, 1},
+                                         {size->gradients, lrki_lora_sums(size->rows)},
+                                         {lrki_lane_floats(size->tiles), LRKI_LORA_LANES}};
+    const int64_t units[N_PIECES] = {sizeof(lrki_lora_part), sizeof(float *), sizeof(float *), sizeof(float),
+                                     sizeof(double),         sizeof(float),   sizeof(float),   sizeof(float),
+                                     sizeof(double),         sizeof(float),   sizeof(float),   sizeof(float)};
     for (int i = 0; i < N_PIECES; i++) {
-        if (!lrki_mul(counts[i], sizes[i], &bytes[i]) || !lrki_add(bytes[i], LRKI_ALIGN - 1, &bytes[i]))
+        if (!lrki_mul(counts[i][0], counts[i][1], &bytes[i]) || !lrki_mul(bytes[i], units[i], &bytes[i]) ||
+            !lrki_add(bytes[i], LRKI_ALIGN - 1, &bytes[i]))
             return false;
         bytes[i] -= bytes[i] % LRKI_ALIGN;
     }
     return true;
 }
 
-bool lrki_lora_scratch_size(int64_t rows, int64_t n_parts, int64_t ranks, bool dropout, size_t *bytes)
+bool lrki_lora_scratch_size(const lrki_lora_size *size, size_t *bytes)
 {
     int64_t pieces[N_PIECES];
     int64_t total = 0;
-    if (!piece_sizes(rows, n_parts, ranks, dropout, pieces)) return false;
+    if (!piece_sizes(size, pieces)) return false;
     for (int i = 0; i < N_PIECES; i++)
         if (!lrki_add(total, pieces[i], &total)) return false;
     *bytes = (size_t)total;
     return (uint64_t)total <= SIZE_MAX;
 }
 
-lrki_lora_scratch lrki_lora_scratch_cut(void *memory, int64_t rows, int64_t n_parts, int64_t ranks,
-                                        bool dropout)
+lrki_lora_scratch lrki_lora_scratch_cut(void *memory, const lrki_lora_size *size)
 {
     int64_t pieces[N_PIECES] = {0};
     unsigned char *at[N_PIECES];
     unsigned char *next = memory;
-    piece_sizes(rows, n_parts, ranks, dropout, pieces); /* fits: the memory was sized by the same arguments */
+    piece_sizes(size, pieces); /* fits: the memory was sized by the same arguments */
     for (int i = 0; i < N_PIECES; i++) {
         at[i] = next;
         next += pieces[i];
     }
     return (lrki_lora_scratch){.parts = (void *)at[0],
-                               .factors = (void *)at[1],
-                               .products = (void *)at[2],
-                               .scaled_h = (void *)at[3],
-                               .d = (void *)at[4],
-                               .partial = (void *)at[5],
-                               .tiles = (void *)at[6]};
+                               .lists = (void *)at[1],
+                               .gradient_lists = (void *)at[2],
+                               .factors = (void *)at[3],
+                               .products = (void *)at[4],
+                               .h = (void *)at[5],
+                               .scaled_h = (void *)at[6],
+                               .d = (void *)at[7],
+                               .partial = (void *)at[8],
+                               .packed = (void *)at[9],
+                               .sums = (void *)at[10],
+                               .lanes = (void *)at[11]};
 }

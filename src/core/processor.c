@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/* Which kernels (LRK_KERNELS_...) this build has and this processor runs. */
+#include "context.h"
+
+#if defined(__x86_64__)
+static bool has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+
+static bool has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+#endif
+
+bool lrki_processor_runs(int32_t kernels)
+{
+    switch (kernels) {
+    case LRK_KERNELS_AUTO:
+    case LRK_KERNELS_BLAS:
+    case LRK_KERNELS_GENERIC:
+        return true;
+#if defined(__x86_64__)
+    case LRK_KERNELS_AVX2:
+        return has_avx2();
+    case LRK_KERNELS_AVX512:
+        return has_avx512();
+#elif defined(__aarch64__)
+    case LRK_KERNELS_NEON:
+        return true;
+#endif
+    default:
+        return false;
+    }
+}

@@ -1,0 +1,480 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * LoRA with the kernels of skinny.h (lora.h says what is computed). A chunk of rows is walked in blocks of columns:
+ *     forward    blocks of x: H += x A^T;                 blocks of y: y += (H diag(f)) B
+ *     backward   blocks of dy: P += dy B^T, dB += (H diag(f))^T dy;   blocks of x: dA += D^T x', dx += dropout'(D A)
+ * so that every activation comes from memory once, while the rank rows of a block stay in the first-level cache and the
+ * next block is fetched ahead. For that the rank rows are packed first, block by block: rows of a power-of-two length would
+ * evict each other from the cache, which has few places for equal low address bits. Few rows do not pay for packing.
+ * Backward's lanes take runs of chunks. The first adds dA and dB to the gradients, the others to sums of their own, which
+ * are added in the order of lanes at the end.
+ */
+#include <string.h>
+
+#include "lora_parts.h"
+#include "lorank/pass.h"
+
+#define PACK_ROWS 64   /* least rows of a call that are worth packing for                                 */
+#define NEAR      4608 /* values of rank rows in use at a time, of the 8192 that the first-level cache holds */
+#define LEAST     64   /* narrowest block                                                                */
+#define LIST      LRKI_SKINNY_ROWS
+
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static const lrki_skinny *kernels_of(const lrki_lora_call *call)
+{
+    return lrki_skinny_find(lrki_kernels_choice(call->context));
+}
+
+/* ---- lists of rows ---------------------------------------------------------------------------------------------------- */
+
+static void list_rows(const lrki_activations *matrix, lrki_tile t, void **rows)
+{
+    for (int64_t i = 0; i < t.n_rows; i++)
+        rows[i] = lrki_activations_at(matrix, t.row + i, t.col);
+}
+
+/* n columns in blocks of about equal width, at most `most`. */
+static int64_t even_blocks(int64_t n, int64_t most)
+{
+    int64_t blocks = (n + most - 1) / most, cols = (n + blocks - 1) / blocks;
+    return (cols + LRKI_SKEW - 1) / LRKI_SKEW * LRKI_SKEW;
+}
+
+/* The same for products with all ranks at once. */
+static int64_t rank_blocks(int64_t n, int64_t ranks)
+{
+    int64_t most = NEAR / smaller(ranks, LIST);
+    return even_blocks(n, most < LEAST ? LEAST : smaller(most, LRKI_TILE_COLS));
+}
+
+/* ---- rank rows --------------------------------------------------------------------------------------------------------- */
+
+int64_t lrki_block_cols(int64_t n)
+{
+    return even_blocks(n, LRKI_TILE_COLS);
+}
+
+int64_t lrki_packed_floats(int64_t n)
+{
+    int64_t step = lrki_block_cols(n);
+    return (n + step - 1) / step * (step + LRKI_SKEW);
+}
+
+/* Rows of A (B) of a part, and where they are packed: block after block, in each the ranks' parts one behind the other. */
+typedef struct rank_rows {
+    const float *const *rows;
+    float *packed; /* NULL: not packed */
+    int64_t n;     /* values of a row  */
+    int64_t rank;
+} rank_rows;
+
+static rank_rows rows_of_a(const lrki_lora_call *call, const lrki_lora_part *part)
+{
+    return (rank_rows){part->a, call->rows < PACK_ROWS ? NULL : part->packed, call->n_in, part->rank};
+}
+
+static rank_rows rows_of_b(const lrki_lora_call *call, const lrki_lora_part *part)
+{
+    float *packed = part->packed + part->rank * lrki_packed_floats(call->n_in);
+    return (rank_rows){part->b, call->rows < PACK_ROWS ? NULL : packed, part->n_out, part->rank};
+}
+
+static float *packed_at(const rank_rows *ranks, int64_t j, int64_t col)
+{
+    int64_t step = lrki_block_cols(ranks->n);
+    return ranks->packed + (col / step * ranks->rank + j) * (step + LRKI_SKEW) + col % step;
+}
+
+static void pack_row(const rank_rows *ranks, int64_t j)
+{
+    int64_t step = lrki_block_cols(ranks->n);
+    for (int64_t col = 0; col < ranks->n; col += step)
+        memcpy(packed_at(ranks, j, col), ranks->rows[j] + col,
+               (size_t)smaller(step, ranks->n - col) * sizeof(float));
+}
+
+/* Ranks first..first+n-1 from column `col` on. */
+static void list_ranks(const rank_rows *ranks, int64_t first, int64_t n, int64_t col, const float **list)
+{
+    for (int64_t j = 0; j < n; j++)
+        list[j] = ranks->packed == NULL ? ranks->rows[first + j] + col : packed_at(ranks, first + j, col);
+}
+
+static lrk_status pack_lane(const lrki_lora_call *call, const lrki_lane *lane)
+{
+    int64_t number = 0;
+    for (int64_t p = 0; p < call->n_parts; p++) {
+        rank_rows a = rows_of_a(call, &call->parts[p]), b = rows_of_b(call, &call->parts[p]);
+        for (int64_t j = 0; j < a.rank; j++, number++) {
+            if (number < lane->first || number >= lane->first + lane->n) continue;
+            pack_row(&a, j);
+            pack_row(&b, j);
+        }
+    }
+    return LRK_OK;
+}
+
+static lrk_status pack(const lrki_lora_call *call)
+{
+    return call->rows < PACK_ROWS ? LRK_OK : lrki_lora_run_ranks(call, pack_lane);
+}
+
+/* ---- what comes next --------------------------------------------------------------------------------------------------- */
+
+static const lrki_ahead nothing = {0};
+
+/* The block of a matrix from (row, col) on. */
+static lrki_ahead ahead_at(const lrki_activations *matrix, int64_t row, int64_t col, int64_t n_cols)
+{
+    int64_t size = lrki_dtype_bytes(matrix->dtype), width = lrki_block_cols(n_cols);
+    if (matrix->data == NULL) return nothing;
+    return (lrki_ahead){lrki_activations_at(matrix, row, col), matrix->ld * size,
+                        smaller(width, n_cols - col) * size};
+}
+
+/* After block t of a matrix of n_cols columns: its next block, and after the last one `then`. */
+static lrki_ahead ahead_of(const lrki_activations *matrix, lrki_tile t, int64_t n_cols, lrki_ahead then)
+{
+    return t.col + t.n_cols < n_cols ? ahead_at(matrix, t.row, t.col + t.n_cols, n_cols) : then;
+}
+
+/* The first block of a matrix for the next chunk, if there is one. */
+static lrki_ahead ahead_chunk(const lrki_lora_call *call, const lrki_activations *matrix, lrki_tile t,
+                              int64_t n_cols)
+{
+    return t.row + 2 * t.n_rows <= call->rows ? ahead_at(matrix, t.row + t.n_rows, 0, n_cols) : nothing;
+}
+
+/* Part i of n of a block, by columns: the groups of a product share the fetching. */
+static lrki_ahead ahead_share(lrki_ahead ahead, int64_t i, int64_t n)
+{
+    int64_t lines = (ahead.bytes + 63) / 64, first = lines * i / n;
+    return (lrki_ahead){(const char *)ahead.row + 64 * first, ahead.stride,
+                        64 * (lines * (i + 1) / n - first)};
+}
+
+/* ---- products of a block ---------------------------------------------------------------------------------------------- */
+
+/* out[rows of t x rank] (+)= block of `rows` times the ranks, in groups as the kernels take them. */
+static void add_dots(const lrki_skinny *kernels, void *const *rows, int32_t dtype, lrki_tile t,
+                     lrki_ahead ahead, rank_rows ranks, float *out)
+{
+    int64_t rank = ranks.rank;
+    int64_t groups = (rank + kernels->group - 1) / kernels->group;
+    for (int64_t g = 0; g < groups; g++) {
+        int64_t first = rank * g / groups, n = rank * (g + 1) / groups - first;
+        const float *list[8];
+        list_ranks(&ranks, first, n, t.col, list);
+        const lrki_dot_args args = {.rows = (const void *const *)rows,
+                                    .ranks = list,
+                                    .dtype = dtype,
+                                    .n_rows = (int32_t)t.n_rows,
+                                    .n_ranks = (int32_t)n,
+                                    .add = t.col > 0,
+                                    .n = t.n_cols,
+                                    .ahead = ahead_share(ahead, g, groups),
+                                    .out = out + t.row * rank + first,
+                                    .ld_out = rank};
+        kernels->dot(&args);
+    }
+}
+
+/* Block of `rows` += coef^T times the ranks; coef [rank x rows of t] lies at the place of the chunk. */
+static void add_ranks(const lrki_skinny *kernels, void *const *rows, int32_t dtype, lrki_tile t,
+                      lrki_ahead ahead, rank_rows ranks, const float *coef)
+{
+    int64_t rank = ranks.rank;
+    for (int64_t first = 0; first < rank; first += LIST) {
+        const float *list[LIST];
+        int64_t n = smaller(LIST, rank - first);
+        list_ranks(&ranks, first, n, t.col, list);
+        const lrki_update_args args = {.dest = rows,
+                                       .src = (const void *const *)list,
+                                       .dest_dtype = dtype,
+                                       .n_dest = (int32_t)t.n_rows,
+                                       .n_src = (int32_t)n,
+                                       .n = t.n_cols,
+                                       .dest_ahead = first == 0 ? ahead : nothing,
+                                       .coef = coef + t.row * rank + first * t.n_rows,
+                                       .ld_coef = t.n_rows};
+        kernels->update(&args);
+    }
+}
+
+/*
+ * Block t += coef^T times the ranks (add_ranks()), in blocks as narrow as the rank wants; `matrix` holds the block alone,
+ * `then` is what comes after it.
+ */
+static void add_block(const lrki_skinny *kernels, const lrki_activations *matrix, lrki_tile t,
+                      lrki_ahead then, rank_rows ranks, const float *coef)
+{
+    void *rows[LIST];
+    int64_t begin = t.col, end = t.col + t.n_cols, step = rank_blocks(t.n_cols, ranks.rank);
+    for (; t.col < end; t.col += step) {
+        t.n_cols = smaller(step, end - t.col);
+        list_rows(matrix, (lrki_tile){.n_rows = t.n_rows, .col = t.col - begin}, rows);
+        lrki_ahead ahead = ahead_share(then, (t.col - begin) / step, (end - begin + step - 1) / step);
+        add_ranks(kernels, rows, matrix->dtype, t, ahead, ranks, coef);
+    }
+}
+
+/* to [rank x rows of t], at the place of the chunk, = (from diag(f))^T; a factor of 0 gives 0 whatever it meets. */
+static void scale_transposed(const lrki_lora_part *part, lrki_tile t, const float *from, float *to)
+{
+    from += t.row * part->rank;
+    to += t.row * part->rank;
+    for (int64_t j = 0; j < part->rank; j++)
+        for (int64_t i = 0; i < t.n_rows; i++)
+            to[j * t.n_rows + i] =
+                part->factor[j] == 0.0f ? 0.0f : part->factor[j] * from[i * part->rank + j];
+}
+
+static lrki_activations block_of(const lrki_activations *matrix, lrki_tile t)
+{
+    return (lrki_activations){lrki_activations_at(matrix, t.row, t.col), matrix->ld, matrix->dtype};
+}
+
+/* ---- x ------------------------------------------------------------------------------------------------------------------ */
+
+/* Rows of a block of x', and their dtype: of the host's x, or of the lane's tile. */
+static int32_t list_x(const lrki_lora_call *call, lrki_tile t, const lrki_lane *lane, void **rows)
+{
+    if (call->dropout == NULL) {
+        list_rows(&call->x, t, rows);
+        return call->x.dtype;
+    }
+    lrki_tile_read(kernels_of(call), &call->x, call->dropout, t, lane->tile, t.n_cols);
+    for (int64_t i = 0; i < t.n_rows; i++)
+        rows[i] = lane->tile + i * t.n_cols;
+    return LRK_DTYPE_F32;
+}
+
+/* H of a chunk for all modules: one pass over x. */
+static void make_h(const lrki_lora_call *call, lrki_tile t, const lrki_lane *lane, bool backward,
+                   lrki_ahead then)
+{
+    const lrki_skinny *kernels = kernels_of(call);
+    void *rows[LIST];
+    int64_t step = lrki_block_cols(call->n_in);
+    for (t.col = 0; t.col < call->n_in; t.col += step) {
+        t.n_cols = smaller(step, call->n_in - t.col);
+        int32_t dtype = list_x(call, t, lane, rows);
+        lrki_ahead ahead = call->dropout == NULL ? ahead_of(&call->x, t, call->n_in, then) : nothing;
+        for (int64_t p = 0; p < call->n_parts; p++) {
+            const lrki_lora_part *part = &call->parts[p];
+            add_dots(kernels, rows, dtype, t, p == 0 ? ahead : nothing, rows_of_a(call, part),
+                     backward ? part->h : lrki_forward_h(part));
+        }
+    }
+}
+
+/* ---- forward ------------------------------------------------------------------------------------------------------------ */
+
+static void make_y(const lrki_lora_call *call, const lrki_lora_part *part, lrki_tile t, lrki_ahead then)
+{
+    int64_t step = lrki_block_cols(part->n_out);
+    scale_transposed(part, t, lrki_forward_h(part), part->scaled_h);
+    for (t.col = 0; t.col < part->n_out; t.col += step) {
+        t.n_cols = smaller(step, part->n_out - t.col);
+        lrki_activations block = block_of(&part->y, t);
+        add_block(kernels_of(call), &block, t, ahead_of(&part->y, t, part->n_out, then),
+                  rows_of_b(call, part), part->scaled_h);
+    }
+}
+
+/* The first part from p on that is not silent; n_parts if there is none. */
+static int64_t next_loud(const lrki_lora_call *call, int64_t p)
+{
+    while (p < call->n_parts && call->parts[p].silent)
+        p++;
+    return p;
+}
+
+static lrk_status forward_lane(const lrki_lora_call *call, const lrki_lane *lane)
+{
+    for (int64_t chunk = lane->first; chunk < lane->first + lane->n; chunk++) {
+        lrki_tile t = lrki_lora_chunk(call->rows, chunk);
+        lrki_ahead next_x = ahead_chunk(call, &call->x, t, call->n_in);
+        int64_t p = next_loud(call, 0), next;
+        make_h(call, t, lane, false,
+               p < call->n_parts ? ahead_at(&call->parts[p].y, t.row, 0, call->parts[p].n_out) : next_x);
+        for (; p < call->n_parts; p = next) {
+            next = next_loud(call, p + 1);
+            make_y(call, &call->parts[p], t,
+                   next < call->n_parts ? ahead_at(&call->parts[next].y, t.row, 0, call->parts[next].n_out)
+                                        : next_x);
+        }
+    }
+    return LRK_OK;
+}
+
+lrk_status lrki_fused_forward(const lrki_lora_call *call)
+{
+    lrk_status status = pack(call);
+    if (status != LRK_OK) return status;
+    return lrki_lora_run(call, lrki_lora_chunks(call->rows), LRKI_LORA_LANES, forward_lane);
+}
+
+/* ---- backward ----------------------------------------------------------------------------------------------------------- */
+
+/* Row of dA (dB) that a lane adds to: of the gradients, or of the lane's own sums. */
+static float *gradient_row(const lrki_lora_call *call, const lrki_lora_part *part, int64_t lane, bool of_a,
+                           int64_t j)
+{
+    if (lane == 0) return of_a ? part->grad_a[j] : part->grad_b[j];
+    float *sums = part->sums + ((lane - 1) * part->rank + j) * (call->n_in + part->n_out);
+    return of_a ? sums : sums + call->n_in;
+}
+
+static void clear_sums(const lrki_lora_call *call, int64_t lane)
+{
+    for (int64_t p = 0; p < call->n_parts && lane > 0; p++) {
+        const lrki_lora_part *part = &call->parts[p];
+        int64_t n = part->rank * (call->n_in + part->n_out);
+        if (part->grad_a != NULL && !part->silent)
+            memset(part->sums + (lane - 1) * n, 0, (size_t)n * sizeof(float));
+    }
+}
+
+/* Columns of t of dA (dB) += coef[rows of t x rank]^T times block of `rows`. */
+static void add_gradients(const lrki_lora_call *call, const lrki_lora_part *part, const lrki_lane *lane,
+                          bool of_a, void *const *rows, int32_t dtype, lrki_tile t, lrki_ahead ahead)
+{
+    const lrki_skinny *kernels = kernels_of(call);
+    int64_t groups = (part->rank + kernels->group - 1) / kernels->group;
+    for (int64_t g = 0; g < groups; g++) {
+        int64_t first = part->rank * g / groups, n = part->rank * (g + 1) / groups - first;
+        void *list[8];
+        for (int64_t j = 0; j < n; j++)
+            list[j] = gradient_row(call, part, lane->index, of_a, first + j) + t.col;
+        const lrki_update_args args = {.dest = list,
+                                       .src = (const void *const *)rows,
+                                       .src_dtype = dtype,
+                                       .n_dest = (int32_t)n,
+                                       .n_src = (int32_t)t.n_rows,
+                                       .n = t.n_cols,
+                                       .src_ahead = ahead_share(ahead, g, groups),
+                                       .coef = (of_a ? part->d : part->scaled_h) + t.row * part->rank + first,
+                                       .ld_coef = part->rank};
+        kernels->update(&args);
+    }
+}
+
+/*
+ * P and dB of a chunk: one pass over dy. Then D, and what is summed over H and P. While the last block is read, the first
+ * ones of x and dx, or of the next part's dy, are on their way.
+ */
+static void read_dy(const lrki_lora_call *call, int64_t p, lrki_tile t, const lrki_lane *lane, int64_t chunk)
+{
+    const lrki_skinny *kernels = kernels_of(call);
+    const lrki_lora_part *part = &call->parts[p];
+    void *rows[LIST];
+    bool wants_b = part->grad_b != NULL && !part->silent, last = p + 1 == call->n_parts;
+    int64_t step = lrki_block_cols(part->n_out);
+    lrki_ahead then = last ? ahead_at(&call->x, t.row, 0, call->n_in)
+                           : ahead_at(&call->parts[p + 1].dy, t.row, 0, call->parts[p + 1].n_out);
+    if (wants_b) lrki_scale_ranks(part, t, lrki_backward_h(part), part->scaled_h);
+    for (t.col = 0; t.col < part->n_out; t.col += step) {
+        t.n_cols = smaller(step, part->n_out - t.col);
+        bool ends = last && t.col + t.n_cols == part->n_out;
+        list_rows(&part->dy, t, rows);
+        add_dots(kernels, rows, part->dy.dtype, t, ahead_of(&part->dy, t, part->n_out, then),
+                 rows_of_b(call, part), part->d);
+        if (wants_b)
+            add_gradients(call, part, lane, false, rows, part->dy.dtype, t,
+                          ends ? ahead_at(&call->dx, t.row, 0, call->n_in) : nothing);
+    }
+    if (part->products != NULL) lrki_sum_products(part, t, chunk);
+    scale_transposed(part, t, part->d, part->scaled_h); /* free again: dB of the chunk is done */
+    lrki_scale_ranks(part, t, part->d, part->d);
+}
+
+static void make_dx(const lrki_lora_call *call, lrki_tile t, const lrki_lane *lane)
+{
+    bool direct = call->dropout == NULL;
+    lrki_activations block = {.data = lane->tile, .ld = t.n_cols, .dtype = LRK_DTYPE_F32};
+    if (direct)
+        block = block_of(&call->dx, t);
+    else
+        memset(lane->tile, 0, (size_t)(t.n_rows * t.n_cols) * sizeof(float));
+    for (int64_t p = next_loud(call, 0); p < call->n_parts; p = next_loud(call, p + 1)) {
+        lrki_ahead next = direct && next_loud(call, p + 1) == call->n_parts
+                              ? ahead_of(&call->dx, t, call->n_in, nothing)
+                              : nothing;
+        add_block(kernels_of(call), &block, t, next, rows_of_a(call, &call->parts[p]),
+                  call->parts[p].scaled_h);
+    }
+    if (!direct) lrki_tile_add(kernels_of(call), &call->dx, call->dropout, t, lane->tile, t.n_cols);
+}
+
+/* dA and dx of a chunk: one pass over x and dx. */
+static void read_x(const lrki_lora_call *call, lrki_tile t, const lrki_lane *lane, lrki_ahead then)
+{
+    void *rows[LIST];
+    bool wants_a = call->parts[0].grad_a != NULL; /* the modules of a call want the same */
+    int64_t step = lrki_block_cols(call->n_in);
+    for (t.col = 0; t.col < call->n_in; t.col += step) {
+        t.n_cols = smaller(step, call->n_in - t.col);
+        int32_t dtype = wants_a ? list_x(call, t, lane, rows) : 0;
+        lrki_ahead ahead = call->dropout == NULL ? ahead_of(&call->x, t, call->n_in, then) : nothing;
+        for (int64_t p = next_loud(call, 0); p < call->n_parts && wants_a; p = next_loud(call, p + 1)) {
+            add_gradients(call, &call->parts[p], lane, true, rows, dtype, t, ahead);
+            ahead = nothing;
+        }
+        if (call->dx.data != NULL) make_dx(call, t, lane);
+    }
+}
+
+static lrk_status backward_lane(const lrki_lora_call *call, const lrki_lane *lane)
+{
+    const lrki_lora_part *parts = call->parts; /* of one call all or none have H */
+    clear_sums(call, lane->index);
+    for (int64_t chunk = lane->first; chunk < lane->first + lane->n; chunk++) {
+        lrki_tile t = lrki_lora_chunk(call->rows, chunk);
+        if (lrki_wants_h(&parts[0]) && parts[0].kept_h == NULL)
+            make_h(call, t, lane, true, ahead_at(&parts[0].dy, t.row, 0, parts[0].n_out));
+        for (int64_t p = 0; p < call->n_parts; p++)
+            read_dy(call, p, t, lane, chunk);
+        if (next_loud(call, 0) < call->n_parts)
+            read_x(call, t, lane, ahead_chunk(call, &parts[0].dy, t, parts[0].n_out));
+    }
+    return LRK_OK;
+}
+
+/* ---- the lanes' sums ---------------------------------------------------------------------------------------------------- */
+
+static void add_row(float *to, const float *from, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        to[i] += from[i];
+}
+
+/* The gradients of rank number `piece`, counted over all parts, += the sums of the lanes in their order. */
+static lrk_status add_sums(const lrki_lora_call *call, const lrki_lane *lane)
+{
+    int64_t lanes = lrki_lora_sums(call->rows) + 1, before = 0;
+    for (int64_t p = 0; p < call->n_parts; before += call->parts[p++].rank) {
+        const lrki_lora_part *part = &call->parts[p];
+        for (int64_t j = 0; j < part->rank && !part->silent; j++) {
+            if (before + j < lane->first || before + j >= lane->first + lane->n) continue;
+            for (int64_t from = 1; from < lanes; from++) {
+                add_row(part->grad_a[j], gradient_row(call, part, from, true, j), call->n_in);
+                add_row(part->grad_b[j], gradient_row(call, part, from, false, j), part->n_out);
+            }
+        }
+    }
+    return LRK_OK;
+}
+
+lrk_status lrki_fused_backward(const lrki_lora_call *call)
+{
+    int64_t chunks = lrki_lora_chunks(call->rows);
+    lrk_status status = pack(call);
+    if (status == LRK_OK) status = lrki_lora_run(call, chunks, lrki_lora_sums(call->rows) + 1, backward_lane);
+    if (status != LRK_OK || lrki_lora_sums(call->rows) == 0 || call->parts[0].grad_a == NULL) return status;
+    return lrki_lora_run_ranks(call, add_sums);
+}

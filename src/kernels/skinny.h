@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The two products that LoRA consists of when ranks are few, one implementation a set of instructions. Operands are
+ * lists of pointers, one to each row of consecutive values, so that rows of activations, of adapters (whichever ranks
+ * take part) and of packed panels are all the same to them:
+ *     dot      out[i][j] (+)= sum_k rows[i][k] * ranks[j][k]          H = X A^T,  P = dY B^T
+ *     update   dest[i][k] += sum_j coef[i][j] * src[j][k]             y += H B,  dx += D A,  dA += D^T X,  dB += H^T dY
+ * Activations are f32, bf16 or f16 and converted in registers; everything else, and all arithmetic, is f32. For given
+ * arguments the order of the additions is fixed. Nothing is allocated, nothing is shared: any number of threads may call.
+ */
+#ifndef LRKI_SKINNY_H
+#define LRKI_SKINNY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define LRKI_SKINNY_ROWS 64 /* rows that a list has at most, by custom: lists live on the stack */
+
+/* What later calls will read, to be fetched into the second-level cache meanwhile, for as many rows as the call walks. */
+typedef struct lrki_ahead {
+    const void *row; /* the first           */
+    int64_t stride;  /* bytes to the next   */
+    int64_t bytes;   /* of a row, 0: nothing; no more than the call's rows have */
+} lrki_ahead;
+
+typedef struct lrki_dot_args {
+    const void *const *rows;   /* [n_rows], of dtype */
+    const float *const *ranks; /* [n_ranks] */
+    int32_t dtype;             /* LRK_DTYPE_... */
+    int32_t n_rows;
+    int32_t n_ranks; /* 1..group */
+    bool add;        /* to what out holds */
+    int64_t n;
+    lrki_ahead ahead; /* for rows */
+    float *out;       /* [n_rows x n_ranks], row stride ld_out */
+    int64_t ld_out;
+} lrki_dot_args;
+
+typedef struct lrki_update_args {
+    void *const *dest;      /* [n_dest], of dest_dtype */
+    const void *const *src; /* [n_src], of src_dtype; one of the two dtypes is f32 */
+    int32_t dest_dtype;
+    int32_t src_dtype;
+    int32_t n_dest;
+    int32_t n_src;
+    int64_t n;
+    lrki_ahead dest_ahead;
+    lrki_ahead src_ahead;
+    const float *coef; /* element (i, j) at i + j * ld_coef */
+    int64_t ld_coef;
+} lrki_update_args;
+
+typedef struct lrki_skinny {
+    const char *name;
+    int32_t group; /* most ranks of a dot call */
+    void (*dot)(const lrki_dot_args *args);
+    void (*update)(const lrki_update_args *args);
+    void (*widen)(const void *from, int32_t dtype, int64_t n, float *to);
+    void (*narrow)(const float *from, int32_t dtype, int64_t n, void *to);
+} lrki_skinny;
+
+/* The implementation that LRK_KERNELS_... names, NULL if this build or this processor lacks it; AUTO: the fastest. */
+const lrki_skinny *lrki_skinny_find(int32_t kernels);
+
+extern const lrki_skinny lrki_skinny_generic, lrki_skinny_avx2, lrki_skinny_avx512, lrki_skinny_neon;
+
+#endif

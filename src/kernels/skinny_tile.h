@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The source of all implementations of skinny.h. The including file defines LANES (floats of a vector), REGISTERS (32
+ * or 16), widen_f16() and narrow_f16() for its instructions, and NAME.
+ *
+ * Both kernels keep a tile of accumulators in registers, and every loaded vector meets all of them. Loaded operands are
+ * pinned (PIN), or the compiler would fold the load into each multiply-add and load it again and again.
+ */
+#include <string.h>
+
+#include "skinny.h"
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 8")
+#if defined(__x86_64__)
+#define PIN(v) __asm__("" : "+v"(v))
+#elif defined(__aarch64__)
+#define PIN(v) __asm__("" : "+w"(v))
+#else
+#define PIN(v)
+#endif
+
+#define F32  0
+#define BF16 1
+#define F16  2
+
+typedef float vec __attribute__((vector_size(LANES * 4)));
+typedef float vec_memory __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+typedef uint32_t bits32 __attribute__((vector_size(LANES * 4)));
+typedef uint16_t bits16 __attribute__((vector_size(LANES * 2)));
+typedef uint16_t bits16_memory __attribute__((vector_size(LANES * 2), aligned(2), may_alias));
+
+INLINE vec widen_f16(bits16 half);
+INLINE bits16 narrow_f16(vec value);
+
+/* ---- loads and stores ---------------------------------------------------------------------------------------------- */
+
+INLINE vec widen_bf16(bits16 half)
+{
+    return (vec)(__builtin_convertvector(half, bits32) << 16);
+}
+
+/* To nearest even; a NaN stays one. */
+INLINE bits16 narrow_bf16(vec value)
+{
+    bits32 bits = (bits32)value;
+    bits32 rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
+    bits32 quiet = (bits >> 16) | 0x40;
+    bits32 is_nan = (bits32)(value != value);
+    return __builtin_convertvector((is_nan & quiet) | (~is_nan & rounded), bits16);
+}
+
+INLINE const char *at(const void *row, const int dtype, int64_t k)
+{
+    return (const char *)row + k * (dtype == F32 ? 4 : 2);
+}
+
+INLINE void *at_mut(void *row, const int dtype, int64_t k)
+{
+    return (char *)row + k * (dtype == F32 ? 4 : 2);
+}
+
+INLINE vec load(const void *p, const int dtype)
+{
+    if (dtype == F32) return *(const vec_memory *)p;
+    bits16 half = *(const bits16_memory *)p;
+    return dtype == BF16 ? widen_bf16(half) : widen_f16(half);
+}
+
+INLINE void store(void *p, const int dtype, vec value)
+{
+    if (dtype == F32)
+        *(vec_memory *)p = value;
+    else
+        *(bits16_memory *)p = dtype == BF16 ? narrow_bf16(value) : narrow_f16(value);
+}
+
+/* The first n < LANES values; the others are 0. */
+INLINE vec load_part(const void *p, const int dtype, int64_t n)
+{
+    float whole[LANES] = {0};
+    memcpy(whole, p, (size_t)n * (dtype == F32 ? 4 : 2));
+    return load(whole, dtype);
+}
+
+INLINE void store_part(void *p, const int dtype, vec value, int64_t n)
+{
+    float whole[LANES];
+    store(whole, dtype, value);
+    memcpy(p, whole, (size_t)n * (dtype == F32 ? 4 : 2));
+}
+
+INLINE vec broadcast(float value)
+{
+    return value - (vec){0};
+}
+
+/* ---- sums over a vector ---------------------------------------------------------------------------------------------- */
+
+/*
+ * JOIN_w(a, b): in each run of 2w lanes, the sums of a's run folded to w lanes, then b's. Joining v0..v3 with v4..v7, then
+ * halves again, puts the sums of 8 vectors beside each other in order.
+ */
+#define SHUFFLE __builtin_shufflevector
+#if LANES == 16
+#define JOIN_8(a, b)                                                                                         \
+    (SHUFFLE(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +                                 \
+     SHUFFLE(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31))
+#define JOIN_4(a, b)                                                                                         \
+    (SHUFFLE(a, b, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27) +                               \
+     SHUFFLE(a, b, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31))
+#define JOIN_2(a, b)                                                                                         \
+    (SHUFFLE(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) +                               \
+     SHUFFLE(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31))
+#define JOIN_1(a, b)                                                                                         \
+    (SHUFFLE(a, b, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30) +                              \
+     SHUFFLE(a, b, 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31))
+#elif LANES == 8
+#define JOIN_4(a, b) (SHUFFLE(a, b, 0, 1, 2, 3, 8, 9, 10, 11) + SHUFFLE(a, b, 4, 5, 6, 7, 12, 13, 14, 15))
+#define JOIN_2(a, b) (SHUFFLE(a, b, 0, 1, 8, 9, 4, 5, 12, 13) + SHUFFLE(a, b, 2, 3, 10, 11, 6, 7, 14, 15))
+#define JOIN_1(a, b) (SHUFFLE(a, b, 0, 8, 2, 10, 4, 12, 6, 14) + SHUFFLE(a, b, 1, 9, 3, 11, 5, 13, 7, 15))
+#else
+#define JOIN_2(a, b) (SHUFFLE(a, b, 0, 1, 4, 5) + SHUFFLE(a, b, 2, 3, 6, 7))
+#define JOIN_1(a, b) (SHUFFLE(a, b, 0, 4, 2, 6) + SHUFFLE(a, b, 1, 5, 3, 7))
+#endif
+
+/* Vector i of a list that ends with zeros. */
+INLINE vec one_of(const vec *v, const int n, const int i)
+{
+    return i < n ? v[i] : (vec){0};
+}
+
+/* Sums of n <= 4 vectors, in lanes 0, step, 2 step, 3 step. */
+INLINE vec four_sums(const vec *v, const int n)
+{
+    vec a = one_of(v, n, 0), b = one_of(v, n, 1), c = one_of(v, n, 2), d = one_of(v, n, 3);
+#if LANES == 16
+    vec quads = JOIN_4(JOIN_8(a, c), JOIN_8(b, d)), pairs = JOIN_2(quads, quads);
+    return JOIN_1(pairs, pairs);
+#elif LANES == 8
+    vec pairs = JOIN_2(JOIN_4(a, c), JOIN_4(b, d));
+    return JOIN_1(pairs, pairs);
+#else
+    return JOIN_1(JOIN_2(a, c), JOIN_2(b, d));
+#endif
+}
+#define FOUR_SUMS_STEP (LANES / 4)
+
+#if LANES == 16
+/* The same of n <= 8 vectors, in lanes 0, 2, ..., 14. */
+INLINE vec eight_sums(const vec *v, const int n)
+{
+    vec a = JOIN_8(one_of(v, n, 0), one_of(v, n, 4)), b = JOIN_8(one_of(v, n, 1), one_of(v, n, 5)),
+        c = JOIN_8(one_of(v, n, 2), one_of(v, n, 6)), d = JOIN_8(one_of(v, n, 3), one_of(v, n, 7));
+    vec pairs = JOIN_2(JOIN_4(a, c), JOIN_4(b, d));
+    return JOIN_1(pairs, pairs);
+}
+#endif
+
+/* out[0..n) (+)= sums of the n <= 8 vectors. */
+INLINE void give_sums(const vec *v, const int n, const bool add, float *out)
+{
+    for (int from = 0; from < n;) {
+#if LANES == 16
+        const int step = n > 4 ? 2 : FOUR_SUMS_STEP, count = n;
+        vec sums = n > 4 ? eight_sums(v, n) : four_sums(v, n);
+#else
+        const int step = FOUR_SUMS_STEP, count = n - from < 4 ? n - from : 4;
+        vec sums = four_sums(v + from, count);
+#endif
+        UNROLL for (int i = 0; i < count; i++) out[from + i] =
+            add ? out[from + i] + sums[i * step] : sums[i * step];
+        from += count;
+    }
+}
+
+/* ---- dot ------------------------------------------------------------------------------------------------------------- */
+
+#define LINE_BYTES         64 /* of a cache line */
+#define LINE_FLOATS(dtype) ((dtype) == F32 ? 16 : 32)
+
+INLINE void dot_step(vec acc[8][8], const void *const *rows, const float *const *ranks, const int dtype,
+                     const int r, const int j, int64_t k)
+{
+    vec rank[8];
+    UNROLL for (int b = 0; b < j; b++)
+    {
+        rank[b] = load(ranks[b] + k, F32);
+        PIN(rank[b]);
+    }
+    UNROLL for (int a = 0; a < r; a++)
+    {
+        vec row = load(at(rows[a], dtype, k), dtype);
+        PIN(row);
+        UNROLL for (int b = 0; b < j; b++) acc[a][b] += row * rank[b];
+    }
+}
+
+/* r rows with j ranks: out[a][b] (+)= sum_k rows[a][k] ranks[b][k] */
+INLINE void dot_tile(const lrki_dot_args *args, int32_t first, const int dtype, const int r, const int j)
+{
+    const void *const *rows_given = args->rows + first;
+    float *out = args->out + first * args->ld_out;
+    const void *rows[8];
+    const float *ranks[8];
+    vec acc[8][8];
+    int64_t k = 0, n = args->n;
+    UNROLL for (int a = 0; a < r; a++)
+    {
+        rows[a] = rows_given[a];
+        UNROLL for (int b = 0; b < j; b++) acc[a][b] = (vec){0};
+    }
+    UNROLL for (int b = 0; b < j; b++) ranks[b] = args->ranks[b];
+    const char *line = (const char *)args->ahead.row + first * args->ahead.stride;
+    const int64_t stride = args->ahead.stride, fetch = args->ahead.bytes / LINE_BYTES * LINE_FLOATS(dtype);
+    for (; k + LINE_FLOATS(dtype) <= n && k < fetch; k += LINE_FLOATS(dtype), line += LINE_BYTES) {
+        UNROLL for (int a = 0; a < r; a++) __builtin_prefetch(line + a * stride, 0, 2);
+        for (int u = 0; u < LINE_FLOATS(dtype); u += LANES)
+            dot_step(acc, rows, ranks, dtype, r, j, k + u);
+    }
+    for (; k + LANES <= n; k += LANES)
+        dot_step(acc, rows, ranks, dtype, r, j, k);
+    if (k < n) {
+        vec rank[8];
+        UNROLL for (int b = 0; b < j; b++) rank[b] = load_part(ranks[b] + k, F32, n - k);
+        UNROLL for (int a = 0; a < r; a++)
+        {
+            vec row = load_part(at(rows[a], dtype, k), dtype, n - k);
+            UNROLL for (int b = 0; b < j; b++) acc[a][b] += row * rank[b];
+        }
+    }
+    if (args->add)
+        UNROLL for (int a = 0; a < r; a++) give_sums(acc[a], j, true, out + a * args->ld_out);
+    else
+        UNROLL for (int a = 0; a < r; a++) give_sums(acc[a], j, false, out + a * args->ld_out);
+}
+
+/* Rows of a tile beside j ranks: as many as the registers hold. */
+#if REGISTERS == 32
+#define GROUP       8
+#define DOT_ROWS(j) ((j) <= 3 ? 8 : (j) <= 6 ? 4 : 2)
+#else
+#define GROUP       4
+#define DOT_ROWS(j) ((j) == 1 ? 8 : (j) == 2 ? 4 : (j) == 3 ? 4 : 2)
+#endif
+
+typedef void dot_function(const lrki_dot_args *args, int32_t first);
+
+#define DOT(j, dtype)                                                                                        \
+    static void dot_##j##_##dtype(const lrki_dot_args *args, int32_t first)                                  \
+    {                                                                                                        \
+        dot_tile(args, first, dtype, DOT_ROWS(j), j);                                                        \
+    }                                                                                                        \
+    static void dot_one_##j##_##dtype(const lrki_dot_args *args, int32_t first)                              \
+    {                                                                                                        \
+        dot_tile(args, first, dtype, 1, j);                                                                  \
+    }
+#if GROUP == 8
+#define EACH_RANKS(X, t) X(1, t) X(2, t) X(3, t) X(4, t) X(5, t) X(6, t) X(7, t) X(8, t)
+#else
+#define EACH_RANKS(X, t) X(1, t) X(2, t) X(3, t) X(4, t)
+#endif
+EACH_RANKS(DOT, F32)
+EACH_RANKS(DOT, BF16)
+EACH_RANKS(DOT, F16)
+
+#define DOT_ENTRY(j, t)     dot_##j##_##t,
+#define DOT_ONE_ENTRY(j, t) dot_one_##j##_##t,
+static dot_function *const dot_tiles[3][GROUP] = {
+    {EACH_RANKS(DOT_ENTRY, F32)}, {EACH_RANKS(DOT_ENTRY, BF16)}, {EACH_RANKS(DOT_ENTRY, F16)}};
+static dot_function *const dot_ones[3][GROUP] = {
+    {EACH_RANKS(DOT_ONE_ENTRY, F32)}, {EACH_RANKS(DOT_ONE_ENTRY, BF16)}, {EACH_RANKS(DOT_ONE_ENTRY, F16)}};
+
+static void dot(const lrki_dot_args *args)
+{
+    int32_t i = 0, j = args->n_ranks, tile = DOT_ROWS(j);
+    for (; i + tile <= args->n_rows; i += tile)
+        dot_tiles[args->dtype][j - 1](args, i);
+    for (; i < args->n_rows; i++)
+        dot_ones[args->dtype][j - 1](args, i);
+}
+
+/* ---- update ---------------------------------------------------------------------------------------------------------- */
+
+#define PREFETCH_LINES(p, dtype, c, write, level)                                                            \
+    UNROLL for (int v = 0; v < (c); v++) if (v * LANES % LINE_FLOATS(dtype) == 0)                            \
+        __builtin_prefetch((const char *)(p) + v * LANES * ((dtype) == F32 ? 4 : 2), write, level)
+
+INLINE const char *ahead_of(lrki_ahead ahead, int64_t row, const int dtype, int64_t k)
+{
+    int64_t offset = k * (dtype == F32 ? 4 : 2);
+    return offset >= ahead.bytes ? NULL : (const char *)ahead.row + offset + row * ahead.stride;
+}
+
+/* r rows of dest, c vectors from column k on: dest += coef src */
+INLINE void update_tile(const lrki_update_args *args, int32_t first, int64_t k, const int dest_dtype,
+                        const int src_dtype, const int r, const int c)
+{
+    vec acc[8][8];
+    void *const *dest = args->dest + first;
+    const float *coef = args->coef + first;
+    const int64_t ld_coef = args->ld_coef;
+    const char *dest_ahead = ahead_of(args->dest_ahead, first, dest_dtype, k);
+    const char *src_ahead = ahead_of(args->src_ahead, 0, src_dtype, k);
+    const void *const *src = args->src;
+    const int32_t n_src = args->n_src;
+    UNROLL for (int a = 0; a < r; a++)
+    {
+        const char *p = at(dest[a], dest_dtype, k);
+        if (dest_ahead != NULL) {
+            PREFETCH_LINES(dest_ahead, dest_dtype, c, 1, 2);
+            dest_ahead += args->dest_ahead.stride;
+        }
+        PREFETCH_LINES(p, dest_dtype, c, 1, 3);
+        UNROLL for (int v = 0; v < c; v++) acc[a][v] = (vec){0};
+    }
+    for (int32_t b = 0; b < n_src; b++, coef += ld_coef) {
+        const char *p = at(src[b], src_dtype, k);
+        vec from[8];
+        if (src_ahead != NULL) {
+            PREFETCH_LINES(src_ahead, src_dtype, c, 0, 2);
+            src_ahead += args->src_ahead.stride;
+        }
+        UNROLL for (int v = 0; v < c; v++)
+        {
+            from[v] = load(at(p, src_dtype, v * LANES), src_dtype);
+            PIN(from[v]);
+        }
+        UNROLL for (int a = 0; a < r; a++)
+        {
+            vec factor = broadcast(coef[a]);
+            PIN(factor);
+            UNROLL for (int v = 0; v < c; v++) acc[a][v] += factor * from[v];
+        }
+    }
+    UNROLL for (int a = 0; a < r; a++) UNROLL for (int v = 0; v < c; v++)
+    {
+        void *p = at_mut(dest[a], dest_dtype, k + v * LANES);
+        store(p, dest_dtype, load(p, dest_dtype) + acc[a][v]);
+    }
+}
+
+/* The last n < LANES columns. */
+INLINE void update_part(const lrki_update_args *args, int32_t first, int64_t k, int64_t n,
+                        const int dest_dtype, const int src_dtype, const int r)
+{
+    vec acc[8];
+    void *const *dest = args->dest + first;
+    const float *coef = args->coef + first;
+    UNROLL for (int a = 0; a < r; a++) acc[a] = load_part(at(dest[a], dest_dtype, k), dest_dtype, n);
+    for (int32_t b = 0; b < args->n_src; b++) {
+        vec from = load_part(at(args->src[b], src_dtype, k), src_dtype, n);
+        UNROLL for (int a = 0; a < r; a++) acc[a] += broadcast(coef[a + b * args->ld_coef]) * from;
+    }
+    UNROLL for (int a = 0; a < r; a++) store_part(at_mut(dest[a], dest_dtype, k), dest_dtype, acc[a], n);
+}
+
+/* Vectors of a tile of r rows. */
+#if REGISTERS == 32
+#define UPDATE_VECTORS(r) ((r) <= 2 ? 8 : (r) <= 5 ? 4 : (r) <= 7 ? 3 : 2)
+#else
+#define UPDATE_VECTORS(r) ((r) == 1 ? 8 : (r) == 2 ? 4 : 2)
+#endif
+
+INLINE void update_rows(const lrki_update_args *args, int32_t first, const int dest_dtype,
+                        const int src_dtype, const int r)
+{
+    const int c = UPDATE_VECTORS(r);
+    int64_t k = 0, n = args->n;
+    for (; k + c * LANES <= n; k += c * LANES)
+        update_tile(args, first, k, dest_dtype, src_dtype, r, c);
+    for (; k + LANES <= n; k += LANES)
+        update_tile(args, first, k, dest_dtype, src_dtype, r, 1);
+    if (k < n) update_part(args, first, k, n - k, dest_dtype, src_dtype, r);
+}
+
+typedef void update_function(const lrki_update_args *args, int32_t first);
+
+#define UPDATE(r, dest_dtype, src_dtype)                                                                     \
+    static void update_##r##_##dest_dtype##_##src_dtype(const lrki_update_args *args, int32_t first)         \
+    {                                                                                                        \
+        update_rows(args, first, dest_dtype, src_dtype, r);                                                  \
+    }
+#define EACH_SMALL(X, d, s) X(1, d, s) X(2, d, s) X(3, d, s) X(4, d, s)
+#if GROUP == 8
+#define EACH_DEST(X, d, s) EACH_SMALL(X, d, s) X(5, d, s) X(6, d, s) X(7, d, s) X(8, d, s)
+#else
+#define EACH_DEST EACH_SMALL
+#endif
+EACH_DEST(UPDATE, F32, F32)
+EACH_DEST(UPDATE, F32, BF16)
+EACH_DEST(UPDATE, F32, F16)
+EACH_SMALL(UPDATE, BF16, F32)
+EACH_SMALL(UPDATE, F16, F32)
+
+#define UPDATE_ENTRY(r, d, s) update_##r##_##d##_##s,
+static update_function *const update_by_src[3][GROUP] = {{EACH_DEST(UPDATE_ENTRY, F32, F32)},
+                                                         {EACH_DEST(UPDATE_ENTRY, F32, BF16)},
+                                                         {EACH_DEST(UPDATE_ENTRY, F32, F16)}};
+static update_function *const update_by_dest[3][4] = {{EACH_SMALL(UPDATE_ENTRY, F32, F32)},
+                                                      {EACH_SMALL(UPDATE_ENTRY, BF16, F32)},
+                                                      {EACH_SMALL(UPDATE_ENTRY, F16, F32)}};
+
+/* Lists of up to GROUP rows of f32 are one tile; longer ones are cut into tiles of 4. */
+static void update(const lrki_update_args *args)
+{
+    int32_t whole = args->dest_dtype == F32 ? GROUP : 4;
+    int32_t tile = args->n_dest <= whole ? args->n_dest : 4;
+    for (int32_t i = 0; i < args->n_dest; i += tile) {
+        int32_t r = args->n_dest - i < tile ? args->n_dest - i : tile;
+        update_function *f = args->dest_dtype == F32 ? update_by_src[args->src_dtype][r - 1]
+                                                     : update_by_dest[args->dest_dtype][r - 1];
+        f(args, i);
+    }
+}
+
+/* ---- conversion ------------------------------------------------------------------------------------------------------ */
+
+INLINE void convert(const void *from, const int from_dtype, void *to, const int to_dtype, int64_t n)
+{
+    int64_t k = 0;
+    for (; k + LANES <= n; k += LANES)
+        store(at_mut(to, to_dtype, k), to_dtype, load(at(from, from_dtype, k), from_dtype));
+    if (k < n)
+        store_part(at_mut(to, to_dtype, k), to_dtype, load_part(at(from, from_dtype, k), from_dtype, n - k),
+                   n - k);
+}
+
+static void widen(const void *from, int32_t dtype, int64_t n, float *to)
+{
+    if (dtype == F32)
+        memcpy(to, from, (size_t)n * sizeof *to);
+    else if (dtype == BF16)
+        convert(from, BF16, to, F32, n);
+    else
+        convert(from, F16, to, F32, n);
+}
+
+static void narrow(const float *from, int32_t dtype, int64_t n, void *to)
+{
+    if (dtype == F32)
+        memcpy(to, from, (size_t)n * sizeof *from);
+    else if (dtype == BF16)
+        convert(from, F32, to, BF16, n);
+    else
+        convert(from, F32, to, F16, n);
+}
+
+const lrki_skinny NAME = {INSTRUCTIONS, GROUP, dot, update, widen, narrow};

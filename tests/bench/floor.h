@@ -20,10 +20,13 @@ typedef struct floor_rival {
     char *b;
     char *grad_a;
     char *grad_b;
-    int way; /* the one in use, of FLOOR_WAYS */
+    int way; /* the one in use, FLOOR_... together */
 } floor_rival;
 
-#define FLOOR_WAYS 4
+#define FLOOR_PREFETCH 1 /* software prefetch */
+#define FLOOR_BY_ROW   2 /* a row of every matrix, then the next; else matrix after matrix */
+#define FLOOR_ALONE    4 /* on the calling thread */
+#define FLOOR_WAYS     8
 
 void floor_open(floor_rival *f, const operands *o, int64_t rank);
 void floor_close(floor_rival *f);
@@ -32,7 +35,10 @@ rival floor_rival_of(floor_rival *f);
 /* Multiply-adds of a call, doubled. */
 double floor_flops(const bench_shape *shape, int64_t rank, int op);
 
-/* Flops a second of all threads together, in a register-blocked loop of FMAs out of the first-level cache. */
-double floor_flop_rate(void);
+/*
+ * Flops a second of all threads together, in a register-blocked loop of FMAs out of the first-level cache. A word on
+ * stderr if the threads stay far from `threads` times the rate of one: something else uses the processors.
+ */
+double floor_flop_rate(int threads);
 
 #endif

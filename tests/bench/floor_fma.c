@@ -3,9 +3,11 @@
  * The rate of multiply-adds (floor.h): C[ROWS x COLS vectors] += a b over DEPTH steps, C in registers, a broadcast and
  * b loaded from the first-level cache, as the innermost loop of a matrix product. -ffp-contract=fast makes FMAs of it.
  */
-#include <time.h>
+#include <math.h>
+#include <stdio.h>
 
 #include "floor.h"
+#include "timing.h"
 
 #if defined(__AVX512F__)
 #define VECTOR 64
@@ -64,13 +66,6 @@ static void multiply(const blocks *in, vector c[ROWS][COLS])
             c[i][j] = sum[i][j];
 }
 
-static double seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 /* One thread's rate, all threads at it at once. */
 static double rate_of_thread(void)
 {
@@ -82,26 +77,37 @@ static double rate_of_thread(void)
         for (int j = 0; j < COLS; j++)
             in.b[k][j] = 1e-3f * (float)(k + j) - (vector){0};
     }
-    double start = seconds();
+    double start = timing_now();
     for (int sweep = 0; sweep < SWEEPS; sweep++)
         multiply(&in, c);
-    double rate = 2.0 * ROWS * COLS * LANES * DEPTH * SWEEPS / (seconds() - start);
+    double rate = 2e6 * ROWS * COLS * LANES * DEPTH * SWEEPS / (timing_now() - start);
     for (int i = 0; i < ROWS; i++)
         for (int j = 0; j < COLS; j++)
             sink = c[i][j][0];
     return rate;
 }
 
-double floor_flop_rate(void)
+static double rate_together(void)
 {
-    double best = 0.0;
-    for (int trial = 0; trial < TRIALS; trial++) {
-        double rate = 0.0;
+    double rate = 0.0;
 #pragma omp parallel reduction(+ : rate)
-        rate += rate_of_thread();
-        if (rate > best) best = rate;
-    }
-    return best;
+    rate += rate_of_thread();
+    return rate;
+}
+
+double floor_flop_rate(int threads)
+{
+    double alone = 0.0, together = 0.0;
+    for (int trial = 0; trial < TRIALS; trial++)
+        alone = fmax(alone, rate_of_thread());
+    for (int trial = 0; trial < TRIALS || (trial < 20 * TRIALS && together < 0.95 * threads * alone); trial++)
+        together = fmax(together, rate_together());
+    if (together < 0.85 * threads * alone)
+        fprintf(
+            stderr,
+            "bench-kernels: %d threads make %.2f times the multiply-adds of one: the processors are busy\n",
+            threads, together / alone);
+    return together;
 }
 
 double floor_flops(const bench_shape *shape, int64_t rank, int op)

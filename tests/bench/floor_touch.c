@@ -2,7 +2,7 @@
 /*
  * Touching operands (floor.h). Values do not matter: lines are read into integer accumulators, and what is written is
  * what was read (xor with a zero that the compiler cannot see), so that y and dx stay as they are.
- * Ways: matrix after matrix or row after row of all of them; with or without software prefetch.
+ * Ways: matrix after matrix or row after row of all of them; with or without software prefetch; on one thread or all.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -106,18 +106,32 @@ static void touch_share(touched m, int64_t thread, int64_t threads, bool prefetc
     sink = touch_run(&m, first * VECTOR, (end - first) * VECTOR, prefetch);
 }
 
-/* The small operands first, as a kernel would load them. `small` has one row each. */
-static void touch(const floor_rival *f, const touched *small, int n_small, const touched *m, int n)
+/* One thread's part: the small operands first, as a kernel would load them. `small` have one row each. */
+typedef struct touches {
+    touched small[4];
+    int n_small;
+    touched m[3];
+    int n;
+    int64_t rows;
+} touches;
+
+static void touch_part(const touches *t, int way, int64_t thread, int64_t threads)
 {
-    const int64_t rows = f->o->shape.tokens;
-    const bool prefetch = f->way & 1, by_row = f->way & 2;
-#pragma omp parallel if (machine_threads() > 1)
-    {
-        int64_t thread = omp_get_thread_num(), threads = omp_get_num_threads();
-        for (int i = 0; i < n_small; i++)
-            touch_share(small[i], thread, threads, prefetch);
-        touch_rows(m, n, rows * thread / threads, rows * (thread + 1) / threads, by_row ? 1 : rows, prefetch);
+    const bool prefetch = way & FLOOR_PREFETCH, by_row = way & FLOOR_BY_ROW;
+    for (int i = 0; i < t->n_small; i++)
+        touch_share(t->small[i], thread, threads, prefetch);
+    touch_rows(t->m, t->n, t->rows * thread / threads, t->rows * (thread + 1) / threads, by_row ? 1 : t->rows,
+               prefetch);
+}
+
+static void touch(const touches *t, int way)
+{
+    if (machine_threads() == 1 || way & FLOOR_ALONE) {
+        touch_part(t, way, 0, 1);
+        return;
     }
+#pragma omp parallel
+    touch_part(t, way, omp_get_thread_num(), omp_get_num_threads());
 }
 
 static void forward(void *self, int64_t set)
@@ -125,9 +139,12 @@ static void forward(void *self, int64_t set)
     const floor_rival *f = self;
     const operand_set *o = &f->o->sets[set];
     const size_t rows = (size_t)f->o->shape.tokens;
-    const touched small[] = {{f->a, f->a_bytes, false}, {f->b, f->b_bytes, false}};
-    const touched m[] = {{o->x, f->o->x_bytes / rows, false}, {o->y, f->o->y_bytes / rows, true}};
-    touch(f, small, 2, m, 2);
+    const touches t = {.small = {{f->a, f->a_bytes, false}, {f->b, f->b_bytes, false}},
+                       .n_small = 2,
+                       .m = {{o->x, f->o->x_bytes / rows, false}, {o->y, f->o->y_bytes / rows, true}},
+                       .n = 2,
+                       .rows = (int64_t)rows};
+    touch(&t, f->way);
 }
 
 static void backward(void *self, int64_t set)
@@ -135,14 +152,17 @@ static void backward(void *self, int64_t set)
     const floor_rival *f = self;
     const operand_set *o = &f->o->sets[set];
     const size_t rows = (size_t)f->o->shape.tokens;
-    const touched small[] = {{f->a, f->a_bytes, false},
-                             {f->b, f->b_bytes, false},
-                             {f->grad_a, f->a_bytes, true},
-                             {f->grad_b, f->b_bytes, true}};
-    const touched m[] = {{o->x, f->o->x_bytes / rows, false},
-                         {o->dy, f->o->y_bytes / rows, false},
-                         {o->dx, f->o->x_bytes / rows, true}};
-    touch(f, small, 4, m, 3);
+    const touches t = {.small = {{f->a, f->a_bytes, false},
+                                 {f->b, f->b_bytes, false},
+                                 {f->grad_a, f->a_bytes, true},
+                                 {f->grad_b, f->b_bytes, true}},
+                       .n_small = 4,
+                       .m = {{o->x, f->o->x_bytes / rows, false},
+                             {o->dy, f->o->y_bytes / rows, false},
+                             {o->dx, f->o->x_bytes / rows, true}},
+                       .n = 3,
+                       .rows = (int64_t)rows};
+    touch(&t, f->way);
 }
 
 rival floor_rival_of(floor_rival *f)

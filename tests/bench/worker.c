@@ -192,7 +192,7 @@ int worker_run(const bench_options *options)
         return 2;
     }
     if (options->python != NULL) w.torch = torch_start(options->python, options->script, options->worker);
-    w.flop_rate = floor_flop_rate();
+    w.flop_rate = floor_flop_rate(options->worker);
     say_header(&w);
     for (int32_t dtype = 0; dtype < GRID_DTYPES; dtype++)
         measure_dtype(&w, dtype);

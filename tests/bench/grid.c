@@ -25,7 +25,7 @@ static const char usage[] =
     "  --tokens --d --rank --threads --op --dtype LIST   comma-separated, in place of the grid's;\n"
     "                       d is N (square) or INxOUT\n"
     "  --budget MS          time for one row [150]; 20 repetitions are made whatever they take\n"
-    "  --fresh              parameters change before every call: packed copies of them are made again\n"
+    "  --fresh              parameters change before every forward: what lorank keeps of them is made again\n"
     "  --torch SCRIPT --python INTERPRETER   measure PyTorch too;  --no-torch  do not\n"
     "  --out FILE           the JSON file [build/bench/kernels.json]\n"
     "  --merge              keep the rows of FILE that are not measured again\n"

@@ -42,7 +42,7 @@ typedef struct bench_options {
     grid_list dtype;     /* empty: f32 everywhere, bf16 where the grid has it */
     double budget_ms;    /* time for one row, if 20 repetitions do not take more */
     int worker;          /* threads of this process, which measures; 0: it starts the ones that do */
-    bool fresh;          /* parameters count as changed before every call of lorank */
+    bool fresh;          /* parameters count as changed before every forward of lorank */
     bool merge;          /* keep the rows of the file that are not measured again */
     const char *python;  /* interpreter with PyTorch; NULL: no PyTorch */
     const char *script;  /* torch_lora.py */

@@ -112,9 +112,9 @@ static void make_adapter(lorank_rival *r, int64_t rank)
     must(r, lrk_adapters_values_changed(r->adapters));
 }
 
-bool lorank_open(lorank_rival *r, lrk_context *context, const operands *o, int64_t rank, bool fresh)
+bool lorank_open(lorank_rival *r, lrk_context *context, const operands *o, int64_t rank)
 {
-    *r = (lorank_rival){.context = context, .o = o, .fresh = fresh};
+    *r = (lorank_rival){.context = context, .o = o};
     make_adapter(r, rank);
     must(r, lrk_saved_size(r->adapters, &module, 1, o->shape.tokens, &r->saved_bytes));
     r->saved_step = (r->saved_bytes + 63) / 64 * 64;

@@ -32,14 +32,14 @@ typedef struct lorank_rival {
     lrk_adapters *adapters;
     lrk_pass *pass;
     const operands *o;
-    bool fresh;  /* parameters count as changed before every forward */
+    bool fresh;  /* parameters count as changed before every forward; what other sets saved is then stale */
     void *saved; /* one buffer a set, saved_bytes apart */
     size_t saved_bytes;
     size_t saved_step;
 } lorank_rival;
 
 /* False if the shape's dtype is not supported. Whatever else fails ends the process. */
-bool lorank_open(lorank_rival *r, lrk_context *context, const operands *o, int64_t rank, bool fresh);
+bool lorank_open(lorank_rival *r, lrk_context *context, const operands *o, int64_t rank);
 void lorank_close(lorank_rival *r);
 rival lorank_rival_of(lorank_rival *r);
 lrk_tensor lorank_tensor(const lorank_rival *r, int32_t which); /* LRK_TENSOR_... */

@@ -47,9 +47,8 @@ static void say(json_t *line)
 
 static bool bout_open(bout *b, const worker *w)
 {
-    bool fresh = w->options->fresh;
-    if (!lorank_open(&b->lorank, w->context, b->o, b->rank, fresh)) return false;
-    if (b->f32 != NULL && !lorank_open(&b->lorank_f32, w->context, b->f32, b->rank, fresh)) exit(2);
+    if (!lorank_open(&b->lorank, w->context, b->o, b->rank)) return false;
+    if (b->f32 != NULL && !lorank_open(&b->lorank_f32, w->context, b->f32, b->rank)) exit(2);
     const rival lorank = lorank_rival_of(&b->lorank), f32 = lorank_rival_of(&b->lorank_f32);
     rival_prepare(&lorank, b->o);
     if (b->f32 != NULL) {
@@ -102,8 +101,18 @@ static double error_of(const accuracy *a, int op)
     return a->forward > a->backward ? a->forward : a->backward;
 }
 
+/* Backward alone reads what forward saved, so parameters must not have changed since. */
+static void make_fresh(lorank_rival *r, bool fresh, int op)
+{
+    const rival lorank = lorank_rival_of(r);
+    r->fresh = fresh && op != GRID_BACKWARD;
+    if (fresh && op == GRID_BACKWARD) rival_prepare(&lorank, r->o);
+}
+
 static void measure_op(worker *w, bout *b, int op)
 {
+    make_fresh(&b->lorank, w->options->fresh, op);
+    if (b->f32 != NULL) make_fresh(&b->lorank_f32, w->options->fresh, op);
     const rival rivals[TIMING_RIVALS] = {[ROW_LORANK] = lorank_rival_of(&b->lorank),
                                          [ROW_OTHER] = b->f32 != NULL ? lorank_rival_of(&b->lorank_f32)
                                                                       : blas_rival_of(&b->blas),

@@ -41,4 +41,11 @@ double floor_flops(const bench_shape *shape, int64_t rank, int op);
  */
 double floor_flop_rate(int threads);
 
+/*
+ * Nanoseconds that a word takes from one thread to another; NAN with one thread. It tells whether the processors of a
+ * virtual machine share a last-level cache at the moment, which moves BLAS's own threading and the bandwidth of two
+ * threads by up to 2 in opposite directions.
+ */
+double floor_handover_ns(void);
+
 #endif

@@ -46,6 +46,7 @@ json_t *rows_make(const bench_row *row)
     put(json, "floor_bytes_us", bytes_us);
     put(json, "floor_flops_us", row->flops_us);
     put(json, "max_rel_error", isinf(row->max_rel_error) ? HUGE_VAL : row->max_rel_error);
+    put(json, "handover_ns", row->handover_ns);
     json_object_set_new(json, "repetitions", json_integer(row->times->repetitions));
     json_object_set_new(json, "sets", json_integer(row->sets));
     return json;

@@ -8,6 +8,7 @@
  *   floor_bytes_us floor_flops_us             floor_us is the larger
  *   f32_us f32_ratio_median                   of 16-bit rows: lorank in f32, and the median of lorank/f32; else null
  *   max_rel_error                             largest error / bound
+ *   handover_ns                               from one thread to another (floor.h); null with one
  *   repetitions sets                          how often, over how many operand sets
  */
 #ifndef BENCH_ROWS_H
@@ -27,6 +28,7 @@ typedef struct bench_row {
     double torch_us;
     double torch_median_us;
     double flops_us;
+    double handover_ns;
     double max_rel_error;
 } bench_row;
 

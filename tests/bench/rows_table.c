@@ -35,8 +35,9 @@ void table_header(const json_t *header)
 
 void table_columns(void)
 {
-    printf("%3s %-4s %-16s %6s %11s %4s %10s %10s %10s %10s %9s %7s %7s %8s\n", "thr", "type", "op", "tokens",
-           "d", "rank", "lorank us", "blas us", "torch us", "floor us", "blas/", "torch/", "/floor", "error");
+    printf("%3s %-4s %-16s %6s %11s %4s %10s %10s %10s %10s %9s %7s %7s %8s %7s\n", "thr", "type", "op",
+           "tokens", "d", "rank", "lorank us", "blas us", "torch us", "floor us", "blas/", "torch/", "/floor",
+           "error", "hand ns");
 }
 
 static void print_cell(int width, int digits, double value)
@@ -62,6 +63,7 @@ void table_row(const json_t *row)
     print_cell(7, 2, rows_number(row, "torch_us") / lorank);
     print_cell(7, 2, lorank / rows_number(row, "floor_us"));
     print_cell(8, 5, rows_number(row, "max_rel_error"));
+    print_cell(7, 0, rows_number(row, "handover_ns"));
     printf("\n");
     fflush(stdout);
 }

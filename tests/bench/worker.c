@@ -123,6 +123,7 @@ static void measure_op(worker *w, bout *b, int op)
                      .sets = b->o->n_sets,
                      .times = &w->times,
                      .flops_us = 1e6 * floor_flops(&b->o->shape, b->rank, op) / w->flop_rate,
+                     .handover_ns = floor_handover_ns(),
                      .max_rel_error = error_of(&b->accuracy, op)};
     row.shape.rank = b->rank;
     choose_way(&b->floor, op);

@@ -45,6 +45,7 @@ FT_OBJ  := $(call obj,$(wildcard examples/finetune/*.c))
 FT_LORANK := adapt bench demo dryrun glue loop score summary train
 PLAIN_OBJ := $(patsubst %.c,$(BUILD)/plain/%.o,$(filter-out $(FT_LORANK:%=examples/finetune/%.c),$(wildcard examples/finetune/*.c)))
 TEST_OBJ := $(call obj,$(SUITES:%=tests/unit/test_%.c) $(wildcard tests/support/*.c) tests/run.c)
+BENCH_OBJ := $(call obj,$(wildcard tests/bench/*.c))
 EXAMPLES := $(patsubst examples/%.c,$(BUILD)/examples/%,$(wildcard examples/*.c))
 
 STATIC := $(LIB)/liblorank.a
@@ -76,7 +77,7 @@ $(BUILD)/src/%.o: src/%.c
 	$(CC) $(ALL_C) $(OMP) $(ISA) -fPIC -fvisibility=hidden -c -o $@ $<
 
 # `make deps check`: packages first.
-$(LIB_OBJ) $(TOOL_OBJ) $(FT_OBJ) $(PLAIN_OBJ) $(TEST_OBJ) $(EXAMPLES): | $(filter deps,$(MAKECMDGOALS))
+$(LIB_OBJ) $(TOOL_OBJ) $(FT_OBJ) $(PLAIN_OBJ) $(TEST_OBJ) $(BENCH_OBJ) $(EXAMPLES): | $(filter deps,$(MAKECMDGOALS))
 
 # ---- examples ----------------------------------------------------------------------------------------------------
 
@@ -117,6 +118,21 @@ $(BUILD)/run-tests: $(TEST_LINK)
 
 check: $(BUILD)/run-tests $(BUILD)/lorank $(BUILD)/finetune ## build and run the test suite
 	LRK_BUILD=$(BUILD) $(TEST_ENV) $(TEST_WRAP) $(BUILD)/run-tests
+
+# ---- benchmark -----------------------------------------------------------------------------------------------------
+
+TORCH_PYTHON ?= $(if $(wildcard /usr/lib/python3/dist-packages/torch),/usr/bin/python3,python3)
+BENCH = $(BUILD)/bench-kernels --torch tests/bench/torch_lora.py --python $(TORCH_PYTHON)
+$(BUILD)/tests/bench/%.o: tests/bench/%.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_C) $(NATIVE) $(OPENMP) -ffp-contract=fast $(call pkg,--cflags,openblas jansson) -c -o $@ $<
+$(BUILD)/bench-kernels: $(BENCH_OBJ) $(STATIC)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIB_DEPS) $(LDLIBS)
+
+bench: $(BUILD)/bench-kernels ## the kernels against BLAS, PyTorch and the floor, full grid (BENCH_ARGS, TORCH_PYTHON)
+	$(BENCH) $(BENCH_ARGS)
+bench-quick: $(BUILD)/bench-kernels ## the same on eight shapes, under 50 seconds
+	$(BENCH) --quick $(BENCH_ARGS)
 
 SAN = -O1 -g -fno-omit-frame-pointer
 asan: ## the suite under AddressSanitizer and LeakSanitizer
@@ -178,7 +194,7 @@ clean: ## remove build output
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' Makefile
 
--include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(FT_OBJ:.o=.d) $(TEST_OBJ:.o=.d)
-.PHONY: all examples check-examples demo check asan ubsan tsan valgrind coverage mutation abi docs-links format \
+-include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(FT_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(BENCH_OBJ:.o=.d)
+.PHONY: all examples check-examples demo check bench bench-quick asan ubsan tsan valgrind coverage mutation abi docs-links format \
   format-check tidy install-check deps deps-dev install uninstall clean help
 .SECONDARY:

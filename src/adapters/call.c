@@ -118,6 +118,7 @@ lrk_status lrki_call_begin(lrki_call *call, lrk_pass *pass, const char *name, co
 
     lrki_lora_size size = size_of(call);
     call->scratch = lrki_lora_scratch_cut(pass->workspace, &size);
+    call->used.rows = call->x.rows;
     call->lora = (lrki_lora_call){.context = set->context,
                                   .rows = call->x.rows,
                                   .n_in = n_in,

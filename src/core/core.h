@@ -39,8 +39,15 @@ char *lrki_text_copy(lrk_context *context,
 void lrki_text_free(lrk_context *context, char *text);
 
 /* True and *out = a * b (a + b) if the result fits in int64_t and both are >= 0. */
-bool lrki_mul(int64_t a, int64_t b, int64_t *out);
-bool lrki_add(int64_t a, int64_t b, int64_t *out);
+static inline bool lrki_mul(int64_t a, int64_t b, int64_t *out)
+{
+    return a >= 0 && b >= 0 && !__builtin_mul_overflow(a, b, out);
+}
+
+static inline bool lrki_add(int64_t a, int64_t b, int64_t *out)
+{
+    return a >= 0 && b >= 0 && !__builtin_add_overflow(a, b, out);
+}
 
 /* ---- errors: record the calling thread's detail and return `status` ------------------------------------------------ */
 

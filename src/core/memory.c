@@ -55,13 +55,3 @@ void lrki_text_free(lrk_context *context, char *text)
 {
     if (text != NULL) lrki_free(context, text, strlen(text) + 1);
 }
-
-bool lrki_mul(int64_t a, int64_t b, int64_t *out)
-{
-    return a >= 0 && b >= 0 && !__builtin_mul_overflow(a, b, out);
-}
-
-bool lrki_add(int64_t a, int64_t b, int64_t *out)
-{
-    return a >= 0 && b >= 0 && !__builtin_add_overflow(a, b, out);
-}

@@ -5,7 +5,12 @@
  */
 #include "lora_parts.h"
 
-#define SMALL 65536 /* multiply-adds of a product up to which a loop costs more than it gives */
+/*
+ * Work of a call, in multiply-adds of one product and the activations that it reads, weighed as MOVED multiply-adds each, up
+ * to which a parallel loop costs more than it gives.
+ */
+#define SMALL (1 << 19)
+#define MOVED 6
 
 static int64_t smaller(int64_t a, int64_t b)
 {
@@ -15,29 +20,58 @@ static int64_t smaller(int64_t a, int64_t b)
 /* ---- chunks and lanes ------------------------------------------------------------------------------------------------ */
 
 /* Inputs of less than two whole chunks are halved, so that two threads have work. */
-static int64_t chunk_rows(int64_t rows)
+static int64_t usual_rows(int64_t rows)
 {
     int64_t half = ((rows - rows / 2) + 7) / 8 * 8;
     return half < 8 ? 8 : smaller(half, LRKI_LORA_ROWS);
 }
 
+static int64_t pieces_of(int64_t n, int64_t size)
+{
+    return n / size + (n % size != 0);
+}
+
 int64_t lrki_lora_chunks(int64_t rows)
 {
-    int64_t size = chunk_rows(rows);
-    return rows / size + (rows % size != 0);
+    return pieces_of(rows, usual_rows(rows));
 }
 
-lrki_tile lrki_lora_chunk(int64_t rows, int64_t chunk)
+int64_t lrki_call_chunks(const lrki_lora_call *call)
 {
-    int64_t size = chunk_rows(rows);
-    return (lrki_tile){.row = chunk * size, .n_rows = smaller(size, rows - chunk * size)};
+    return pieces_of(call->rows, call->chunk_rows);
 }
 
-/* Lanes of two chunks or more, since each costs a pass over dA and dB; but two lanes if there are two chunks. */
+lrki_tile lrki_lora_chunk(const lrki_lora_call *call, int64_t chunk)
+{
+    int64_t row = chunk * call->chunk_rows;
+    return (lrki_tile){.row = row, .n_rows = smaller(call->chunk_rows, call->rows - row)};
+}
+
+/* Of two chunks or more, since each costs a pass over dA and dB; but two lanes if there are two chunks. */
+int64_t lrki_lora_lanes(int64_t chunks)
+{
+    return chunks < 2 ? 1 : smaller(chunks < 4 ? 2 : chunks / 2, LRKI_LORA_SUMS);
+}
+
 int64_t lrki_lora_sums(int64_t rows)
 {
-    int64_t chunks = lrki_lora_chunks(rows), lanes = smaller(chunks < 4 ? 2 : chunks / 2, LRKI_LORA_SUMS);
-    return chunks < 2 ? 0 : lanes - 1;
+    return lrki_lora_lanes(lrki_lora_chunks(rows)) - 1;
+}
+
+/* Depends on shapes alone, like everything that decides about pieces. */
+static bool is_small(const lrki_lora_call *call)
+{
+    double sum = 0.0;
+    for (int64_t p = 0; p < call->n_parts; p++)
+        sum += (double)(call->parts[p].rank + MOVED) * (double)(call->n_in + call->parts[p].n_out);
+    return sum * (double)call->rows <= SMALL;
+}
+
+static void plan(lrki_lora_call *call)
+{
+    call->kernels = lrki_skinny_find(lrki_kernels_choice(call->context));
+    call->is_small = is_small(call);
+    call->chunk_rows = call->is_small ? smaller(call->rows, LRKI_LORA_ROWS) : usual_rows(call->rows);
 }
 
 int64_t lrki_lane_floats(bool has_tiles)
@@ -68,20 +102,11 @@ static void run_lane(void *data, int64_t index)
         __atomic_compare_exchange_n(&w->status, &none, status, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
 
-/* Multiply-adds of one product over all modules, about. */
-static bool is_small(const lrki_lora_call *call)
-{
-    double sum = 0.0;
-    for (int64_t p = 0; p < call->n_parts; p++)
-        sum += (double)call->parts[p].rank * (double)(call->n_in + call->parts[p].n_out);
-    return sum * (double)call->rows <= SMALL;
-}
-
 lrk_status lrki_lora_run(const lrki_lora_call *call, int64_t pieces, int64_t most,
                          lrk_status (*task)(const lrki_lora_call *call, const lrki_lane *lane))
 {
     work w = {.call = call, .pieces = pieces, .lanes = smaller(pieces, most), .task = task};
-    if (is_small(call)) {
+    if (call->is_small) {
         for (int64_t i = 0; i < w.lanes; i++)
             run_lane(&w, i);
     } else {
@@ -159,16 +184,18 @@ static bool by_gemm(const lrki_lora_call *call)
     return many && kernels == LRK_KERNELS_AUTO;
 }
 
-lrk_status lrki_lora_forward(const lrki_lora_call *call)
+lrk_status lrki_lora_forward(lrki_lora_call *call)
 {
+    plan(call);
     return by_gemm(call) ? lrki_gemm_forward(call) : lrki_fused_forward(call);
 }
 
-lrk_status lrki_lora_backward(const lrki_lora_call *call)
+lrk_status lrki_lora_backward(lrki_lora_call *call)
 {
+    plan(call);
     lrk_status status = by_gemm(call) ? lrki_gemm_backward(call) : lrki_fused_backward(call);
     if (status != LRK_OK) return status;
     for (int64_t p = 0; p < call->n_parts; p++)
-        if (call->parts[p].products != NULL) finish_products(&call->parts[p], lrki_lora_chunks(call->rows));
+        if (call->parts[p].products != NULL) finish_products(&call->parts[p], lrki_call_chunks(call));
     return LRK_OK;
 }

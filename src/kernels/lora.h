@@ -18,6 +18,7 @@
 #define LRKI_LORA_ROWS  64 /* most rows of a chunk                                                          */
 #define LRKI_LORA_LANES 32 /* most tasks of a loop: each has scratch of its own and a run of the chunks     */
 #define LRKI_LORA_SUMS  16 /* most lanes of fused backward: each but the first sums dA and dB for itself    */
+#define LRKI_PACK_ROWS  64 /* least rows of a call that are worth packing rank rows for                    */
 #define LRKI_SKEW       16 /* floats after each packed row, so that neighbours begin in different cache sets */
 
 typedef struct lrki_lora_part {
@@ -53,10 +54,14 @@ typedef struct lrki_lora_call {
     int64_t n_parts;
     float *lanes;   /* scratch of LRKI_LORA_LANES tasks, lrki_lane_floats() each */
     bool has_tiles; /* as in lrki_lora_size                                         */
+    /* set by the functions below */
+    const lrki_skinny *kernels;
+    bool is_small;      /* not worth a parallel loop */
+    int64_t chunk_rows; /* of each chunk but the last */
 } lrki_lora_call;
 
-lrk_status lrki_lora_forward(const lrki_lora_call *call);
-lrk_status lrki_lora_backward(const lrki_lora_call *call);
+lrk_status lrki_lora_forward(lrki_lora_call *call);
+lrk_status lrki_lora_backward(lrki_lora_call *call);
 
 /* ---- scratch --------------------------------------------------------------------------------------------------------- */
 

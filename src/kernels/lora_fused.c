@@ -14,19 +14,15 @@
 #include "lora_parts.h"
 #include "lorank/pass.h"
 
-#define PACK_ROWS 64   /* least rows of a call that are worth packing for                                 */
-#define NEAR      4608 /* values of rank rows in use at a time, of the 8192 that the first-level cache holds */
-#define LEAST     64   /* narrowest block                                                                */
-#define LIST      LRKI_SKINNY_ROWS
+#define FEW_ROWS 4    /* rows of a call up to which rank rows are read once, whole                       */
+#define NEAR     4608 /* values of rank rows in use at a time, of the 8192 that the first-level cache holds */
+#define LEAST    64   /* narrowest block                                                                */
+#define WIDTH    512  /* widest block of rows that do not fit one of LRKI_TILE_COLS                      */
+#define LIST     LRKI_SKINNY_ROWS
 
 static int64_t smaller(int64_t a, int64_t b)
 {
     return a < b ? a : b;
-}
-
-static const lrki_skinny *kernels_of(const lrki_lora_call *call)
-{
-    return lrki_skinny_find(lrki_kernels_choice(call->context));
 }
 
 /* ---- lists of rows ---------------------------------------------------------------------------------------------------- */
@@ -51,11 +47,17 @@ static int64_t rank_blocks(int64_t n, int64_t ranks)
     return even_blocks(n, most < LEAST ? LEAST : smaller(most, LRKI_TILE_COLS));
 }
 
+/* Columns of a block of activations of n columns. */
+static int64_t block_step(const lrki_lora_call *call, int64_t n)
+{
+    return call->rows <= FEW_ROWS && call->dropout == NULL ? n : lrki_block_cols(n);
+}
+
 /* ---- rank rows --------------------------------------------------------------------------------------------------------- */
 
 int64_t lrki_block_cols(int64_t n)
 {
-    return even_blocks(n, LRKI_TILE_COLS);
+    return even_blocks(n, n <= LRKI_TILE_COLS ? LRKI_TILE_COLS : WIDTH);
 }
 
 int64_t lrki_packed_floats(int64_t n)
@@ -74,13 +76,13 @@ typedef struct rank_rows {
 
 static rank_rows rows_of_a(const lrki_lora_call *call, const lrki_lora_part *part)
 {
-    return (rank_rows){part->a, call->rows < PACK_ROWS ? NULL : part->packed, call->n_in, part->rank};
+    return (rank_rows){part->a, call->rows < LRKI_PACK_ROWS ? NULL : part->packed, call->n_in, part->rank};
 }
 
 static rank_rows rows_of_b(const lrki_lora_call *call, const lrki_lora_part *part)
 {
     float *packed = part->packed + part->rank * lrki_packed_floats(call->n_in);
-    return (rank_rows){part->b, call->rows < PACK_ROWS ? NULL : packed, part->n_out, part->rank};
+    return (rank_rows){part->b, call->rows < LRKI_PACK_ROWS ? NULL : packed, part->n_out, part->rank};
 }
 
 static float *packed_at(const rank_rows *ranks, int64_t j, int64_t col)
@@ -120,7 +122,7 @@ static lrk_status pack_lane(const lrki_lora_call *call, const lrki_lane *lane)
 
 static lrk_status pack(const lrki_lora_call *call)
 {
-    return call->rows < PACK_ROWS ? LRK_OK : lrki_lora_run_ranks(call, pack_lane);
+    return call->rows < LRKI_PACK_ROWS ? LRK_OK : lrki_lora_run_ranks(call, pack_lane);
 }
 
 /* ---- what comes next --------------------------------------------------------------------------------------------------- */
@@ -187,10 +189,10 @@ static void add_dots(const lrki_skinny *kernels, void *const *rows, int32_t dtyp
 static void add_ranks(const lrki_skinny *kernels, void *const *rows, int32_t dtype, lrki_tile t,
                       lrki_ahead ahead, rank_rows ranks, const float *coef)
 {
-    int64_t rank = ranks.rank;
-    for (int64_t first = 0; first < rank; first += LIST) {
+    int64_t rank = ranks.rank, most = t.n_rows <= FEW_ROWS ? kernels->group : LIST;
+    for (int64_t first = 0; first < rank; first += most) {
         const float *list[LIST];
-        int64_t n = smaller(LIST, rank - first);
+        int64_t n = smaller(most, rank - first);
         list_ranks(&ranks, first, n, t.col, list);
         const lrki_update_args args = {.dest = rows,
                                        .src = (const void *const *)list,
@@ -213,7 +215,8 @@ static void add_block(const lrki_skinny *kernels, const lrki_activations *matrix
                       lrki_ahead then, rank_rows ranks, const float *coef)
 {
     void *rows[LIST];
-    int64_t begin = t.col, end = t.col + t.n_cols, step = rank_blocks(t.n_cols, ranks.rank);
+    bool few = t.n_rows <= FEW_ROWS;
+    int64_t begin = t.col, end = t.col + t.n_cols, step = few ? t.n_cols : rank_blocks(t.n_cols, ranks.rank);
     for (; t.col < end; t.col += step) {
         t.n_cols = smaller(step, end - t.col);
         list_rows(matrix, (lrki_tile){.n_rows = t.n_rows, .col = t.col - begin}, rows);
@@ -247,7 +250,7 @@ static int32_t list_x(const lrki_lora_call *call, lrki_tile t, const lrki_lane *
         list_rows(&call->x, t, rows);
         return call->x.dtype;
     }
-    lrki_tile_read(kernels_of(call), &call->x, call->dropout, t, lane->tile, t.n_cols);
+    lrki_tile_read(call->kernels, &call->x, call->dropout, t, lane->tile, t.n_cols);
     for (int64_t i = 0; i < t.n_rows; i++)
         rows[i] = lane->tile + i * t.n_cols;
     return LRK_DTYPE_F32;
@@ -257,16 +260,15 @@ static int32_t list_x(const lrki_lora_call *call, lrki_tile t, const lrki_lane *
 static void make_h(const lrki_lora_call *call, lrki_tile t, const lrki_lane *lane, bool backward,
                    lrki_ahead then)
 {
-    const lrki_skinny *kernels = kernels_of(call);
     void *rows[LIST];
-    int64_t step = lrki_block_cols(call->n_in);
+    int64_t step = block_step(call, call->n_in);
     for (t.col = 0; t.col < call->n_in; t.col += step) {
         t.n_cols = smaller(step, call->n_in - t.col);
         int32_t dtype = list_x(call, t, lane, rows);
         lrki_ahead ahead = call->dropout == NULL ? ahead_of(&call->x, t, call->n_in, then) : nothing;
         for (int64_t p = 0; p < call->n_parts; p++) {
             const lrki_lora_part *part = &call->parts[p];
-            add_dots(kernels, rows, dtype, t, p == 0 ? ahead : nothing, rows_of_a(call, part),
+            add_dots(call->kernels, rows, dtype, t, p == 0 ? ahead : nothing, rows_of_a(call, part),
                      backward ? part->h : lrki_forward_h(part));
         }
     }
@@ -276,13 +278,13 @@ static void make_h(const lrki_lora_call *call, lrki_tile t, const lrki_lane *lan
 
 static void make_y(const lrki_lora_call *call, const lrki_lora_part *part, lrki_tile t, lrki_ahead then)
 {
-    int64_t step = lrki_block_cols(part->n_out);
+    int64_t step = block_step(call, part->n_out);
     scale_transposed(part, t, lrki_forward_h(part), part->scaled_h);
     for (t.col = 0; t.col < part->n_out; t.col += step) {
         t.n_cols = smaller(step, part->n_out - t.col);
         lrki_activations block = block_of(&part->y, t);
-        add_block(kernels_of(call), &block, t, ahead_of(&part->y, t, part->n_out, then),
-                  rows_of_b(call, part), part->scaled_h);
+        add_block(call->kernels, &block, t, ahead_of(&part->y, t, part->n_out, then), rows_of_b(call, part),
+                  part->scaled_h);
     }
 }
 
@@ -297,7 +299,7 @@ static int64_t next_loud(const lrki_lora_call *call, int64_t p)
 static lrk_status forward_lane(const lrki_lora_call *call, const lrki_lane *lane)
 {
     for (int64_t chunk = lane->first; chunk < lane->first + lane->n; chunk++) {
-        lrki_tile t = lrki_lora_chunk(call->rows, chunk);
+        lrki_tile t = lrki_lora_chunk(call, chunk);
         lrki_ahead next_x = ahead_chunk(call, &call->x, t, call->n_in);
         int64_t p = next_loud(call, 0), next;
         make_h(call, t, lane, false,
@@ -316,7 +318,7 @@ lrk_status lrki_fused_forward(const lrki_lora_call *call)
 {
     lrk_status status = pack(call);
     if (status != LRK_OK) return status;
-    return lrki_lora_run(call, lrki_lora_chunks(call->rows), LRKI_LORA_LANES, forward_lane);
+    return lrki_lora_run(call, lrki_call_chunks(call), LRKI_LORA_LANES, forward_lane);
 }
 
 /* ---- backward ----------------------------------------------------------------------------------------------------------- */
@@ -344,8 +346,7 @@ static void clear_sums(const lrki_lora_call *call, int64_t lane)
 static void add_gradients(const lrki_lora_call *call, const lrki_lora_part *part, const lrki_lane *lane,
                           bool of_a, void *const *rows, int32_t dtype, lrki_tile t, lrki_ahead ahead)
 {
-    const lrki_skinny *kernels = kernels_of(call);
-    int64_t groups = (part->rank + kernels->group - 1) / kernels->group;
+    int64_t groups = (part->rank + call->kernels->group - 1) / call->kernels->group;
     for (int64_t g = 0; g < groups; g++) {
         int64_t first = part->rank * g / groups, n = part->rank * (g + 1) / groups - first;
         void *list[8];
@@ -360,7 +361,7 @@ static void add_gradients(const lrki_lora_call *call, const lrki_lora_part *part
                                        .src_ahead = ahead_share(ahead, g, groups),
                                        .coef = (of_a ? part->d : part->scaled_h) + t.row * part->rank + first,
                                        .ld_coef = part->rank};
-        kernels->update(&args);
+        call->kernels->update(&args);
     }
 }
 
@@ -370,11 +371,10 @@ static void add_gradients(const lrki_lora_call *call, const lrki_lora_part *part
  */
 static void read_dy(const lrki_lora_call *call, int64_t p, lrki_tile t, const lrki_lane *lane, int64_t chunk)
 {
-    const lrki_skinny *kernels = kernels_of(call);
     const lrki_lora_part *part = &call->parts[p];
     void *rows[LIST];
     bool wants_b = part->grad_b != NULL && !part->silent, last = p + 1 == call->n_parts;
-    int64_t step = lrki_block_cols(part->n_out);
+    int64_t step = block_step(call, part->n_out);
     lrki_ahead then = last ? ahead_at(&call->x, t.row, 0, call->n_in)
                            : ahead_at(&call->parts[p + 1].dy, t.row, 0, call->parts[p + 1].n_out);
     if (wants_b) lrki_scale_ranks(part, t, lrki_backward_h(part), part->scaled_h);
@@ -382,7 +382,7 @@ static void read_dy(const lrki_lora_call *call, int64_t p, lrki_tile t, const lr
         t.n_cols = smaller(step, part->n_out - t.col);
         bool ends = last && t.col + t.n_cols == part->n_out;
         list_rows(&part->dy, t, rows);
-        add_dots(kernels, rows, part->dy.dtype, t, ahead_of(&part->dy, t, part->n_out, then),
+        add_dots(call->kernels, rows, part->dy.dtype, t, ahead_of(&part->dy, t, part->n_out, then),
                  rows_of_b(call, part), part->d);
         if (wants_b)
             add_gradients(call, part, lane, false, rows, part->dy.dtype, t,
@@ -405,10 +405,9 @@ static void make_dx(const lrki_lora_call *call, lrki_tile t, const lrki_lane *la
         lrki_ahead next = direct && next_loud(call, p + 1) == call->n_parts
                               ? ahead_of(&call->dx, t, call->n_in, nothing)
                               : nothing;
-        add_block(kernels_of(call), &block, t, next, rows_of_a(call, &call->parts[p]),
-                  call->parts[p].scaled_h);
+        add_block(call->kernels, &block, t, next, rows_of_a(call, &call->parts[p]), call->parts[p].scaled_h);
     }
-    if (!direct) lrki_tile_add(kernels_of(call), &call->dx, call->dropout, t, lane->tile, t.n_cols);
+    if (!direct) lrki_tile_add(call->kernels, &call->dx, call->dropout, t, lane->tile, t.n_cols);
 }
 
 /* dA and dx of a chunk: one pass over x and dx. */
@@ -416,7 +415,7 @@ static void read_x(const lrki_lora_call *call, lrki_tile t, const lrki_lane *lan
 {
     void *rows[LIST];
     bool wants_a = call->parts[0].grad_a != NULL; /* the modules of a call want the same */
-    int64_t step = lrki_block_cols(call->n_in);
+    int64_t step = block_step(call, call->n_in);
     for (t.col = 0; t.col < call->n_in; t.col += step) {
         t.n_cols = smaller(step, call->n_in - t.col);
         int32_t dtype = wants_a ? list_x(call, t, lane, rows) : 0;
@@ -434,7 +433,7 @@ static lrk_status backward_lane(const lrki_lora_call *call, const lrki_lane *lan
     const lrki_lora_part *parts = call->parts; /* of one call all or none have H */
     clear_sums(call, lane->index);
     for (int64_t chunk = lane->first; chunk < lane->first + lane->n; chunk++) {
-        lrki_tile t = lrki_lora_chunk(call->rows, chunk);
+        lrki_tile t = lrki_lora_chunk(call, chunk);
         if (lrki_wants_h(&parts[0]) && parts[0].kept_h == NULL)
             make_h(call, t, lane, true, ahead_at(&parts[0].dy, t.row, 0, parts[0].n_out));
         for (int64_t p = 0; p < call->n_parts; p++)
@@ -456,7 +455,7 @@ static void add_row(float *to, const float *from, int64_t n)
 /* The gradients of rank number `piece`, counted over all parts, += the sums of the lanes in their order. */
 static lrk_status add_sums(const lrki_lora_call *call, const lrki_lane *lane)
 {
-    int64_t lanes = lrki_lora_sums(call->rows) + 1, before = 0;
+    int64_t lanes = lrki_lora_lanes(lrki_call_chunks(call)), before = 0;
     for (int64_t p = 0; p < call->n_parts; before += call->parts[p++].rank) {
         const lrki_lora_part *part = &call->parts[p];
         for (int64_t j = 0; j < part->rank && !part->silent; j++) {
@@ -472,9 +471,9 @@ static lrk_status add_sums(const lrki_lora_call *call, const lrki_lane *lane)
 
 lrk_status lrki_fused_backward(const lrki_lora_call *call)
 {
-    int64_t chunks = lrki_lora_chunks(call->rows);
+    int64_t chunks = lrki_call_chunks(call), lanes = lrki_lora_lanes(chunks);
     lrk_status status = pack(call);
-    if (status == LRK_OK) status = lrki_lora_run(call, chunks, lrki_lora_sums(call->rows) + 1, backward_lane);
-    if (status != LRK_OK || lrki_lora_sums(call->rows) == 0 || call->parts[0].grad_a == NULL) return status;
+    if (status == LRK_OK) status = lrki_lora_run(call, chunks, lanes, backward_lane);
+    if (status != LRK_OK || lanes == 1 || call->parts[0].grad_a == NULL) return status;
     return lrki_lora_run_ranks(call, add_sums);
 }

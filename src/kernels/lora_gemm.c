@@ -49,8 +49,7 @@ static source read_part(const lrki_lora_call *call, const lrki_activations *matr
                         const lrki_dropout *dropout, lrki_tile t, const lrki_lane *lane)
 {
     if (is_direct(matrix, dropout)) return (source){lrki_activations_at(matrix, t.row, t.col), matrix->ld};
-    lrki_tile_read(lrki_skinny_find(lrki_kernels_choice(call->context)), matrix, dropout, t, lane->tile,
-                   t.n_cols);
+    lrki_tile_read(call->kernels, matrix, dropout, t, lane->tile, t.n_cols);
     return (source){lane->tile, t.n_cols};
 }
 
@@ -114,9 +113,7 @@ static lrk_status make_y(const lrki_lora_call *call, const lrki_lora_part *part,
         lrk_status status = add_ranks(call, part, t, false, part->scaled_h, direct ? 1.0f : 0.0f, to,
                                       direct ? part->y.ld : t.n_cols);
         if (status != LRK_OK) return status;
-        if (!direct)
-            lrki_tile_add(lrki_skinny_find(lrki_kernels_choice(call->context)), &part->y, NULL, t, lane->tile,
-                          t.n_cols);
+        if (!direct) lrki_tile_add(call->kernels, &part->y, NULL, t, lane->tile, t.n_cols);
     }
     return LRK_OK;
 }
@@ -125,7 +122,7 @@ static lrk_status forward_lane(const lrki_lora_call *call, const lrki_lane *lane
 {
     lrk_status status = LRK_OK;
     for (int64_t chunk = lane->first; chunk < lane->first + lane->n && status == LRK_OK; chunk++) {
-        lrki_tile t = lrki_lora_chunk(call->rows, chunk);
+        lrki_tile t = lrki_lora_chunk(call, chunk);
         status = make_h(call, t, lane, false);
         for (int64_t p = 0; p < call->n_parts && status == LRK_OK; p++)
             if (!call->parts[p].silent) status = make_y(call, &call->parts[p], t, lane);
@@ -135,7 +132,7 @@ static lrk_status forward_lane(const lrki_lora_call *call, const lrki_lane *lane
 
 lrk_status lrki_gemm_forward(const lrki_lora_call *call)
 {
-    return lrki_lora_run(call, lrki_lora_chunks(call->rows), LRKI_LORA_LANES, forward_lane);
+    return lrki_lora_run(call, lrki_call_chunks(call), LRKI_LORA_LANES, forward_lane);
 }
 
 /* ---- backward, rows ---------------------------------------------------------------------------------------------------- */
@@ -187,8 +184,7 @@ static lrk_status make_dx(const lrki_lora_call *call, lrki_tile t, const lrki_la
             return add_da(call, t, 1.0f, lrki_activations_at(&call->dx, t.row, 0), call->dx.ld);
         lrk_status status = add_da(call, t, 0.0f, lane->tile, t.n_cols);
         if (status != LRK_OK) return status;
-        lrki_tile_add(lrki_skinny_find(lrki_kernels_choice(call->context)), &call->dx, call->dropout, t,
-                      lane->tile, t.n_cols);
+        lrki_tile_add(call->kernels, &call->dx, call->dropout, t, lane->tile, t.n_cols);
     }
     return LRK_OK;
 }
@@ -199,7 +195,7 @@ static lrk_status backward_lane(const lrki_lora_call *call, const lrki_lane *lan
         &call->parts[0]; /* the modules of a call want the same, and all or none have H */
     lrk_status status = LRK_OK;
     for (int64_t chunk = lane->first; chunk < lane->first + lane->n && status == LRK_OK; chunk++) {
-        lrki_tile t = lrki_lora_chunk(call->rows, chunk);
+        lrki_tile t = lrki_lora_chunk(call, chunk);
         if (lrki_wants_h(first) && first->kept_h == NULL) status = make_h(call, t, lane, true);
         for (int64_t p = 0; p < call->n_parts && status == LRK_OK; p++)
             status = make_d(call, &call->parts[p], t, chunk, lane);
@@ -267,7 +263,7 @@ static lrk_status gradient_lane(const lrki_lora_call *call, const lrki_lane *lan
 lrk_status lrki_gemm_backward(const lrki_lora_call *call)
 {
     int64_t blocks = 0;
-    lrk_status status = lrki_lora_run(call, lrki_lora_chunks(call->rows), LRKI_LORA_LANES, backward_lane);
+    lrk_status status = lrki_lora_run(call, lrki_call_chunks(call), LRKI_LORA_LANES, backward_lane);
     if (status != LRK_OK || call->parts[0].grad_a == NULL) return status;
     for (int64_t p = 0; p < call->n_parts; p++)
         if (!call->parts[p].silent) blocks += column_blocks(call->n_in) + column_blocks(call->parts[p].n_out);

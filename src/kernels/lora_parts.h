@@ -17,8 +17,11 @@ typedef struct lrki_lane {
     float *tile; /* [LRKI_TILE_FLOATS] of activations, if the call has tiles */
 } lrki_lane;
 
-/* Rows of a chunk. */
-lrki_tile lrki_lora_chunk(int64_t rows, int64_t chunk);
+/* Chunks of a call, no more than lrki_lora_chunks() says, and the rows of one. */
+int64_t lrki_call_chunks(const lrki_lora_call *call);
+lrki_tile lrki_lora_chunk(const lrki_lora_call *call, int64_t chunk);
+/* Lanes of fused backward for so many chunks. */
+int64_t lrki_lora_lanes(int64_t chunks);
 
 /*
  * Cuts `pieces` into at most `most` lanes and runs `task` on each, in parallel unless the call is small. The status is the

@@ -14,7 +14,7 @@ static const struct {
                        {LRK_KERNELS_AVX512, &lrki_skinny_avx512},
                        {LRK_KERNELS_AVX2, &lrki_skinny_avx2},
 #elif defined(__aarch64__)
-                        {LRK_KERNELS_NEON, &lrki_skinny_neon},
+                       {LRK_KERNELS_NEON, &lrki_skinny_neon},
 #endif
                        {LRK_KERNELS_GENERIC, &lrki_skinny_generic}};
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The source of all implementations of skinny.h. The including file defines LANES (floats of a vector), REGISTERS (32
- * or 16), widen_f16() and narrow_f16() for its instructions, and NAME.
+ * or 16), widen_f16() and narrow_f16() for its instructions, NAME, and with OWN_BF16 also widen_bf16() and narrow_bf16().
  *
  * Both kernels keep a tile of accumulators in registers, and every loaded vector meets all of them. Loaded operands are
  * pinned (PIN), or the compiler would fold the load into each multiply-add and load it again and again.
@@ -35,6 +35,10 @@ INLINE bits16 narrow_f16(vec value);
 
 /* ---- loads and stores ---------------------------------------------------------------------------------------------- */
 
+#ifdef OWN_BF16 /* the compiler makes poor code of what follows */
+INLINE vec widen_bf16(bits16 half);
+INLINE bits16 narrow_bf16(vec value);
+#else
 INLINE vec widen_bf16(bits16 half)
 {
     return (vec)(__builtin_convertvector(half, bits32) << 16);
@@ -49,6 +53,7 @@ INLINE bits16 narrow_bf16(vec value)
     bits32 is_nan = (bits32)(value != value);
     return __builtin_convertvector((is_nan & quiet) | (~is_nan & rounded), bits16);
 }
+#endif
 
 INLINE const char *at(const void *row, const int dtype, int64_t k)
 {

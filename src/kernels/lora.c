@@ -20,10 +20,10 @@ static int64_t smaller(int64_t a, int64_t b)
 /* ---- chunks and lanes ------------------------------------------------------------------------------------------------ */
 
 /* Inputs of less than two whole chunks are halved, so that two threads have work. */
-static int64_t usual_rows(int64_t rows)
+static int64_t usual_rows(int64_t rows, int64_t most)
 {
     int64_t half = ((rows - rows / 2) + 7) / 8 * 8;
-    return half < 8 ? 8 : smaller(half, LRKI_LORA_ROWS);
+    return half < 8 ? 8 : smaller(half, most);
 }
 
 static int64_t pieces_of(int64_t n, int64_t size)
@@ -33,7 +33,7 @@ static int64_t pieces_of(int64_t n, int64_t size)
 
 int64_t lrki_lora_chunks(int64_t rows)
 {
-    return pieces_of(rows, usual_rows(rows));
+    return pieces_of(rows, usual_rows(rows, LRKI_LORA_ROWS));
 }
 
 int64_t lrki_call_chunks(const lrki_lora_call *call)
@@ -67,11 +67,24 @@ static bool is_small(const lrki_lora_call *call)
     return sum * (double)call->rows <= SMALL;
 }
 
+/* The GEMM takes calls that have a part of many ranks, unless the host chose the kernels. */
+static bool wants_gemm(const lrki_lora_call *call)
+{
+    int32_t kernels = lrki_kernels_choice(call->context);
+    if (kernels == LRK_KERNELS_BLAS) return true;
+    bool many = false;
+    for (int64_t p = 0; p < call->n_parts; p++)
+        many = many || call->parts[p].rank > LRKI_FUSED_RANKS;
+    return many && kernels == LRK_KERNELS_AUTO;
+}
+
 static void plan(lrki_lora_call *call)
 {
+    call->by_gemm = wants_gemm(call);
     call->kernels = lrki_skinny_find(lrki_kernels_choice(call->context));
     call->is_small = is_small(call);
-    call->chunk_rows = call->is_small ? smaller(call->rows, LRKI_LORA_ROWS) : usual_rows(call->rows);
+    int64_t most = call->by_gemm ? LRKI_GEMM_ROWS : LRKI_LORA_ROWS;
+    call->chunk_rows = call->is_small ? smaller(call->rows, most) : usual_rows(call->rows, most);
 }
 
 int64_t lrki_lane_floats(bool has_tiles)
@@ -172,28 +185,18 @@ static void finish_products(const lrki_lora_part *part, int64_t chunks)
     }
 }
 
-/* ---- the choice of a way --------------------------------------------------------------------------------------------- */
-
-static bool by_gemm(const lrki_lora_call *call)
-{
-    int32_t kernels = lrki_kernels_choice(call->context);
-    if (kernels == LRK_KERNELS_BLAS) return true;
-    bool many = false;
-    for (int64_t p = 0; p < call->n_parts; p++)
-        many = many || call->parts[p].rank > LRKI_FUSED_RANKS;
-    return many && kernels == LRK_KERNELS_AUTO;
-}
+/* ---- calls ---------------------------------------------------------------------------------------------------------- */
 
 lrk_status lrki_lora_forward(lrki_lora_call *call)
 {
     plan(call);
-    return by_gemm(call) ? lrki_gemm_forward(call) : lrki_fused_forward(call);
+    return call->by_gemm ? lrki_gemm_forward(call) : lrki_fused_forward(call);
 }
 
 lrk_status lrki_lora_backward(lrki_lora_call *call)
 {
     plan(call);
-    lrk_status status = by_gemm(call) ? lrki_gemm_backward(call) : lrki_fused_backward(call);
+    lrk_status status = call->by_gemm ? lrki_gemm_backward(call) : lrki_fused_backward(call);
     if (status != LRK_OK) return status;
     for (int64_t p = 0; p < call->n_parts; p++)
         if (call->parts[p].products != NULL) finish_products(&call->parts[p], lrki_call_chunks(call));

@@ -16,6 +16,7 @@
 #include "kernels.h"
 
 #define LRKI_LORA_ROWS  64 /* most rows of a chunk                                                          */
+#define LRKI_GEMM_ROWS  256 /* the same where the GEMM works on it                                         */
 #define LRKI_LORA_LANES 32 /* most tasks of a loop: each has scratch of its own and a run of the chunks     */
 #define LRKI_LORA_SUMS  16 /* most lanes of fused backward: each but the first sums dA and dB for itself    */
 #define LRKI_PACK_ROWS  64 /* least rows of a call that are worth packing rank rows for                    */
@@ -56,6 +57,7 @@ typedef struct lrki_lora_call {
     bool has_tiles; /* as in lrki_lora_size                                         */
     /* set by the functions below */
     const lrki_skinny *kernels;
+    bool by_gemm;
     bool is_small;      /* not worth a parallel loop */
     int64_t chunk_rows; /* of each chunk but the last */
 } lrki_lora_call;
@@ -94,7 +96,7 @@ typedef struct lrki_lora_scratch {
 } lrki_lora_scratch;
 
 /* Most ranks of a module that the fused kernels take (with LRK_KERNELS_AUTO); above, the GEMM is as fast. */
-#define LRKI_FUSED_RANKS 64
+#define LRKI_FUSED_RANKS 128
 
 /* Bytes of it; false on overflow. */
 bool lrki_lora_scratch_size(const lrki_lora_size *size, size_t *bytes);

@@ -33,10 +33,12 @@ static bool is_direct(const lrki_activations *matrix, const lrki_dropout *dropou
     return matrix->dtype == LRK_DTYPE_F32 && dropout == NULL;
 }
 
-/* Widest part of a matrix that is at hand at once. */
-static int64_t step_of(const lrki_activations *matrix, const lrki_dropout *dropout, int64_t n_cols)
+/* Columns of a matrix's n_rows rows that are at hand at once. */
+static int64_t step_of(const lrki_activations *matrix, const lrki_dropout *dropout, int64_t n_rows,
+                       int64_t n_cols)
 {
-    return is_direct(matrix, dropout) ? n_cols : LRKI_TILE_COLS;
+    if (is_direct(matrix, dropout)) return n_cols;
+    return smaller(LRKI_TILE_FLOATS / n_rows, LRKI_TILE_COLS);
 }
 
 typedef struct source {
@@ -73,7 +75,7 @@ static lrk_status add_dots(const lrki_lora_call *call, const lrki_lora_part *par
 /* H of a chunk for all modules; a tile of x' is made once for all of them. */
 static lrk_status make_h(const lrki_lora_call *call, lrki_tile t, const lrki_lane *lane, bool backward)
 {
-    int64_t step = step_of(&call->x, call->dropout, call->n_in);
+    int64_t step = step_of(&call->x, call->dropout, t.n_rows, call->n_in);
     for (t.col = 0; t.col < call->n_in; t.col += step) {
         t.n_cols = smaller(step, call->n_in - t.col);
         source x = read_part(call, &call->x, call->dropout, t, lane);
@@ -104,7 +106,7 @@ static lrk_status add_ranks(const lrki_lora_call *call, const lrki_lora_part *pa
 static lrk_status make_y(const lrki_lora_call *call, const lrki_lora_part *part, lrki_tile t,
                          const lrki_lane *lane)
 {
-    int64_t step = step_of(&part->y, NULL, part->n_out);
+    int64_t step = step_of(&part->y, NULL, t.n_rows, part->n_out);
     lrki_scale_ranks(part, t, lrki_forward_h(part), part->scaled_h);
     for (t.col = 0; t.col < part->n_out; t.col += step) {
         t.n_cols = smaller(step, part->n_out - t.col);
@@ -141,7 +143,7 @@ lrk_status lrki_gemm_forward(const lrki_lora_call *call)
 static lrk_status make_d(const lrki_lora_call *call, const lrki_lora_part *part, lrki_tile t, int64_t chunk,
                          const lrki_lane *lane)
 {
-    int64_t step = step_of(&part->dy, NULL, part->n_out);
+    int64_t step = step_of(&part->dy, NULL, t.n_rows, part->n_out);
     for (t.col = 0; t.col < part->n_out; t.col += step) {
         t.n_cols = smaller(step, part->n_out - t.col);
         lrk_status status =
@@ -177,7 +179,7 @@ static bool all_silent(const lrki_lora_call *call)
 static lrk_status make_dx(const lrki_lora_call *call, lrki_tile t, const lrki_lane *lane)
 {
     if (call->dx.data == NULL || all_silent(call)) return LRK_OK;
-    int64_t step = step_of(&call->dx, call->dropout, call->n_in);
+    int64_t step = step_of(&call->dx, call->dropout, t.n_rows, call->n_in);
     for (t.col = 0; t.col < call->n_in; t.col += step) {
         t.n_cols = smaller(step, call->n_in - t.col);
         if (is_direct(&call->dx, call->dropout))

@@ -74,14 +74,14 @@ static bool wants_gemm(const lrki_lora_call *call)
     if (kernels == LRK_KERNELS_BLAS) return true;
     bool many = false;
     for (int64_t p = 0; p < call->n_parts; p++)
-        many = many || call->parts[p].rank > LRKI_FUSED_RANKS;
+        many = many || call->parts[p].rank > call->kernels->many;
     return many && kernels == LRK_KERNELS_AUTO;
 }
 
 static void plan(lrki_lora_call *call)
 {
-    call->by_gemm = wants_gemm(call);
     call->kernels = lrki_skinny_find(lrki_kernels_choice(call->context));
+    call->by_gemm = wants_gemm(call);
     call->is_small = is_small(call);
     int64_t most = call->by_gemm ? LRKI_GEMM_ROWS : LRKI_LORA_ROWS;
     call->chunk_rows = call->is_small ? smaller(call->rows, most) : usual_rows(call->rows, most);

@@ -95,9 +95,6 @@ typedef struct lrki_lora_scratch {
     float *lanes;
 } lrki_lora_scratch;
 
-/* Most ranks of a module that the fused kernels take (with LRK_KERNELS_AUTO); above, the GEMM is as fast. */
-#define LRKI_FUSED_RANKS 128
-
 /* Bytes of it; false on overflow. */
 bool lrki_lora_scratch_size(const lrki_lora_size *size, size_t *bytes);
 /* Cuts 64-byte aligned memory of that size. */

@@ -342,11 +342,11 @@ static void clear_sums(const lrki_lora_call *call, int64_t lane)
     }
 }
 
-/* Columns of t of dA (dB) += coef[rows of t x rank]^T times block of `rows`. */
+/* Columns of t of dA (dB) += coef[rows of t x rank]^T times block of `rows`, in groups as the kernels take them. */
 static void add_gradients(const lrki_lora_call *call, const lrki_lora_part *part, const lrki_lane *lane,
                           bool of_a, void *const *rows, int32_t dtype, lrki_tile t, lrki_ahead ahead)
 {
-    int64_t groups = (part->rank + call->kernels->group - 1) / call->kernels->group;
+    int64_t most = call->kernels->dest, groups = (part->rank + most - 1) / most;
     for (int64_t g = 0; g < groups; g++) {
         int64_t first = part->rank * g / groups, n = part->rank * (g + 1) / groups - first;
         void *list[8];

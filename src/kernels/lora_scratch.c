@@ -16,7 +16,7 @@ bool lrki_lora_size_add(lrki_lora_size *size, int32_t kernels, int64_t n_in, int
                     packed_b = packs ? lrki_packed_floats(n_out) : 0;
     int64_t width, values,
         fused = kernels == LRK_KERNELS_BLAS   ? 0
-                : kernels == LRK_KERNELS_AUTO ? smaller(ranks, LRKI_FUSED_RANKS)
+                : kernels == LRK_KERNELS_AUTO ? smaller(ranks, lrki_skinny_find(kernels)->many)
                                               : ranks;
     size->n_parts++;
     size->tiles = size->tiles || fused < ranks;

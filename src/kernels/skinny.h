@@ -52,7 +52,9 @@ typedef struct lrki_update_args {
 
 typedef struct lrki_skinny {
     const char *name;
-    int32_t group; /* most ranks of a dot call */
+    int32_t group; /* most ranks of a dot call                       */
+    int32_t dest;  /* most rows of f32 that update takes in one pass */
+    int32_t many;  /* ranks of a module above which the GEMM is as fast, by measurement on it */
     void (*dot)(const lrki_dot_args *args);
     void (*update)(const lrki_update_args *args);
     void (*widen)(const void *from, int32_t dtype, int64_t n, float *to);

@@ -7,6 +7,7 @@
 #define REGISTERS    16
 #define NAME         lrki_skinny_avx2
 #define INSTRUCTIONS "avx2"
+#define MANY         32
 #include "skinny_tile.h"
 
 INLINE vec widen_f16(bits16 half)

@@ -7,6 +7,7 @@
 #define REGISTERS    32
 #define NAME         lrki_skinny_avx512
 #define INSTRUCTIONS "avx512"
+#define MANY         128
 #define OWN_BF16
 #include "skinny_tile.h"
 

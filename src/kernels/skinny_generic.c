@@ -4,6 +4,7 @@
 #define REGISTERS    16
 #define NAME         lrki_skinny_generic
 #define INSTRUCTIONS "generic"
+#define MANY         32
 #include "skinny_tile.h"
 
 INLINE bits32 choose(bits32 where, bits32 yes, bits32 no)

@@ -7,6 +7,7 @@
 #define REGISTERS    32
 #define NAME         lrki_skinny_neon
 #define INSTRUCTIONS "neon"
+#define MANY         32
 #include "skinny_tile.h"
 
 INLINE vec widen_f16(bits16 half)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The source of all implementations of skinny.h. The including file defines LANES (floats of a vector), REGISTERS (32
- * or 16), widen_f16() and narrow_f16() for its instructions, NAME, and with OWN_BF16 also widen_bf16() and narrow_bf16().
+ * or 16), widen_f16() and narrow_f16() for its instructions, NAME, MANY, and with OWN_BF16 also widen_bf16() and narrow_bf16().
  *
  * Both kernels keep a tile of accumulators in registers, and every loaded vector meets all of them. Loaded operands are
  * pinned (PIN), or the compiler would fold the load into each multiply-add and load it again and again.
@@ -362,8 +362,10 @@ INLINE void update_part(const lrki_update_args *args, int32_t first, int64_t k, 
 
 /* Vectors of a tile of r rows. */
 #if REGISTERS == 32
+#define DEST              8
 #define UPDATE_VECTORS(r) ((r) <= 2 ? 8 : (r) <= 5 ? 4 : (r) <= 7 ? 3 : 2)
 #else
+#define DEST              6
 #define UPDATE_VECTORS(r) ((r) == 1 ? 8 : (r) == 2 ? 4 : 2)
 #endif
 
@@ -387,10 +389,10 @@ typedef void update_function(const lrki_update_args *args, int32_t first);
         update_rows(args, first, dest_dtype, src_dtype, r);                                                  \
     }
 #define EACH_SMALL(X, d, s) X(1, d, s) X(2, d, s) X(3, d, s) X(4, d, s)
-#if GROUP == 8
+#if DEST == 8
 #define EACH_DEST(X, d, s) EACH_SMALL(X, d, s) X(5, d, s) X(6, d, s) X(7, d, s) X(8, d, s)
 #else
-#define EACH_DEST EACH_SMALL
+#define EACH_DEST(X, d, s) EACH_SMALL(X, d, s) X(5, d, s) X(6, d, s)
 #endif
 EACH_DEST(UPDATE, F32, F32)
 EACH_DEST(UPDATE, F32, BF16)
@@ -399,17 +401,17 @@ EACH_SMALL(UPDATE, BF16, F32)
 EACH_SMALL(UPDATE, F16, F32)
 
 #define UPDATE_ENTRY(r, d, s) update_##r##_##d##_##s,
-static update_function *const update_by_src[3][GROUP] = {{EACH_DEST(UPDATE_ENTRY, F32, F32)},
-                                                         {EACH_DEST(UPDATE_ENTRY, F32, BF16)},
-                                                         {EACH_DEST(UPDATE_ENTRY, F32, F16)}};
+static update_function *const update_by_src[3][DEST] = {{EACH_DEST(UPDATE_ENTRY, F32, F32)},
+                                                        {EACH_DEST(UPDATE_ENTRY, F32, BF16)},
+                                                        {EACH_DEST(UPDATE_ENTRY, F32, F16)}};
 static update_function *const update_by_dest[3][4] = {{EACH_SMALL(UPDATE_ENTRY, F32, F32)},
                                                       {EACH_SMALL(UPDATE_ENTRY, BF16, F32)},
                                                       {EACH_SMALL(UPDATE_ENTRY, F16, F32)}};
 
-/* Lists of up to GROUP rows of f32 are one tile; longer ones are cut into tiles of 4. */
+/* Lists of up to DEST rows of f32 are one tile; longer ones are cut into tiles of 4. */
 static void update(const lrki_update_args *args)
 {
-    int32_t whole = args->dest_dtype == F32 ? GROUP : 4;
+    int32_t whole = args->dest_dtype == F32 ? DEST : 4;
     int32_t tile = args->n_dest <= whole ? args->n_dest : 4;
     for (int32_t i = 0; i < args->n_dest; i += tile) {
         int32_t r = args->n_dest - i < tile ? args->n_dest - i : tile;
@@ -451,4 +453,4 @@ static void narrow(const float *from, int32_t dtype, int64_t n, void *to)
         convert(from, F32, to, F16, n);
 }
 
-const lrki_skinny NAME = {INSTRUCTIONS, GROUP, dot, update, widen, narrow};
+const lrki_skinny NAME = {INSTRUCTIONS, GROUP, DEST, MANY, dot, update, widen, narrow};

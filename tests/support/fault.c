@@ -124,7 +124,11 @@ static void keep_log(void *user, int32_t level, const char *text)
 
 void fault_reset(fault *f)
 {
-    *f = (fault){.alloc.fail_at = -1, .gemm.fail_at = -1, .loop.fail_at = -1, .threads = 1};
+    *f = (fault){.alloc.fail_at = -1,
+                 .gemm.fail_at = -1,
+                 .loop.fail_at = -1,
+                 .threads = 1,
+                 .kernels = LRK_KERNELS_BLAS};
 }
 
 lrk_host fault_host(fault *f)
@@ -141,6 +145,7 @@ lrk_host fault_host(fault *f)
     host.log_user = f;
     host.log = keep_log;
     host.threads = f->threads;
+    host.kernels = f->kernels;
     return host;
 }
 

@@ -27,6 +27,7 @@ typedef struct fault {
     size_t peak_bytes;
     bool bad_release; /* a release with a wrong size or an unknown pointer     */
     int32_t threads;  /* > 1: parallel_for really runs on that many pthreads   */
+    int32_t kernels;  /* of contexts made from here on; reset: the GEMM alone, which is counted */
     char log[512];    /* last log line                                         */
 } fault;
 

@@ -5,7 +5,7 @@
 #include <check.h>
 #include <string.h>
 
-const shape rig_shapes[] = {{96, 64, 4, 0, 0, 1.0},
+const shape rig_shapes[] = {{96, 128, 4, 0, 0, 1.0},
                             {96, 80, 2, 0, 0, 1.0},
                             {96, 64, 3, LRK_NO_GROUP, 1, 1.0},
                             {48, 64, 3, LRK_NO_GROUP, 2, 1.0},
@@ -22,7 +22,7 @@ void rig_setup(void)
     set_fill(rig.set, 1);
     rig.x = padded_make(ROWS, 96, 2, 1);
     rig.dx = padded_make(ROWS, 96, 1, 2);
-    rig.y[0] = padded_make(ROWS, 64, 3, 3);
+    rig.y[0] = padded_make(ROWS, 128, 3, 3);
     rig.y[1] = padded_make(ROWS, 80, 0, 4);
 }
 

@@ -10,7 +10,7 @@
 #include "fault.h"
 #include "material.h"
 
-#define ROWS    160 /* more than a chunk */
+#define ROWS    160 /* several chunks, and work enough for a loop */
 #define MODULES 5
 #define RANKS   12
 

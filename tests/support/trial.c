@@ -40,12 +40,16 @@ run trial_begin(const trial *t, uint32_t gradients)
     r.pass = pass_open(r.set, options);
     r.x = padded_make(t->rows, t->shapes[0].n_in, 3, 11);
     r.dx = padded_make(t->rows, t->shapes[0].n_in, 2, 12);
+    r.coded_x = coded_make(t->x_type, &r.x);
+    r.coded_dx = coded_make(t->x_type, &r.dx);
     r.dx_before = padded_copy(&r.dx);
     for (int32_t i = 0; i < t->n; i++) {
         r.modules[i] = i;
         r.y[i] = padded_make(t->rows, t->shapes[i].n_out, i, 20 + (uint64_t)i);
+        r.coded_y[i] = coded_make(t->y_type, &r.y[i]);
         r.y_before[i] = padded_copy(&r.y[i]);
         r.dy[i] = padded_make(t->rows, t->shapes[i].n_out, 1 + i, 30 + (uint64_t)i);
+        r.coded_dy[i] = coded_make(t->dy_type, &r.dy[i]);
     }
     if (t->saved) {
         ck_assert_int_eq(lrk_saved_size(r.set, r.modules, t->n, t->rows, &r.saved_bytes), LRK_OK);
@@ -56,22 +60,25 @@ run trial_begin(const trial *t, uint32_t gradients)
 
 void trial_forward(const trial *t, run *r)
 {
-    lrk_matrix x = padded_view(&r->x);
+    lrk_matrix x = coded_view(&r->coded_x, &r->x);
     lrk_matrix_mut y[MAX_MODULES];
     for (int32_t i = 0; i < t->n; i++)
-        y[i] = padded_mut(&r->y[i]);
+        y[i] = coded_mut(&r->coded_y[i], &r->y[i]);
     ck_assert_int_eq(lrk_forward(r->pass, r->modules, t->n, &x, y, r->saved, r->saved_bytes), LRK_OK);
+    for (int32_t i = 0; i < t->n; i++)
+        coded_take(&r->coded_y[i], &r->y[i]);
 }
 
 void trial_backward(const trial *t, run *r, bool wants_dx)
 {
-    lrk_matrix x = padded_view(&r->x), dy[MAX_MODULES];
-    lrk_matrix_mut dx = padded_mut(&r->dx);
+    lrk_matrix x = coded_view(&r->coded_x, &r->x), dy[MAX_MODULES];
+    lrk_matrix_mut dx = coded_mut(&r->coded_dx, &r->dx);
     for (int32_t i = 0; i < t->n; i++)
-        dy[i] = padded_view(&r->dy[i]);
+        dy[i] = coded_view(&r->coded_dy[i], &r->dy[i]);
     ck_assert_int_eq(
         lrk_backward(r->pass, r->modules, t->n, &x, r->saved, r->saved_bytes, dy, wants_dx ? &dx : NULL),
         LRK_OK);
+    coded_take(&r->coded_dx, &r->dx);
 }
 
 void trial_end(const trial *t, run *r)
@@ -81,10 +88,14 @@ void trial_end(const trial *t, run *r)
     lrk_sink_destroy(r->sink);
     lrk_adapters_destroy(r->set);
     free(r->saved);
+    coded_free(&r->coded_x);
+    coded_free(&r->coded_dx);
     padded_free(&r->x);
     padded_free(&r->dx);
     padded_free(&r->dx_before);
     for (int32_t i = 0; i < t->n; i++) {
+        coded_free(&r->coded_y[i]);
+        coded_free(&r->coded_dy[i]);
         padded_free(&r->y[i]);
         padded_free(&r->y_before[i]);
         padded_free(&r->dy[i]);
@@ -149,16 +160,20 @@ double *zeros(int64_t n)
     return v;
 }
 
-/* Compares a padded matrix with before + delta within gamma(length) * (|before| + size). */
+/*
+ * Compares a padded matrix with before + delta within gamma(length) * (|before| + size), and the rounding of that to the
+ * matrix's type.
+ */
 static void compare_matrix(const char *what, const padded *got, const padded *before, const double *delta,
-                           const double *size, int64_t length)
+                           const double *size, int64_t length, int32_t dtype)
 {
     for (int64_t i = 0; i < got->rows; i++)
         for (int64_t j = 0; j < got->cols; j++) {
             double old = (double)before->data[i * before->ld + j];
             double is = (double)got->data[i * got->ld + j], want = old + delta[i * got->cols + j];
-            if (!oracle_within(is, want, fabs(old) + size[i * got->cols + j],
-                               length)) /* ck_assert writes a file */
+            double off = oracle_gamma(length) * (fabs(old) + size[i * got->cols + j]);
+            off += half_unit(dtype) * (fabs(want) + off) + half_tiny(dtype);
+            if (!(fabs(is - want) <= off)) /* ck_assert writes a file */
                 ck_abort_msg("%s[%d][%d] is %.9g, not %.9g", what, (int)i, (int)j, is, want);
         }
     ck_assert_msg(padded_intact(got), "%s: padding was written", what);
@@ -174,7 +189,7 @@ static void compare_values(const char *what, const float *got, double times, con
 
 void check_forward(const trial *t, const run *r)
 {
-    float mask[64];
+    float mask[MAX_RANK];
     for (int32_t i = 0; i < t->n; i++) {
         double *keep = keep_of(t, r, i), *y = zeros(t->rows * t->shapes[i].n_out),
                *size = zeros(t->rows * t->shapes[i].n_out);
@@ -182,7 +197,7 @@ void check_forward(const trial *t, const run *r)
         oracle_case c = case_of(t, r, i, mask, keep);
         oracle_forward(&c, y, false);
         oracle_forward(&c, size, true);
-        compare_matrix("y", &r->y[i], &r->y_before[i], y, size, c.n_in + c.rank + 8);
+        compare_matrix("y", &r->y[i], &r->y_before[i], y, size, c.n_in + c.rank + 8, t->y_type);
         free(keep);
         free(y);
         free(size);
@@ -205,7 +220,7 @@ static void check_mask_gradients(const trial *t, const run *r, int32_t i, const 
 /* The sink's derivatives of one module after t->backwards calls; dx and its size are added up over modules. */
 static void check_module_gradients(const trial *t, const run *r, int32_t i, double *dx, double *dx_size)
 {
-    float mask[64];
+    float mask[MAX_RANK];
     double *keep = keep_of(t, r, i);
     mask_of(r, i, mask);
     oracle_case c = case_of(t, r, i, mask, keep);
@@ -244,7 +259,7 @@ void check_trial(const trial *t)
         ranks += t->shapes[i].rank;
         if (t->shapes[i].n_out > n_out) n_out = t->shapes[i].n_out;
     }
-    compare_matrix("dx", &r.dx, &r.dx_before, dx, size, n_out + ranks + 8);
+    compare_matrix("dx", &r.dx, &r.dx_before, dx, size, n_out + ranks + 8, t->x_type);
     free(dx);
     free(size);
     trial_end(t, &r);

@@ -7,10 +7,11 @@
 #define TRIAL_H
 
 #include "adapters/pass_state.h"
-#include "material.h"
+#include "half.h"
 #include "oracle.h"
 
 #define MAX_MODULES 3
+#define MAX_RANK    300
 #define EVERY       (LRK_GRAD_PARAMETERS | LRK_GRAD_GATES | LRK_GRAD_MASK)
 
 typedef struct trial {
@@ -25,6 +26,9 @@ typedef struct trial {
     uint32_t gradients; /* 0: EVERY */
     uint64_t nonce;
     int64_t first_row;
+    int32_t x_type; /* LRK_DTYPE_... of x and dx */
+    int32_t y_type; /* of y                      */
+    int32_t dy_type;
 } trial;
 
 typedef struct run {
@@ -37,6 +41,7 @@ typedef struct run {
     int32_t modules[MAX_MODULES];
     padded x, dx, dx_before;
     padded y[MAX_MODULES], y_before[MAX_MODULES], dy[MAX_MODULES];
+    coded coded_x, coded_dx, coded_y[MAX_MODULES], coded_dy[MAX_MODULES];
 } run;
 
 /* A training pass that derives `gradients` into a sink of its own (none for 0). */

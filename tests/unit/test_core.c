@@ -105,8 +105,16 @@ START_TEST(wrong_hosts_are_refused_with_a_word_about_it)
     host.flags = 1;
     refuses(&host, LRK_ERR_ARGUMENT, "flags");
     host = fault_host(&f);
-    host.reserved = 1;
-    refuses(&host, LRK_ERR_ARGUMENT, "reserved");
+    host.kernels = -1;
+    refuses(&host, LRK_ERR_ARGUMENT, "kernels");
+    host.kernels = LRK_KERNELS_NEON + 1;
+    refuses(&host, LRK_ERR_ARGUMENT, "kernels");
+#if defined(__aarch64__)
+    host.kernels = LRK_KERNELS_AVX2;
+#else
+    host.kernels = LRK_KERNELS_NEON;
+#endif
+    refuses(&host, LRK_ERR_UNSUPPORTED, "kernels");
     host = fault_host(&f);
     host.threads = -1;
     refuses(&host, LRK_ERR_ARGUMENT, "threads");

@@ -12,6 +12,7 @@
 
 #include "fault.h"
 #include "kernels/lora.h"
+#include "lorank/pass.h"
 #include "material.h"
 #include "oracle.h"
 
@@ -210,23 +211,26 @@ END_TEST
 
 /* ---- dropout and scratch -------------------------------------------------------------------------------------------- */
 
-START_TEST(dropout_tiles_agree_with_single_elements)
+/* Tiles of x in every type, with and without dropout; 1: dropout. */
+START_TEST(tiles_agree_with_single_elements)
 {
-    const int64_t n_in = 301, rows = 9;
+    const int64_t n_in = 1001, rows = 9;
+    const lrki_skinny *kernels = lrki_skinny_find(LRK_KERNELS_AUTO);
     lrki_dropout d = lrki_dropout_make(lrki_stream_make(1, LRKI_STREAM_DROPOUT, 2, 3), 0.3, 1000, n_in);
     padded x = padded_make(rows, n_in, 5, 4), dx = padded_make(rows, n_in, 2, 5), before = padded_copy(&dx);
     lrki_tile tile = {.row = 2, .n_rows = 6, .col = 37, .n_cols = LRKI_TILE_COLS};
     padded out = padded_make(tile.n_rows, tile.n_cols, 1, 6);
+    const lrki_activations from = {x.data, x.ld, LRK_DTYPE_F32}, to = {dx.data, dx.ld, LRK_DTYPE_F32};
     x.data[3 * x.ld + 40] = NAN;
-    lrki_dropout_read(&d, tile, x.data, x.ld, out.data, out.ld);
-    lrki_dropout_add(&d, tile, out.data, out.ld, dx.data, dx.ld);
+    lrki_tile_read(kernels, &from, _i ? &d : NULL, tile, out.data, out.ld);
+    lrki_tile_add(kernels, &to, _i ? &d : NULL, tile, out.data, out.ld);
     int64_t kept = 0;
     for (int64_t i = 0; i < tile.n_rows; i++)
         for (int64_t j = 0; j < tile.n_cols; j++) {
             int64_t row = tile.row + i, col = tile.col + j;
-            bool keeps = lrki_dropout_keeps(&d, row, col);
-            float want = keeps ? x.data[row * x.ld + col] * d.scale : 0.0f;
-            float added = before.data[row * dx.ld + col] + (keeps ? want * d.scale : 0.0f);
+            bool keeps = !_i || lrki_dropout_keeps(&d, row, col);
+            float scale = _i ? d.scale : 1.0f, want = keeps ? x.data[row * x.ld + col] * scale : 0.0f;
+            float added = before.data[row * dx.ld + col] + (keeps ? want * scale : 0.0f);
             ck_assert_mem_eq(&out.data[i * out.ld + j], &want, sizeof want);
             if (!isnan(want)) ck_assert_float_eq(dx.data[row * dx.ld + col], added);
             kept += keeps;
@@ -234,7 +238,10 @@ START_TEST(dropout_tiles_agree_with_single_elements)
     ck_assert(padded_intact(&out) && padded_intact(&dx));
     ck_assert_mem_eq(dx.data, before.data, (size_t)(2 * dx.ld + 37) * sizeof(float));
     ck_assert_int_gt(kept, 0);
-    ck_assert_int_lt(kept, tile.n_rows * tile.n_cols);
+    if (_i)
+        ck_assert_int_lt(kept, tile.n_rows * tile.n_cols);
+    else
+        ck_assert_int_eq(kept, tile.n_rows * tile.n_cols);
     padded_free(&x);
     padded_free(&dx);
     padded_free(&before);
@@ -257,38 +264,66 @@ START_TEST(dropout_keeps_the_asked_share)
 }
 END_TEST
 
+static size_t scratch_bytes(int64_t rows, int64_t n_parts, int64_t ranks, int32_t kernels, bool tiles)
+{
+    lrki_lora_size size = {.rows = rows, .tiles = tiles};
+    size_t bytes = 0;
+    for (int64_t p = 0; p < n_parts; p++)
+        ck_assert(lrki_lora_size_add(&size, kernels, 100, 50, ranks));
+    ck_assert(lrki_lora_scratch_size(&size, &bytes));
+    ck_assert_uint_eq(bytes % LRKI_ALIGN, 0);
+    return bytes;
+}
+
 START_TEST(scratch_grows_with_each_argument_and_notices_overflow)
 {
-    size_t base, more;
-    ck_assert(lrki_lora_scratch_size(100, 2, 8, true, &base));
-    ck_assert_uint_eq(base % LRKI_ALIGN, 0);
-    ck_assert(lrki_lora_scratch_size(129, 2, 8, true, &more) && more > base);
-    ck_assert(lrki_lora_scratch_size(100, 3, 8, true, &more) && more > base);
-    ck_assert(lrki_lora_scratch_size(100, 2, 40, true, &more) && more > base);
-    ck_assert(lrki_lora_scratch_size(100, 2, 8, false, &more) && more < base);
-    ck_assert(!lrki_lora_scratch_size(INT64_MAX, 2, 8, false, &more));
-    ck_assert(!lrki_lora_scratch_size(INT64_MAX / 16, 2, 8, false, &more));
-    ck_assert(!lrki_lora_scratch_size(INT64_MAX / 64, 2, 8, false, &more));
+    size_t base = scratch_bytes(100, 2, 4, LRK_KERNELS_AUTO, false), unused;
+    ck_assert_uint_gt(scratch_bytes(129, 2, 4, LRK_KERNELS_AUTO, false), base);
+    ck_assert_uint_gt(scratch_bytes(100, 3, 4, LRK_KERNELS_AUTO, false), base);
+    ck_assert_uint_gt(scratch_bytes(100, 2, 40, LRK_KERNELS_AUTO, false), base);
+    ck_assert_uint_gt(scratch_bytes(100, 2, 4, LRK_KERNELS_AUTO, true), base);
+    for (int64_t rows = 1; rows < 400; rows++)
+        ck_assert_uint_ge(scratch_bytes(rows + 1, 2, 5, LRK_KERNELS_AUTO, false),
+                          scratch_bytes(rows, 2, 5, LRK_KERNELS_AUTO, false));
+    for (int64_t rows = INT64_MAX; rows > INT64_MAX / 256; rows /= 16) {
+        lrki_lora_size size = {.rows = rows, .n_parts = 1, .ranks = 300};
+        ck_assert(!lrki_lora_scratch_size(&size, &unused));
+    }
+    lrki_lora_size size = {.rows = 100};
+    ck_assert(!lrki_lora_size_add(&size, LRK_KERNELS_AUTO, INT64_MAX / 4, INT64_MAX / 4, 32));
 }
 END_TEST
 
+/* 0: the fused kernels alone; 1: the GEMM alone, whose calls have tiles */
 START_TEST(scratch_pieces_are_aligned_and_apart)
 {
+    lrki_lora_size size = {.rows = 130};
     size_t bytes;
-    ck_assert(lrki_lora_scratch_size(130, 3, 5, true, &bytes));
+    for (int p = 0; p < 3; p++)
+        ck_assert(lrki_lora_size_add(&size, _i ? LRK_KERNELS_BLAS : LRK_KERNELS_GENERIC, 70, 30, p));
+    ck_assert_int_eq(size.tiles, _i);
+    ck_assert(lrki_lora_scratch_size(&size, &bytes));
     unsigned char *memory = aligned_alloc(LRKI_ALIGN, bytes);
-    lrki_lora_scratch s = lrki_lora_scratch_cut(memory, 130, 3, 5, true);
-    unsigned char *at[] = {(void *)s.parts, (void *)s.factors, (void *)s.products, (void *)s.scaled_h,
-                           (void *)s.d,     (void *)s.partial, (void *)s.tiles,    memory + bytes};
+    lrki_lora_scratch s = lrki_lora_scratch_cut(memory, &size);
+    unsigned char *at[] = {(void *)s.parts,    (void *)s.lists,  (void *)s.gradient_lists, (void *)s.factors,
+                           (void *)s.products, (void *)s.h,      (void *)s.scaled_h,       (void *)s.d,
+                           (void *)s.partial,  (void *)s.packed, (void *)s.sums,           (void *)s.lanes,
+                           memory + bytes};
     const size_t need[] = {3 * sizeof(lrki_lora_part),
-                           5 * sizeof(float),
-                           5 * sizeof(double),
-                           650 * sizeof(float),
-                           650 * sizeof(float),
-                           10 * sizeof(double),
-                           (size_t)LRKI_LORA_LANES * 128 * LRKI_TILE_COLS * sizeof(float)};
+                           6 * sizeof(float *),
+                           6 * sizeof(float *),
+                           3 * sizeof(float),
+                           3 * sizeof(double),
+                           390 * sizeof(float),
+                           390 * sizeof(float),
+                           390 * sizeof(float),
+                           9 * sizeof(double),
+                           _i ? 0 : 3 * (70 + 30) * sizeof(float),
+                           _i ? 0 : 3 * (70 + 30) * sizeof(float), /* 3 chunks: 2 lanes */
+                           _i ? (size_t)LRKI_LORA_LANES * LRKI_LORA_ROWS * LRKI_TILE_COLS * sizeof(float)
+                              : 0};
     ck_assert_ptr_eq(at[0], memory);
-    for (int i = 0; i < 7; i++) {
+    for (int i = 0; i < 12; i++) {
         ck_assert_uint_eq((uintptr_t)at[i] % LRKI_ALIGN, 0);
         ck_assert_uint_ge((size_t)(at[i + 1] - at[i]), need[i]);
     }
@@ -312,10 +347,10 @@ Suite *kernels_suite(void)
 #ifdef _OPENMP
     tcase_add_test(tc, a_lone_task_runs_inside_a_team);
 #endif
-    tcase_add_test(tc, dropout_tiles_agree_with_single_elements);
+    tcase_add_loop_test(tc, tiles_agree_with_single_elements, 0, 2);
     tcase_add_loop_test(tc, dropout_keeps_the_asked_share, 0, 4);
     tcase_add_test(tc, scratch_grows_with_each_argument_and_notices_overflow);
-    tcase_add_test(tc, scratch_pieces_are_aligned_and_apart);
+    tcase_add_loop_test(tc, scratch_pieces_are_aligned_and_apart, 0, 2);
     suite_add_tcase(suite, tc);
     return suite;
 }

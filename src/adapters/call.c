@@ -124,6 +124,7 @@ lrk_status lrki_call_begin(lrki_call *call, lrk_pass *pass, const char *name, co
                                   .n_in = n_in,
                                   .x = activations_of(&call->x),
                                   .parts = call->scratch.parts,
+                                  .coef = call->scratch.coef,
                                   .lanes = call->scratch.lanes,
                                   .has_tiles = size.tiles};
     if (drops(pass)) {

@@ -53,6 +53,7 @@ typedef struct lrki_lora_call {
     const lrki_dropout *dropout; /* NULL: x' = x          */
     lrki_lora_part *parts;
     int64_t n_parts;
+    float *coef;    /* scratch [rows x ranks of all parts], backward                */
     float *lanes;   /* scratch of LRKI_LORA_LANES tasks, lrki_lane_floats() each */
     bool has_tiles; /* as in lrki_lora_size                                         */
     /* set by the functions below */
@@ -89,6 +90,7 @@ typedef struct lrki_lora_scratch {
     float *h;               /* [rows x ranks]                     */
     float *scaled_h;
     float *d;
+    float *coef;
     double *partial; /* [chunks x ranks]                   */
     float *packed;   /* [packed]                         */
     float *sums;     /* [lrki_lora_sums() x gradients]   */

@@ -19,6 +19,7 @@
 #define LEAST    64   /* narrowest block                                                                */
 #define WIDTH    512  /* widest block of rows that do not fit one of LRKI_TILE_COLS                      */
 #define LIST     LRKI_SKINNY_ROWS
+#define SOURCES  512 /* most ranks that are added to activations at once */
 
 static int64_t smaller(int64_t a, int64_t b)
 {
@@ -43,7 +44,7 @@ static int64_t even_blocks(int64_t n, int64_t most)
 /* The same for products with all ranks at once. */
 static int64_t rank_blocks(int64_t n, int64_t ranks)
 {
-    int64_t most = NEAR / smaller(ranks, LIST);
+    int64_t most = NEAR / ranks;
     return even_blocks(n, most < LEAST ? LEAST : smaller(most, LRKI_TILE_COLS));
 }
 
@@ -51,6 +52,14 @@ static int64_t rank_blocks(int64_t n, int64_t ranks)
 static int64_t block_step(const lrki_lora_call *call, int64_t n)
 {
     return call->rows <= FEW_ROWS && call->dropout == NULL ? n : lrki_block_cols(n);
+}
+
+/* The first part from p on that is not silent; n_parts if there is none. */
+static int64_t next_loud(const lrki_lora_call *call, int64_t p)
+{
+    while (p < call->n_parts && call->parts[p].silent)
+        p++;
+    return p;
 }
 
 /* ---- rank rows --------------------------------------------------------------------------------------------------------- */
@@ -185,15 +194,46 @@ static void add_dots(const lrki_skinny *kernels, void *const *rows, int32_t dtyp
     }
 }
 
-/* Block of `rows` += coef^T times the ranks; coef [rank x rows of t] lies at the place of the chunk. */
-static void add_ranks(const lrki_skinny *kernels, void *const *rows, int32_t dtype, lrki_tile t,
-                      lrki_ahead ahead, rank_rows ranks, const float *coef)
+/* What is added to a block: the ranks of one part's B, or those of A of all parts that are not silent. */
+typedef struct sources {
+    const lrki_lora_call *call;
+    const lrki_lora_part *part; /* NULL: all */
+    const float *coef;          /* [ranks x rows of the chunk] */
+    int64_t ranks;
+} sources;
+
+/* Ranks first..first+n-1 of all parts, counted through, from column `col` on. */
+static void list_all(const lrki_lora_call *call, int64_t first, int64_t n, int64_t col, const float **list)
 {
-    int64_t rank = ranks.rank, most = t.n_rows <= FEW_ROWS ? kernels->group : LIST;
-    for (int64_t first = 0; first < rank; first += most) {
-        const float *list[LIST];
-        int64_t n = smaller(most, rank - first);
-        list_ranks(&ranks, first, n, t.col, list);
+    for (int64_t p = next_loud(call, 0); p < call->n_parts && n > 0; p = next_loud(call, p + 1)) {
+        rank_rows a = rows_of_a(call, &call->parts[p]);
+        int64_t count = smaller(n, a.rank - first);
+        if (count > 0) {
+            list_ranks(&a, first, count, col, list);
+            list += count;
+            n -= count;
+        }
+        first = first > a.rank ? first - a.rank : 0;
+    }
+}
+
+/*
+ * Rows of block t += coef^T times the sources. All at once, since activations of 16 bits are rounded each time; but f32 of
+ * few tokens takes so few ranks at a time that each is read as one stream.
+ */
+static void add_sources(const sources *s, void *const *rows, int32_t dtype, lrki_tile t, lrki_ahead ahead)
+{
+    const lrki_skinny *kernels = s->call->kernels;
+    int64_t most = t.n_rows <= FEW_ROWS && dtype == LRK_DTYPE_F32 ? kernels->group : SOURCES;
+    for (int64_t first = 0; first < s->ranks; first += most) {
+        const float *list[SOURCES];
+        int64_t n = smaller(most, s->ranks - first);
+        if (s->part == NULL) {
+            list_all(s->call, first, n, t.col, list);
+        } else {
+            rank_rows b = rows_of_b(s->call, s->part);
+            list_ranks(&b, first, n, t.col, list);
+        }
         const lrki_update_args args = {.dest = rows,
                                        .src = (const void *const *)list,
                                        .dest_dtype = dtype,
@@ -201,35 +241,30 @@ static void add_ranks(const lrki_skinny *kernels, void *const *rows, int32_t dty
                                        .n_src = (int32_t)n,
                                        .n = t.n_cols,
                                        .dest_ahead = first == 0 ? ahead : nothing,
-                                       .coef = coef + t.row * rank + first * t.n_rows,
+                                       .coef = s->coef + first * t.n_rows,
                                        .ld_coef = t.n_rows};
         kernels->update(&args);
     }
 }
 
-/*
- * Block t += coef^T times the ranks (add_ranks()), in blocks as narrow as the rank wants; `matrix` holds the block alone,
- * `then` is what comes after it.
- */
-static void add_block(const lrki_skinny *kernels, const lrki_activations *matrix, lrki_tile t,
-                      lrki_ahead then, rank_rows ranks, const float *coef)
+/* The same in blocks as narrow as the ranks want; `matrix` holds the block alone, `then` is what comes after it. */
+static void add_block(const sources *s, const lrki_activations *matrix, lrki_tile t, lrki_ahead then)
 {
     void *rows[LIST];
     bool few = t.n_rows <= FEW_ROWS;
-    int64_t begin = t.col, end = t.col + t.n_cols, step = few ? t.n_cols : rank_blocks(t.n_cols, ranks.rank);
+    int64_t begin = t.col, end = t.col + t.n_cols, step = few ? t.n_cols : rank_blocks(t.n_cols, s->ranks);
     for (; t.col < end; t.col += step) {
         t.n_cols = smaller(step, end - t.col);
         list_rows(matrix, (lrki_tile){.n_rows = t.n_rows, .col = t.col - begin}, rows);
         lrki_ahead ahead = ahead_share(then, (t.col - begin) / step, (end - begin + step - 1) / step);
-        add_ranks(kernels, rows, matrix->dtype, t, ahead, ranks, coef);
+        add_sources(s, rows, matrix->dtype, t, ahead);
     }
 }
 
-/* to [rank x rows of t], at the place of the chunk, = (from diag(f))^T; a factor of 0 gives 0 whatever it meets. */
+/* to [rank x rows of t] = (rows of t of from [rows x rank] diag(f))^T; a factor of 0 gives 0 whatever it meets. */
 static void scale_transposed(const lrki_lora_part *part, lrki_tile t, const float *from, float *to)
 {
     from += t.row * part->rank;
-    to += t.row * part->rank;
     for (int64_t j = 0; j < part->rank; j++)
         for (int64_t i = 0; i < t.n_rows; i++)
             to[j * t.n_rows + i] =
@@ -279,21 +314,14 @@ static void make_h(const lrki_lora_call *call, lrki_tile t, const lrki_lane *lan
 static void make_y(const lrki_lora_call *call, const lrki_lora_part *part, lrki_tile t, lrki_ahead then)
 {
     int64_t step = block_step(call, part->n_out);
-    scale_transposed(part, t, lrki_forward_h(part), part->scaled_h);
+    float *coef = part->scaled_h + t.row * part->rank;
+    const sources all = {call, part, coef, part->rank};
+    scale_transposed(part, t, lrki_forward_h(part), coef);
     for (t.col = 0; t.col < part->n_out; t.col += step) {
         t.n_cols = smaller(step, part->n_out - t.col);
         lrki_activations block = block_of(&part->y, t);
-        add_block(call->kernels, &block, t, ahead_of(&part->y, t, part->n_out, then), rows_of_b(call, part),
-                  part->scaled_h);
+        add_block(&all, &block, t, ahead_of(&part->y, t, part->n_out, then));
     }
-}
-
-/* The first part from p on that is not silent; n_parts if there is none. */
-static int64_t next_loud(const lrki_lora_call *call, int64_t p)
-{
-    while (p < call->n_parts && call->parts[p].silent)
-        p++;
-    return p;
 }
 
 static lrk_status forward_lane(const lrki_lora_call *call, const lrki_lane *lane)
@@ -365,6 +393,17 @@ static void add_gradients(const lrki_lora_call *call, const lrki_lora_part *part
     }
 }
 
+/* Where D^T of part p is kept for the rows of t, behind those of the parts before it. */
+static float *coef_of(const lrki_lora_call *call, int64_t p, lrki_tile t)
+{
+    int64_t before = 0, ranks = 0;
+    for (int64_t i = next_loud(call, 0); i < call->n_parts; i = next_loud(call, i + 1)) {
+        if (i < p) before += call->parts[i].rank;
+        ranks += call->parts[i].rank;
+    }
+    return call->coef + t.row * ranks + before * t.n_rows;
+}
+
 /*
  * P and dB of a chunk: one pass over dy. Then D, and what is summed over H and P. While the last block is read, the first
  * ones of x and dx, or of the next part's dy, are on their way.
@@ -389,7 +428,7 @@ static void read_dy(const lrki_lora_call *call, int64_t p, lrki_tile t, const lr
                           ends ? ahead_at(&call->dx, t.row, 0, call->n_in) : nothing);
     }
     if (part->products != NULL) lrki_sum_products(part, t, chunk);
-    scale_transposed(part, t, part->d, part->scaled_h); /* free again: dB of the chunk is done */
+    if (!part->silent) scale_transposed(part, t, part->d, coef_of(call, p, t));
     lrki_scale_ranks(part, t, part->d, part->d);
 }
 
@@ -397,16 +436,14 @@ static void make_dx(const lrki_lora_call *call, lrki_tile t, const lrki_lane *la
 {
     bool direct = call->dropout == NULL;
     lrki_activations block = {.data = lane->tile, .ld = t.n_cols, .dtype = LRK_DTYPE_F32};
+    sources all = {call, NULL, coef_of(call, 0, t), 0};
+    for (int64_t p = next_loud(call, 0); p < call->n_parts; p = next_loud(call, p + 1))
+        all.ranks += call->parts[p].rank;
     if (direct)
         block = block_of(&call->dx, t);
     else
         memset(lane->tile, 0, (size_t)(t.n_rows * t.n_cols) * sizeof(float));
-    for (int64_t p = next_loud(call, 0); p < call->n_parts; p = next_loud(call, p + 1)) {
-        lrki_ahead next = direct && next_loud(call, p + 1) == call->n_parts
-                              ? ahead_of(&call->dx, t, call->n_in, nothing)
-                              : nothing;
-        add_block(call->kernels, &block, t, next, rows_of_a(call, &call->parts[p]), call->parts[p].scaled_h);
-    }
+    add_block(&all, &block, t, direct ? ahead_of(&call->dx, t, call->n_in, nothing) : nothing);
     if (!direct) lrki_tile_add(call->kernels, &call->dx, call->dropout, t, lane->tile, t.n_cols);
 }
 

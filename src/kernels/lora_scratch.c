@@ -2,7 +2,7 @@
 /* The layout of a call's scratch (lora.h): one list of pieces, walked once to add up and once to cut. */
 #include "lora.h"
 
-#define N_PIECES 12
+#define N_PIECES 13
 
 static int64_t smaller(int64_t a, int64_t b)
 {
@@ -38,13 +38,15 @@ static bool piece_sizes(const lrki_lora_size *size, int64_t bytes[N_PIECES])
                                          {size->ranks, size->rows},
                                          {size->ranks, size->rows},
                                          {size->ranks, size->rows},
+                                         {size->ranks, size->rows},
                                          {size->ranks, chunks},
                                          {size->packed, 1},
                                          {size->gradients, lrki_lora_sums(size->rows)},
                                          {lrki_lane_floats(size->tiles), LRKI_LORA_LANES}};
     const int64_t units[N_PIECES] = {sizeof(lrki_lora_part), sizeof(float *), sizeof(float *), sizeof(float),
                                      sizeof(double),         sizeof(float),   sizeof(float),   sizeof(float),
-                                     sizeof(double),         sizeof(float),   sizeof(float),   sizeof(float)};
+                                     sizeof(float),          sizeof(double),  sizeof(float),   sizeof(float),
+                                     sizeof(float)};
     for (int i = 0; i < N_PIECES; i++) {
         if (!lrki_mul(counts[i][0], counts[i][1], &bytes[i]) || !lrki_mul(bytes[i], units[i], &bytes[i]) ||
             !lrki_add(bytes[i], LRKI_ALIGN - 1, &bytes[i]))
@@ -83,8 +85,9 @@ lrki_lora_scratch lrki_lora_scratch_cut(void *memory, const lrki_lora_size *size
                                .h = (void *)at[5],
                                .scaled_h = (void *)at[6],
                                .d = (void *)at[7],
-                               .partial = (void *)at[8],
-                               .packed = (void *)at[9],
-                               .sums = (void *)at[10],
-                               .lanes = (void *)at[11]};
+                               .coef = (void *)at[8],
+                               .partial = (void *)at[9],
+                               .packed = (void *)at[10],
+                               .sums = (void *)at[11],
+                               .lanes = (void *)at[12]};
 }

@@ -305,15 +305,16 @@ START_TEST(scratch_pieces_are_aligned_and_apart)
     ck_assert(lrki_lora_scratch_size(&size, &bytes));
     unsigned char *memory = aligned_alloc(LRKI_ALIGN, bytes);
     lrki_lora_scratch s = lrki_lora_scratch_cut(memory, &size);
-    unsigned char *at[] = {(void *)s.parts,    (void *)s.lists,  (void *)s.gradient_lists, (void *)s.factors,
-                           (void *)s.products, (void *)s.h,      (void *)s.scaled_h,       (void *)s.d,
-                           (void *)s.partial,  (void *)s.packed, (void *)s.sums,           (void *)s.lanes,
-                           memory + bytes};
+    unsigned char *at[] = {(void *)s.parts,    (void *)s.lists,   (void *)s.gradient_lists, (void *)s.factors,
+                           (void *)s.products, (void *)s.h,       (void *)s.scaled_h,       (void *)s.d,
+                           (void *)s.coef,     (void *)s.partial, (void *)s.packed,         (void *)s.sums,
+                           (void *)s.lanes,    memory + bytes};
     const size_t need[] = {3 * sizeof(lrki_lora_part),
                            6 * sizeof(float *),
                            6 * sizeof(float *),
                            3 * sizeof(float),
                            3 * sizeof(double),
+                           390 * sizeof(float),
                            390 * sizeof(float),
                            390 * sizeof(float),
                            390 * sizeof(float),
@@ -323,7 +324,7 @@ START_TEST(scratch_pieces_are_aligned_and_apart)
                            _i ? (size_t)LRKI_LORA_LANES * LRKI_LORA_ROWS * LRKI_TILE_COLS * sizeof(float)
                               : 0};
     ck_assert_ptr_eq(at[0], memory);
-    for (int i = 0; i < 12; i++) {
+    for (int i = 0; i < 13; i++) {
         ck_assert_uint_eq((uintptr_t)at[i] % LRKI_ALIGN, 0);
         ck_assert_uint_ge((size_t)(at[i + 1] - at[i]), need[i]);
     }

@@ -28,14 +28,14 @@ ifeq ($(MAKELEVEL)$(filter $(WHOLE_RUNS),$(MAKECMDGOALS)),0)
 MAKEFLAGS += $(JOBS)
 endif
 
-PACKAGES     := build-essential pkg-config libopenblas-openmp-dev libyaml-dev libjansson-dev libpcre2-dev check
+PACKAGES     := build-essential pkg-config libopenblas-openmp-dev libyaml-dev libjansson-dev zlib1g-dev libpcre2-dev check
 DEV_PACKAGES := clang clang-format clang-tidy gcovr valgrind libclang-rt-14-dev
 
 pkg      = $(shell pkg-config $(1) $(2) 2>/dev/null)
 WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla $(if $(OPENMP),,-Wno-unknown-pragmas) $(WERROR)
 INCLUDE := -Iinclude -Isrc
 ALL_C    = -std=c11 -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE $(WARN) $(INCLUDE) -MMD -MP $(CPPFLAGS) $(CFLAGS)
-LIB_DEPS = $(call pkg,--libs,yaml-0.1 jansson openblas) -lm -lpthread $(OPENMP)
+LIB_DEPS = $(call pkg,--libs,yaml-0.1 jansson zlib openblas) -lm -lpthread $(OPENMP)
 
 obj      = $(patsubst %.c,$(BUILD)/%.o,$(1))
 LIB_OBJ := $(call obj,$(wildcard $(LAYERS:%=src/%/*.c)))

@@ -122,6 +122,12 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_schedule_retry(lrk_schedule *schedule, lr
  */
 LRK_API lrk_status lrk_schedule_complete_round(lrk_schedule *schedule);
 
+/*
+ * Where the schedule is, without moving it: after a restore, whether a round is due (kind LRK_EVENT_ROUND_DUE: retry it if
+ * bound, else carry it out) and how many steps are done. Errors: LRK_ERR_ARGUMENT. Since 0.1
+ */
+LRK_API lrk_status lrk_schedule_now(const lrk_schedule *schedule, lrk_schedule_event *event);
+
 /* No further rounds (the paper's "at most N_A"), a due one included. Errors: LRK_ERR_ARGUMENT. Since 0.1 */
 LRK_API lrk_status lrk_schedule_end_rounds(lrk_schedule *schedule);
 

@@ -249,6 +249,13 @@ lrk_status lrk_schedule_retry(lrk_schedule *schedule, lrk_schedule_event *event)
     return status;
 }
 
+lrk_status lrk_schedule_now(const lrk_schedule *schedule, lrk_schedule_event *event)
+{
+    if (schedule == NULL) return LRK_ERR_ARGUMENT;
+    lrk_schedule_event now = event_of(schedule);
+    return lrki_struct_write(schedule->context, event, &now, sizeof now, "event");
+}
+
 lrk_status lrk_schedule_complete_round(lrk_schedule *schedule)
 {
     if (schedule == NULL) return LRK_ERR_ARGUMENT;
@@ -345,7 +352,7 @@ lrk_status lrk_schedule_run(lrk_schedule *schedule, const lrk_run_callbacks *cal
 
 /* ---- in a checkpoint --------------------------------------------------------------------------------- */
 
-static void same_options(const lrk_schedule_options *options, lrki_state *state)
+static void move_position(const lrk_schedule_options *options, lrki_state *state, lrki_schedule_load *at)
 {
     lrki_state_same_i64(state, "unit", options->unit);
     lrki_state_same_i64(state, "rounds", options->rounds);
@@ -353,15 +360,15 @@ static void same_options(const lrk_schedule_options *options, lrki_state *state)
     lrki_state_same_f64(state, "recovery", options->recovery);
     lrki_state_same_i64(state, "steps_per_epoch", options->steps_per_epoch);
     lrki_state_same_i64(state, "total_steps", options->total_steps);
-}
-
-static void move_position(const lrk_schedule_options *options, lrki_state *state, lrki_schedule_load *at)
-{
-    same_options(options, state);
     lrki_state_within(state, "the step", &at->step, 0, options->total_steps);
     lrki_state_within(state, "the number of rounds", &at->rounds, 0, options->rounds);
     lrki_state_within(state, "the round", &at->next_round, 0, at->rounds);
     lrki_state_flag(state, &at->due);
+}
+
+lrk_context *lrki_schedule_context(const lrk_schedule *schedule)
+{
+    return schedule->context;
 }
 
 void lrki_schedule_save(const lrk_schedule *schedule, lrki_state *state)

@@ -38,6 +38,7 @@ typedef struct lrki_schedule_load {
     bool due;
 } lrki_schedule_load;
 
+lrk_context *lrki_schedule_context(const lrk_schedule *schedule);
 /* LRK_ERR_BUSY inside the observers of a round: it is carried out, and not yet counted. */
 void lrki_schedule_save(const lrk_schedule *schedule, lrki_state *state);
 lrk_status lrki_schedule_load_begin(lrk_schedule *schedule, lrki_state *state, lrki_schedule_load *load);

@@ -6,12 +6,11 @@
  * saves and restores. docs/checkpoint.md has the format, byte by byte.
  *
  *     saving     lrk_checkpoint_save(checkpoint, path)                        as often as one likes
- *     resuming   create the same handles from the same configuration, bind the schedule if it was bound, list them under
- *                the same names, then
+ *     resuming   create the same handles from the same configuration, list them under the same names, then
  *                lrk_checkpoint_open(context, path, &file)                    every byte is verified here
  *                lrk_checkpoint_restore(file, checkpoint, 0)                  all or nothing
  *                lrk_checkpoint_close(file)
- *                and, if lrk_schedule_now() says that a round is due, lrk_schedule_retry()
+ *                and, once the schedule is bound, lrk_schedule_retry() if lrk_schedule_now() says that a round is due
  *
  * It can be saved between any two calls of the run, and from these callbacks: evaluate, differentiate and progress of an
  * estimator (the run goes on with the first question that was not answered), train_step and event of lrk_schedule_run().

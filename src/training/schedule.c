@@ -149,7 +149,7 @@ lrk_status lrk_schedule_bind(lrk_schedule *schedule, const lrk_round_binding *bi
         return lrki_fail(schedule->context, LRK_ERR_ARGUMENT, "schedule: binding must not be NULL");
     if (schedule->busy)
         return lrki_fail(schedule->context, LRK_ERR_BUSY, "schedule: bound from within its own round");
-    if (schedule->due) return fail_due(schedule, "bound");
+    if (schedule->due && schedule->bound) return fail_due(schedule, "bound");
     lrki_binding made;
     lrk_status status = lrki_binding_copy(schedule->context, binding, &made);
     if (status != LRK_OK) return status;

@@ -112,6 +112,10 @@ $(BUILD)/run-tests: $(TEST_LINK)
 check: $(BUILD)/run-tests $(BUILD)/lorank $(BUILD)/finetune ## build and run the test suite
 	LRK_BUILD=$(BUILD) $(TEST_ENV) $(TEST_WRAP) $(BUILD)/run-tests
 
+KILLS ?= 30
+check-kill: $(BUILD)/finetune ## kill the trainer at random moments and resume it: KILLS times, SEED says when (long)
+	tests/kill_test.sh $(BUILD)/finetune $(BUILD)/kill $(KILLS) $(SEED)
+
 SAN = -O1 -g -fno-omit-frame-pointer
 asan: ## the suite under AddressSanitizer and LeakSanitizer
 	$(MAKE) $(SUBJOBS) check BUILD=build/asan NATIVE= CFLAGS="$(SAN) -fsanitize=address" LDFLAGS=-fsanitize=address TEST_ENV="CK_FORK=no OMP_NUM_THREADS=2"
@@ -173,6 +177,6 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' Makefile
 
 -include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(FT_OBJ:.o=.d) $(TEST_OBJ:.o=.d)
-.PHONY: all examples check-examples demo check asan ubsan tsan valgrind coverage mutation abi docs-links format \
+.PHONY: all examples check-examples demo check check-kill asan ubsan tsan valgrind coverage mutation abi docs-links format \
   format-check tidy install-check deps deps-dev install uninstall clean help
 .SECONDARY:

@@ -9,11 +9,11 @@ program=$1 work=$2 least=${3:-30} seed=${4:-$(date +%s)}
 rm -rf "$work" && mkdir -p "$work"
 echo "kill test: seed $seed, at least $least kills"
 
-# Uniform in [0, 1), the next of the seed's.
+# drawn = the next of the seed's numbers, uniform in [0, 1)
 draws=0
 draw() {
     draws=$((draws + 1))
-    awk -v seed="$seed" -v n="$draws" 'BEGIN {srand(seed * 1000 + n); rand(); printf "%.4f\n", rand()}'
+    drawn=$(awk -v seed="$seed" -v n="$draws" 'BEGIN {srand(seed * 1000 + n); rand(); printf "%.4f\n", rand()}')
 }
 
 config() {
@@ -73,7 +73,8 @@ while [ "$kills" -lt "$least" ]; do
     while :; do
         (start "$out" $mode --resume) &
         process=$!
-        wait_for "$(awk -v whole="$whole" -v u="$(draw)" 'BEGIN {print whole * (0.1 + 0.4 * u)}')" $process
+        draw
+        wait_for "$(awk -v whole="$whole" -v u="$drawn" 'BEGIN {print whole * (0.1 + 0.4 * u)}')" $process
         if kill -9 $process 2>/dev/null; then
             wait $process 2>/dev/null || true
             here=$((here + 1))
@@ -81,8 +82,8 @@ while [ "$kills" -lt "$least" ]; do
             wait $process || { cat "$out.log"; exit 1; }
             break
         fi
-        if [ -f "$out/checkpoint.previous.lrk" ] && [ -f "$out/checkpoint.lrk" ] &&
-            [ "$(draw | cut -c3)" -lt 2 ]; then
+        draw
+        if [ -f "$out/checkpoint.previous.lrk" ] && [ -f "$out/checkpoint.lrk" ] && [ "${drawn#0.}" -lt 2000 ]; then
             truncate -s -1 "$out/checkpoint.lrk"
             damaged=$((damaged + 1))
         fi

@@ -74,6 +74,7 @@ int ft_checkpoint_create(ft_checkpoint *c, const ft_trainer *trainer, const ft_a
     return ft_output_path(args->out, "checkpoint.lrk", c->path, error) ||
                    ft_output_path(args->out, "checkpoint.previous.lrk", c->previous, error) ||
                    ft_output_path(args->out, "checkpoint.new.lrk", c->fresh, error) ||
+                   ft_output_path(args->out, "checkpoint.damaged.lrk", c->damaged, error) ||
                    read_config(c, args, error) || list_parts(c, trainer, error)
                ? -1
                : 0;
@@ -104,19 +105,24 @@ int ft_checkpoint_save(ft_checkpoint *c, const lrk_snapshot *best, ft_error *err
 
 /* ---- going on ------------------------------------------------------------------------------------------------------------ */
 
+/* The checkpoint saved last is damaged and the one before is whole: the first is put aside, so that it replaces nothing. */
+static int put_aside(const ft_checkpoint *c, ft_error *error)
+{
+    fprintf(stderr, "finetune: %s; it is now %s, going on from the one before\n", error->text, c->damaged);
+    return move(c->path, c->damaged, error);
+}
+
 /* Opens the last whole checkpoint; *file stays NULL if there never was one. */
 static int open_last(const ft_checkpoint *c, lrk_checkpoint_file **file, ft_error *error)
 {
-    lrk_status status = lrk_checkpoint_open(c->context, c->path, file);
-    if (!status) return 0;
-    if (status != LRK_ERR_FORMAT && status != LRK_ERR_NOT_FOUND)
-        return ft_fail_lorank(error, c->context, NULL);
+    lrk_status last = lrk_checkpoint_open(c->context, c->path, file);
+    if (!last) return 0;
     ft_fail_lorank(error, c->context, NULL);
+    if (last != LRK_ERR_FORMAT && last != LRK_ERR_NOT_FOUND) return -1;
     lrk_status before = lrk_checkpoint_open(c->context, c->previous, file);
-    if (status == LRK_ERR_FORMAT && !before)
-        fprintf(stderr, "finetune: %s; going on from the one before\n", error->text);
-    if (before == LRK_ERR_NOT_FOUND) return status == LRK_ERR_NOT_FOUND ? 0 : -1;
-    return before ? ft_fail_lorank(error, c->context, NULL) : 0;
+    if (!before) return last == LRK_ERR_FORMAT ? put_aside(c, error) : 0;
+    if (before == LRK_ERR_NOT_FOUND) return last == LRK_ERR_NOT_FOUND ? 0 : -1;
+    return ft_fail_lorank(error, c->context, NULL);
 }
 
 /* Whether text or blob are those of this run. */
@@ -153,10 +159,10 @@ static int restore_from(ft_checkpoint *c, lrk_checkpoint_file *file, lrk_snapsho
 int ft_checkpoint_restore(ft_checkpoint *c, lrk_snapshot **best, int *found, ft_error *error)
 {
     lrk_checkpoint_file *file = NULL;
-    if (open_last(c, &file, error)) return -1;
+    int failed = open_last(c, &file, error);
     *found = file != NULL;
-    error->text[0] = '\0';
-    int failed = file ? restore_from(c, file, best, error) : 0;
+    if (!failed) error->text[0] = '\0';
+    if (!failed && file) failed = restore_from(c, file, best, error);
     lrk_checkpoint_close(file);
     return failed;
 }

@@ -16,7 +16,7 @@
 typedef struct ft_checkpoint {
     lrk_checkpoint *list;
     lrk_context *context;
-    char path[FT_PATH], previous[FT_PATH], fresh[FT_PATH];
+    char path[FT_PATH], previous[FT_PATH], fresh[FT_PATH], damaged[FT_PATH];
     uint64_t rows; /* hash */
     char *config;
     size_t config_bytes;

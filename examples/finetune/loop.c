@@ -14,6 +14,7 @@
 #include "checkpoint.h"
 #include "glue.h"
 #include "interrupt.h"
+#include "judge.h"
 #include "progress.h"
 
 /* What the loop must remember to go on, as it is saved. */
@@ -41,9 +42,7 @@ typedef struct loop {
     double scoring_begun;
     int failed; /* a save within scoring */
     int resumed;
-    uint64_t *judged; /* identities that the judge would prune */
-    int64_t n_judged;
-    double agreement_sum;
+    ft_judge judge;
     int64_t *order;
     ft_progress progress;
     ft_error *error;
@@ -182,57 +181,21 @@ static int resume(loop *l)
 
 /* ---- rounds ---- */
 
-/* The identities of the n lowest scores, for the caller to free; NULL without memory. */
-static uint64_t *lowest_identities(const lrk_scores *scores, int64_t n)
-{
-    int64_t *indices = malloc((size_t)n * sizeof *indices + 1);
-    uint64_t *identities = malloc((size_t)n * sizeof *identities + 1);
-    int failed = !indices || !identities || lrk_scores_lowest(scores, n, indices);
-    for (int64_t i = 0; i < n && !failed; i++) {
-        lrk_score score = {.struct_size = sizeof score};
-        failed = lrk_scores_get(scores, indices[i], &score);
-        identities[i] = score.identity;
-    }
-    free(indices);
-    if (!failed) return identities;
-    free(identities);
-    return NULL;
-}
-
 /* Let the judge score the state that the round is about to score. */
 static int judge_round(loop *l, int64_t round)
 {
-    lrk_scores *scores = NULL;
+    int64_t n;
     if (ft_scorer_begin_round(&l->trainer->scorer, round, l->error)) return -1;
-    if (lrk_allocator_n_move(l->trainer->allocator, &l->n_judged) ||
-        lrk_estimator_run(l->job->judge, (uint64_t)round, &scores))
-        return ft_interrupted ? 0 : fail_lorank(l);
-    free(l->judged);
-    l->judged = lowest_identities(scores, l->n_judged);
-    lrk_scores_destroy(scores);
-    return l->judged ? 0 : ft_fail_memory(l->error, "the judge's scores");
+    if (lrk_allocator_n_move(l->trainer->allocator, &n)) return fail_lorank(l);
+    lrk_status status = ft_judge_round(&l->judge, l->job->judge, (uint64_t)round, n);
+    return status && !ft_interrupted ? fail_lorank(l) : 0;
 }
 
-static int64_t count_common(const uint64_t *a, const uint64_t *b, int64_t n)
-{
-    int64_t common = 0;
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t j = 0; j < n; j++)
-            common += a[i] == b[j];
-    return common;
-}
-
-/* Told by the schedule after each round: compares its scores with the judge's. */
+/* Told by the schedule after each round. */
 static int32_t observe_round(void *user, const lrk_scores *scores, const lrk_plan *plan)
 {
-    loop *l = user;
     (void)plan;
-    if (!l->judged || l->n_judged == 0) return 0;
-    uint64_t *lowest = lowest_identities(scores, l->n_judged);
-    if (!lowest) return 1;
-    l->agreement_sum += (double)count_common(lowest, l->judged, l->n_judged) / (double)l->n_judged;
-    free(lowest);
-    return 0;
+    return ft_judge_compare(&((loop *)user)->judge, scores);
 }
 
 static int round_is_due(const loop *l)
@@ -398,7 +361,7 @@ static int finish(loop *l)
     ft_outcome *o = l->outcome;
     o->steps = l->trainer->step;
     o->interrupted = ft_interrupted != 0;
-    o->agreement = l->job->judge && o->rounds ? l->agreement_sum / (double)o->rounds : NAN;
+    o->agreement = l->job->judge && o->rounds ? l->judge.agreement_sum / (double)o->rounds : NAN;
     if (close_trace(l)) return -1;
     if (l->best && lrk_snapshot_restore(l->best, l->trainer->adapters)) return fail_lorank(l);
     totals(l, &o->final_ranks, &o->final_parameters);
@@ -421,7 +384,7 @@ int ft_fine_tune(ft_trainer *trainer, const ft_job *job, ft_outcome *outcome, ft
     trainer->scorer.between = NULL;
     ft_checkpoint_free(&l.checkpoint);
     lrk_snapshot_destroy(l.best);
-    free(l.judged);
+    ft_judge_free(&l.judge);
     free(l.order);
     return failed ? -1 : 0;
 }

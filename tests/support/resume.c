@@ -12,15 +12,8 @@ enum { WARMUP = 2, RECOVERY = 2, ROUNDS = 3 };
 resume_shape resume_default(void)
 {
     resume_shape shape = {.mode = LRK_ABLATION_EXACT};
-    shape.toy = (toy_shape){.stages = 2,
-                            .d = 3,
-                            .f = 4,
-                            .classes = 3,
-                            .rows = 8,
-                            .parts = 2,
-                            .rank = 2,
-                            .seed = 3,
-                            .size = 0.4f};
+    shape.toy = (toy_shape){
+        .stages = 2, .d = 3, .f = 4, .classes = 3, .rows = 8, .parts = 2, .rank = 2, .seed = 3, .size = 0.4f};
     return shape;
 }
 

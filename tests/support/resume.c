@@ -19,22 +19,29 @@ resume_shape resume_default(void)
 
 /* ---- the host -------------------------------------------------------------------------------------------------------- */
 
+static void reach_point(resume_run *run)
+{
+    if (run->point != NULL) run->point(run, run->user);
+}
+
 static int32_t evaluate(void *user, const lrk_evaluation *evaluations, int32_t n)
 {
     resume_run *run = user;
+    reach_point(run);
     return run->host.evaluate(run->host.user, evaluations, n);
 }
 
 static int32_t differentiate(void *user, const lrk_evaluation *evaluation)
 {
     resume_run *run = user;
+    reach_point(run);
     return run->host.differentiate(run->host.user, evaluation);
 }
 
 static int32_t progress(void *user, int64_t done, int64_t total)
 {
     resume_run *run = user;
-    if (run->point != NULL) run->point(run, run->user);
+    reach_point(run);
     return run->host.progress(run->host.user, done, total);
 }
 
@@ -159,6 +166,12 @@ static void train(resume_run *run)
     h->losses[h->step++] = loss;
 }
 
+static void keep_event(resume_run *run, const lrk_schedule_event *event)
+{
+    run->history.events[run->history.step - 1] =
+        1000 * event->n_dropped + event->evaluations + event->differentiations;
+}
+
 /* After a step the schedule moves on; after a resume within a round the round is tried again. */
 static void move_on(resume_run *run, bool again)
 {
@@ -166,9 +179,7 @@ static void move_on(resume_run *run, bool again)
     lrk_status status =
         again ? lrk_schedule_retry(run->schedule, &event) : lrk_schedule_step(run->schedule, &event);
     ck_assert_int_eq(status, LRK_OK);
-    if (event.kind == LRK_EVENT_ROUND_DONE)
-        run->history.events[run->history.step - 1] =
-            1000 * event.n_dropped + event.evaluations + event.differentiations;
+    if (event.kind == LRK_EVENT_ROUND_DONE) keep_event(run, &event);
 }
 
 void resume_go(resume_run *run)
@@ -178,10 +189,33 @@ void resume_go(resume_run *run)
     ck_assert_int_eq(now.step, run->history.step);
     if (now.kind == LRK_EVENT_ROUND_DUE) move_on(run, true);
     while (run->history.step < RESUME_STEPS) {
-        if (run->point != NULL) run->point(run, run->user);
+        reach_point(run);
         train(run);
         move_on(run, false);
     }
+}
+
+static int32_t train_step(void *user, int64_t step)
+{
+    resume_run *run = user;
+    ck_assert_int_eq(step, run->history.step);
+    reach_point(run);
+    train(run);
+    return 0;
+}
+
+static int32_t on_event(void *user, const lrk_schedule_event *event)
+{
+    keep_event(user, event);
+    reach_point(user);
+    return 0;
+}
+
+void resume_go_driven(resume_run *run)
+{
+    lrk_run_callbacks callbacks = {
+        .struct_size = sizeof callbacks, .user = run, .train_step = train_step, .event = on_event};
+    ck_assert_int_eq(lrk_schedule_run(run->schedule, &callbacks), LRK_OK);
 }
 
 /* ---- bytes ----------------------------------------------------------------------------------------------------------- */

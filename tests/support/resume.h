@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A whole run on the toy host that can be stopped and gone on with: training, rounds with scoring, a host that keeps a
- * history of losses and the best state so far. `point` is called wherever the run may be saved: after every step, and
- * after every answered question of a scoring run.
+ * history of losses and the best state so far. `point` is called wherever the run may be saved: before every step, and in
+ * a scoring run while each question is asked and after it is answered.
  */
 #ifndef RESUME_H
 #define RESUME_H
@@ -51,6 +51,8 @@ resume_run *resume_create(const resume_shape *shape);
 void resume_destroy(resume_run *run);
 /* Takes the run to its end, from wherever it is. */
 void resume_go(resume_run *run);
+/* The same by lrk_schedule_run(). */
+void resume_go_driven(resume_run *run);
 
 /* Bytes of a checkpoint in memory; free() the data. */
 typedef struct resume_bytes {

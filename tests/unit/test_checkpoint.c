@@ -9,7 +9,7 @@
 
 #include "resume.h"
 
-enum { MOST_POINTS = 512 };
+enum { MOST_POINTS = 1024 };
 
 typedef struct points {
     resume_bytes saved[MOST_POINTS];
@@ -29,13 +29,16 @@ static void free_points(points *p)
         free(p->saved[i].data);
 }
 
+/* How runs are taken to their end. */
+static void (*go)(resume_run *run) = resume_go;
+
 /* The last checkpoint of the run, and one of every point on the way. */
 static resume_bytes run_through(const resume_shape *shape, points *p, uint64_t *digest)
 {
     resume_run *run = resume_create(shape);
     run->point = p != NULL ? keep : NULL;
     run->user = p;
-    resume_go(run);
+    go(run);
     resume_bytes last = resume_save(run->checkpoint);
     *digest = sets_digest(run->toy->adapters);
     resume_destroy(run);
@@ -49,7 +52,7 @@ static void resume_at(const resume_shape *shape, const resume_bytes *point, cons
     ck_assert_int_eq(resume_load(run, point->data, point->n), LRK_OK);
     resume_bytes again = resume_save(run->checkpoint);
     ck_assert(resume_same(&again, point));
-    resume_go(run);
+    go(run);
     resume_bytes end = resume_save(run->checkpoint);
     ck_assert(resume_same(&end, last));
     ck_assert(sets_digest(run->toy->adapters) == digest);
@@ -100,6 +103,17 @@ START_TEST(a_two_point_run_goes_on_bit_for_bit_from_any_point)
     shape.steps = LRK_STEPS_GLOBAL;
     shape.toy.parts = 1;
     resume_everywhere(&shape, RESUME_STEPS + 3 * 2);
+}
+END_TEST
+
+/* Driven by lrk_schedule_run(): saved as train_step() begins, and from event(). */
+START_TEST(a_driven_run_goes_on_bit_for_bit_from_any_point)
+{
+    resume_shape shape = resume_default();
+    shape.mode = LRK_ABLATION_SCREENED;
+    go = resume_go_driven;
+    resume_everywhere(&shape, RESUME_STEPS + 3 + 3 * 6);
+    go = resume_go;
 }
 END_TEST
 
@@ -219,6 +233,7 @@ Suite *checkpoint_suite(void)
     tcase_add_test(all, an_exact_run_goes_on_bit_for_bit_from_any_point);
     tcase_add_test(all, a_screened_run_goes_on_bit_for_bit_from_any_point);
     tcase_add_test(all, a_two_point_run_goes_on_bit_for_bit_from_any_point);
+    tcase_add_test(all, a_driven_run_goes_on_bit_for_bit_from_any_point);
     tcase_add_test(all, random_scores_go_on_bit_for_bit_from_any_point);
     tcase_add_test(all, a_run_that_went_wrong_goes_back_in_place);
     tcase_add_test(all, gradients_between_micro_batches_are_kept);

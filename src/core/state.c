@@ -105,11 +105,19 @@ void lrki_state_same_u64(lrki_state *state, const char *what, uint64_t value)
                               value);
 }
 
+/* Values that are compared bit by bit: a NaN is the same as itself, and -0 is not 0. */
+static uint64_t bits_of(double value)
+{
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
 void lrki_state_same_f64(lrki_state *state, const char *what, double value)
 {
     double recorded = value;
     lrki_state_f64(state, &recorded);
-    if (state->status == LRK_OK && memcmp(&recorded, &value, sizeof value) != 0)
+    if (state->status == LRK_OK && bits_of(recorded) != bits_of(value))
         (void)lrki_state_fail(state, LRK_ERR_ARGUMENT, "%s is %.17g in the checkpoint and %.17g here", what,
                               recorded, value);
 }

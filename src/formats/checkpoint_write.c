@@ -223,6 +223,7 @@ static lrk_status write_to(writer *w, const char *path, const lrk_writer *given)
     if (status == LRK_OK) status = put_all(w);
     if (status == LRK_OK) status = lrki_target_commit(&target);
     lrki_target_abandon(&target);
+    w->target = NULL;
     return status;
 }
 

@@ -85,7 +85,7 @@ lrk_status lrki_optimizer_load_begin(lrk_optimizer *optimizer, lrki_state *state
     lrki_state_within(state, "the number of steps", &load->steps, 0, INT64_MAX / 2);
     lrki_state_f64(state, &load->gradient_norm);
     load->moments = lrki_moments_new(optimizer->adapters);
-    if (load->moments == NULL) (void)lrki_state_fail_nomem(state);
+    if (load->moments == NULL) return lrki_state_fail_nomem(state);
     for (int64_t i = 0; i < adapters->n_modules && state->status == LRK_OK; i++)
         load_module(state, set, i, &load->moments[i]);
     if (state->status != LRK_OK) lrki_optimizer_load_abandon(load);

@@ -18,10 +18,12 @@
 
 #include "adapters.h"
 #include "allocation.h"
+#include "checkpoint.h"
 #include "config.h"
 #include "context.h"
 #include "export.h"
 #include "importance.h"
+#include "io.h"
 #include "mask.h"
 #include "optimizer.h"
 #include "pass.h"

@@ -12,6 +12,12 @@
 #define SMALL (1 << 19)
 #define MOVED 6
 
+/*
+ * The same where the GEMM works: outside of a parallel loop OpenBLAS uses threads of its own for products of more than 2^18
+ * multiply-adds (interface/gemm.c), and then its bits depend on their number.
+ */
+#define GEMM_SMALL (1 << 18)
+
 static int64_t smaller(int64_t a, int64_t b)
 {
     return a < b ? a : b;
@@ -64,7 +70,7 @@ static bool is_small(const lrki_lora_call *call)
     double sum = 0.0;
     for (int64_t p = 0; p < call->n_parts; p++)
         sum += (double)(call->parts[p].rank + MOVED) * (double)(call->n_in + call->parts[p].n_out);
-    return sum * (double)call->rows <= SMALL;
+    return sum * (double)call->rows <= (call->by_gemm ? GEMM_SMALL : SMALL);
 }
 
 /* The GEMM takes calls that have a part of many ranks, unless the host chose the kernels. */

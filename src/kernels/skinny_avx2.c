@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* skinny.h with AVX2, FMA and F16C, the x86-64-v3 level; empty unless built for it. */
+#include "skinny.h"
+
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #include <immintrin.h>
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* skinny.h with AVX-512 (F, BW, VL, DQ), the x86-64-v4 level; empty unless built for it. */
+#include "skinny.h"
+
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
 #include <immintrin.h>
 

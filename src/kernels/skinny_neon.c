@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* skinny.h with NEON, which every AArch64 processor has; empty elsewhere. */
+#include "skinny.h"
+
 #if defined(__aarch64__)
 #include <arm_neon.h>
 

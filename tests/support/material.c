@@ -102,6 +102,17 @@ lrk_matrix_mut padded_mut(padded *m)
                             .ld = m->ld};
 }
 
+lrk_context *context_of_kernels(int32_t kernels)
+{
+    lrk_host host;
+    lrk_context *context = NULL;
+    ck_assert_int_eq(lrk_host_init(&host, sizeof host), LRK_OK);
+    host.kernels = kernels;
+    lrk_status status = lrk_context_create(&host, &context, NULL, 0);
+    ck_assert_msg(status == LRK_OK || status == LRK_ERR_UNSUPPORTED, "%s", lrk_status_name(status));
+    return context;
+}
+
 lrk_adapters *set_make(lrk_context *context, const shape *shapes, int64_t n, double dropout, uint32_t flags)
 {
     char names[16][16];

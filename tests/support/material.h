@@ -39,6 +39,11 @@ typedef struct shape {
     double scale;
 } shape;
 
+#define N_KERNELS (LRK_KERNELS_NEON + 1) /* choices, LRK_KERNELS_AUTO first */
+
+/* A context on lorank's own services; NULL if the processor lacks the kernels. */
+lrk_context *context_of_kernels(int32_t kernels);
+
 /* A set of modules named m0, m1, ... */
 lrk_adapters *set_make(lrk_context *context, const shape *shapes, int64_t n, double dropout, uint32_t flags);
 /* A and B in [-1, 1), gates in [0.5, 1.5). */

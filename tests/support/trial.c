@@ -41,7 +41,7 @@ run trial_begin(const trial *t, uint32_t gradients)
     r.x = padded_make(t->rows, t->shapes[0].n_in, 3, 11);
     r.dx = padded_make(t->rows, t->shapes[0].n_in, 2, 12);
     r.coded_x = coded_make(t->x_type, &r.x);
-    r.coded_dx = coded_make(t->x_type, &r.dx);
+    r.coded_dx = coded_make(t->dx_type, &r.dx);
     r.dx_before = padded_copy(&r.dx);
     for (int32_t i = 0; i < t->n; i++) {
         r.modules[i] = i;
@@ -259,7 +259,7 @@ void check_trial(const trial *t)
         ranks += t->shapes[i].rank;
         if (t->shapes[i].n_out > n_out) n_out = t->shapes[i].n_out;
     }
-    compare_matrix("dx", &r.dx, &r.dx_before, dx, size, n_out + ranks + 8, t->x_type);
+    compare_matrix("dx", &r.dx, &r.dx_before, dx, size, n_out + ranks + 8, t->dx_type);
     free(dx);
     free(size);
     trial_end(t, &r);

@@ -26,8 +26,9 @@ typedef struct trial {
     uint32_t gradients; /* 0: EVERY */
     uint64_t nonce;
     int64_t first_row;
-    int32_t x_type; /* LRK_DTYPE_... of x and dx */
-    int32_t y_type; /* of y                      */
+    int32_t x_type; /* LRK_DTYPE_... */
+    int32_t dx_type;
+    int32_t y_type;
     int32_t dy_type;
 } trial;
 

@@ -18,19 +18,16 @@ Suite *lora_determinism_suite(void);
 
 static fault f;
 static lrk_context *counted;
-static lrk_context *plain;
 
 static void setup(void)
 {
     fault_reset(&f);
     counted = fault_context(&f);
-    ck_assert_int_eq(lrk_context_create(NULL, &plain, NULL, 0), LRK_OK);
 }
 
 static void teardown(void)
 {
     lrk_context_destroy(counted);
-    lrk_context_destroy(plain);
     ck_assert_int_eq(f.live, 0);
     ck_assert(!f.bad_release);
 }
@@ -81,20 +78,45 @@ START_TEST(bits_do_not_depend_on_the_hosts_threads)
 END_TEST
 
 #ifdef _OPENMP
+static void check_widths_of_openmp(const trial *t)
+{
+    static const int widths[] = {2, 3, 5};
+    if (t->context == NULL || lrki_blas_has_own_threads()) return;
+    omp_set_num_threads(1);
+    run serial = whole_run(t);
+    for (int i = 0; i < 3; i++) {
+        omp_set_num_threads(widths[i]);
+        run parallel = whole_run(t);
+        check_same_run(t, &serial, &parallel);
+        trial_end(t, &parallel);
+    }
+    trial_end(t, &serial);
+}
+
+/* _i: kernels, then rows and dropout */
 START_TEST(bits_do_not_depend_on_the_width_of_openmp)
 {
     static const int64_t rows[] = {3, 100, 400};
-    if (lrki_blas_has_own_threads()) return;
-    trial t = wide_trial(plain, rows[_i % 3], _i / 3);
-    omp_set_num_threads(1);
-    run serial = whole_run(&t);
-    for (int threads = 2; threads <= 3; threads++) {
-        omp_set_num_threads(threads);
-        run parallel = whole_run(&t);
-        check_same_run(&t, &serial, &parallel);
-        trial_end(&t, &parallel);
-    }
-    trial_end(&t, &serial);
+    lrk_context *context = context_of_kernels(_i % N_KERNELS);
+    trial t = wide_trial(context, rows[_i / N_KERNELS % 3], _i / N_KERNELS / 3);
+    check_widths_of_openmp(&t);
+    lrk_context_destroy(context);
+}
+END_TEST
+
+/* Products that OpenBLAS would split, with other bits, if a small call ran them outside of a parallel loop. */
+START_TEST(bits_of_small_products_do_not_depend_on_the_width_of_openmp)
+{
+    lrk_context *context = context_of_kernels(LRK_KERNELS_BLAS);
+    trial t = {.context = context,
+               .rows = 6,
+               .n = 1,
+               .shapes = {{371, 1, 210, LRK_NO_GROUP, 0, 1.0}},
+               .saved = true,
+               .backwards = 1};
+    for (; t.shapes[0].rank < 230; t.shapes[0].rank += 4)
+        check_widths_of_openmp(&t);
+    lrk_context_destroy(context);
 }
 END_TEST
 #endif
@@ -151,8 +173,13 @@ static void train_all(lrk_adapters *set, worker *workers, bool concurrent)
     }
 }
 
+/* _i: kernels */
 START_TEST(concurrent_passes_equal_serial_ones)
 {
+    if (lrki_skinny_find(_i) == NULL) return;
+    lrk_context_destroy(counted);
+    f.kernels = _i;
+    counted = fault_context(&f);
     trial t = wide_trial(counted, 1, true);
     lrk_adapters *set = set_make(counted, t.shapes, 2, 0.2, 0);
     set_fill(set, 3);
@@ -208,9 +235,10 @@ Suite *lora_determinism_suite(void)
     tcase_set_timeout(tc, 60);
     tcase_add_loop_test(tc, bits_do_not_depend_on_the_hosts_threads, 0, 6);
 #ifdef _OPENMP
-    tcase_add_loop_test(tc, bits_do_not_depend_on_the_width_of_openmp, 0, 6);
+    tcase_add_loop_test(tc, bits_do_not_depend_on_the_width_of_openmp, 0, 6 * N_KERNELS);
+    tcase_add_test(tc, bits_of_small_products_do_not_depend_on_the_width_of_openmp);
 #endif
-    tcase_add_test(tc, concurrent_passes_equal_serial_ones);
+    tcase_add_loop_test(tc, concurrent_passes_equal_serial_ones, 0, N_KERNELS);
     tcase_add_test(tc, the_hot_path_does_not_allocate);
     suite_add_tcase(suite, tc);
     return suite;

@@ -31,7 +31,10 @@ extern "C" {
 typedef struct lrk_pass lrk_pass;
 typedef struct lrk_sink lrk_sink;
 
-#define LRK_DTYPE_F32 0 /* 1 (bf16) and 2 (f16) are reserved */
+/* Types of activations; parameters, gradients and arithmetic are f32 whatever they are. */
+#define LRK_DTYPE_F32  0
+#define LRK_DTYPE_BF16 1 /* the upper half of an f32; written with rounding to nearest even */
+#define LRK_DTYPE_F16  2 /* IEEE 754 binary16, likewise                                      */
 
 /* A borrowed row-major matrix: rows x cols, ld >= cols elements from row to row. */
 typedef struct lrk_matrix {

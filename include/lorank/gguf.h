@@ -95,7 +95,7 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_gguf_write(const lrk_adapters *adapters, 
  *          file has a pair for them and hold (with rank 0) where it has none. A pair for no module is refused.
  * options may be NULL. adapters_options as for lrk_adapters_create() (init is not used).
  * Every length, count and offset is checked against the file before anything is allocated by it.
- * Errors   LRK_ERR_FORMAT       the file breaks the format: lengths, counts, types of keys, alignment, offsets, duplicate
+ * Errors   LRK_ERR_FORMAT       the file breaks the format: lengths, counts, types of keys, alignment, offsets, padding, duplicate
  *                               keys or tensors, half a pair, shapes of a pair that do not conform, dimensions of 0, values
  *                               that are not finite; the detail names key or tensor
  *          LRK_ERR_UNSUPPORTED  version 1 or above 3, or big-endian; not a LoRA adapter; another architecture than

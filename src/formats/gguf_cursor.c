@@ -29,7 +29,7 @@ lrk_status lrki_gguf_take(lrki_gguf_cursor *cursor, void *data, size_t n)
     unsigned char *to = data;
     if (n > lrki_gguf_left(cursor)) return lrki_gguf_fail(cursor->source, "the file ends within its header");
     while (n > 0) {
-        if (cursor->at - cursor->piece_at >= cursor->piece_n) {
+        if (cursor->at < cursor->piece_at || cursor->at - cursor->piece_at >= cursor->piece_n) {
             lrk_status status = fill_piece(cursor);
             if (status != LRK_OK) return status;
         }

@@ -84,22 +84,45 @@ static uint64_t aligned(uint64_t at, uint32_t alignment)
     return (at + alignment - 1) & ~((uint64_t)alignment - 1);
 }
 
-/* Offsets, relative until here, become places in the file. */
-static lrk_status check_layout(lrki_gguf_file *file, uint64_t header_end)
+/* Zeros up to the alignment, or to the end of the file. A wrong type or shape of a small tensor shows here alone. */
+static lrk_status check_padding(const lrki_gguf_file *file, lrki_gguf_cursor *cursor, uint64_t from)
 {
-    uint64_t start = aligned(header_end, file->alignment), at = start, size = file->source->size;
-    uint64_t end = header_end;
-    for (int64_t i = 0; i < file->n; i++) {
-        lrki_gguf_tensor *tensor = &file->tensors[i];
-        uint64_t element = tensor->dtype->bits / 8;
-        if (tensor->offset != at - start) return fail_tensor(file, tensor, "not where its data must be");
-        if (at > size || (uint64_t)tensor->count > (size - at) / element)
-            return fail_tensor(file, tensor, "the file ends within its data");
-        tensor->offset = at;
-        end = at + (uint64_t)tensor->count * element;
-        at = aligned(end, file->alignment);
+    uint64_t to = aligned(from, file->alignment);
+    if (to > file->source->size) to = file->source->size;
+    cursor->at = from;
+    while (cursor->at < to) {
+        unsigned char bytes[256];
+        size_t n = to - cursor->at < sizeof bytes ? (size_t)(to - cursor->at) : sizeof bytes;
+        lrk_status status = lrki_gguf_take(cursor, bytes, n);
+        if (status != LRK_OK) return status;
+        for (size_t i = 0; i < n; i++)
+            if (bytes[i] != 0) return lrki_gguf_fail(file->source, "padding that is not zero");
     }
-    if (size >= end && size <= at) return LRK_OK;
+    return LRK_OK;
+}
+
+static lrk_status check_place(lrki_gguf_file *file, lrki_gguf_tensor *tensor, uint64_t start, uint64_t at,
+                              uint64_t *end)
+{
+    uint64_t element = tensor->dtype->bits / 8, size = file->source->size;
+    if (tensor->offset != at - start) return fail_tensor(file, tensor, "not where its data must be");
+    if (at > size || (uint64_t)tensor->count > (size - at) / element)
+        return fail_tensor(file, tensor, "the file ends within its data");
+    tensor->offset = at;
+    *end = at + (uint64_t)tensor->count * element;
+    return LRK_OK;
+}
+
+/* Offsets, relative until here, become places in the file. */
+static lrk_status check_layout(lrki_gguf_file *file, lrki_gguf_cursor *cursor)
+{
+    uint64_t end = cursor->at, start = aligned(end, file->alignment);
+    lrk_status status = check_padding(file, cursor, end);
+    for (int64_t i = 0; i < file->n && status == LRK_OK; i++) {
+        status = check_place(file, &file->tensors[i], start, aligned(end, file->alignment), &end);
+        if (status == LRK_OK) status = check_padding(file, cursor, end);
+    }
+    if (status != LRK_OK || file->source->size <= aligned(end, file->alignment)) return status;
     return lrki_gguf_fail(file->source, "bytes after the last tensor");
 }
 
@@ -133,7 +156,7 @@ lrk_status lrki_gguf_tensors_read(lrki_gguf_file *file, lrki_gguf_cursor *cursor
     for (; file->n < file->n_slots && status == LRK_OK; file->n++)
         status = take_entry(file, cursor, &file->tensors[file->n]);
     if (status == LRK_OK) status = sort_names(file);
-    return status == LRK_OK ? check_layout(file, cursor->at) : status;
+    return status == LRK_OK ? check_layout(file, cursor) : status;
 }
 
 static lrk_status take_counts(lrki_gguf_file *file, lrki_gguf_cursor *cursor, uint64_t *n_tensors,

@@ -22,6 +22,7 @@
 #include "config.h"
 #include "context.h"
 #include "export.h"
+#include "gguf.h"
 #include "importance.h"
 #include "io.h"
 #include "mask.h"

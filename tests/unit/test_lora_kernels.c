@@ -282,6 +282,41 @@ START_TEST(silent_ranks_are_not_read)
 }
 END_TEST
 
+/*
+ * Where the derivative of a masked rank is asked for, the rank is read, but its columns of H diag(f) and D are exact zeros:
+ * a NaN in its A does not reach y, one in its B not dx and dA. _i: kernels, then which of the two
+ */
+START_TEST(factors_of_zero_give_zeros_whatever_they_meet)
+{
+    bool in_b = _i / KERNELS;
+    open_kernels(_i % KERNELS);
+    if (context != NULL) {
+        trial t = wide_trial(0, 70);
+        t.mask = LRKI_MASK_WITHOUT; /* the second rank of the first module */
+        run clean = trial_begin(&t, EVERY), poisoned = trial_begin(&t, EVERY);
+        int64_t width = in_b ? 200 : 300;
+        for (int64_t k = 0; k < width; k++)
+            set_tensor(poisoned.set, 0, in_b ? LRK_TENSOR_B : LRK_TENSOR_A).data[width + k] = NAN;
+        for (int i = 0; i < 2; i++) {
+            trial_forward(&t, i ? &poisoned : &clean);
+            trial_backward(&t, i ? &poisoned : &clean, true);
+        }
+        if (in_b)
+            ck_assert(padded_same(&clean.dx, &poisoned.dx));
+        else
+            ck_assert(padded_same(&clean.y[0], &poisoned.y[0]));
+        int32_t which = in_b ? LRK_TENSOR_GRAD_A : LRK_TENSOR_GRAD_B;
+        lrk_tensor a = {.struct_size = sizeof a}, b = {.struct_size = sizeof b};
+        ck_assert_int_eq(lrk_sink_tensor(clean.sink, 0, which, &a), LRK_OK);
+        ck_assert_int_eq(lrk_sink_tensor(poisoned.sink, 0, which, &b), LRK_OK);
+        ck_assert_mem_eq(a.data, b.data, (size_t)(a.rows * a.cols) * sizeof(float));
+        trial_end(&t, &clean);
+        trial_end(&t, &poisoned);
+    }
+    close_kernels();
+}
+END_TEST
+
 Suite *lora_kernels_suite(void)
 {
     Suite *suite = suite_create("lora_kernels");
@@ -294,6 +329,7 @@ Suite *lora_kernels_suite(void)
     tcase_add_loop_test(tc, no_kernels_allocate_or_leave_their_workspace, 0, KERNELS);
     tcase_add_loop_test(tc, the_choice_is_readable_and_decides_who_multiplies, 0, KERNELS);
     tcase_add_loop_test(tc, silent_ranks_are_not_read, 0, KERNELS);
+    tcase_add_loop_test(tc, factors_of_zero_give_zeros_whatever_they_meet, 0, 2 * KERNELS);
     suite_add_tcase(suite, tc);
     return suite;
 }

@@ -19,9 +19,7 @@ static lrk_status fill_piece(lrki_gguf_cursor *cursor)
     uint64_t left = lrki_gguf_left(cursor);
     cursor->piece_at = cursor->at;
     cursor->piece_n = left < sizeof cursor->piece ? (size_t)left : sizeof cursor->piece;
-    lrk_status status = lrki_source_read(cursor->source, cursor->piece_at, cursor->piece, cursor->piece_n);
-    if (status != LRK_OK) cursor->piece_n = 0;
-    return status;
+    return lrki_source_read(cursor->source, cursor->piece_at, cursor->piece, cursor->piece_n);
 }
 
 lrk_status lrki_gguf_take(lrki_gguf_cursor *cursor, void *data, size_t n)
@@ -29,7 +27,7 @@ lrk_status lrki_gguf_take(lrki_gguf_cursor *cursor, void *data, size_t n)
     unsigned char *to = data;
     if (n > lrki_gguf_left(cursor)) return lrki_gguf_fail(cursor->source, "the file ends within its header");
     while (n > 0) {
-        if (cursor->at < cursor->piece_at || cursor->at - cursor->piece_at >= cursor->piece_n) {
+        if (cursor->at - cursor->piece_at >= cursor->piece_n) { /* before the piece: the difference wraps */
             lrk_status status = fill_piece(cursor);
             if (status != LRK_OK) return status;
         }

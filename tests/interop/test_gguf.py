@@ -17,6 +17,7 @@ are those in the file.
 """
 
 import sys
+from importlib.metadata import version
 
 import gguf
 import llama_cpp
@@ -184,8 +185,8 @@ def check_model(lorank, model, seed, folder):
 def main():
     library, folder = sys.argv[1:]
     lorank = lk.Lorank(library)
-    print(f"lorank {lorank.version()}, llama-cpp-python {llama_cpp.__version__} ({system().strip()}), "
-          f"numpy {np.__version__}")
+    print(f"lorank {lorank.version()}, gguf {version('gguf')}, numpy {np.__version__}, "
+          f"llama-cpp-python {llama_cpp.__version__} ({system().strip(' |')})")
     for seed, (architecture, kv_heads) in enumerate((("llama", 4), ("llama", 2), ("qwen2", 2), ("gpt2", 4))):
         model = tiny.make(architecture, np.random.default_rng(100 + seed), kv_heads=kv_heads)
         check_model(lorank, model, seed, folder)

@@ -198,6 +198,30 @@ START_TEST(a_second_round_changes_no_byte)
 }
 END_TEST
 
+/* More elements than are converted at a time. */
+START_TEST(large_tensors_come_back)
+{
+    lrk_module_spec spec = sets_spec("lm_head", 20011, 17, 2);
+    spec.scale = GGUF_ALPHA / 2;
+    lrk_adapters *adapters = sets_create(gguf_context, &spec, 1, NULL), *loaded;
+    for (int32_t which = LRK_TENSOR_A; which <= LRK_TENSOR_GATES; which++) {
+        lrk_tensor t = sets_tensor(adapters, 0, which);
+        for (int64_t i = 0; i < t.rows * t.cols; i++) /* no half rounds these */
+            t.data[i] = which == LRK_TENSOR_GATES ? 1 : (float)(i * 37 % 255);
+    }
+    lrk_gguf_options options = gguf_options("llama");
+    for (int32_t dtype = LRK_DTYPE_F32; dtype <= LRK_DTYPE_F16; dtype++) {
+        options.dtype = dtype;
+        gguf_bytes bytes = gguf_save(adapters, &options);
+        loaded = gguf_load(&bytes, &options);
+        ck_assert(gguf_equal(adapters, loaded));
+        lrk_adapters_destroy(loaded);
+        gguf_bytes_free(&bytes);
+    }
+    lrk_adapters_destroy(adapters);
+}
+END_TEST
+
 START_TEST(a_path_holds_the_same_bytes)
 {
     scratch files;
@@ -531,6 +555,7 @@ Suite *gguf_suite(void)
     tcase_add_test(tests, permuting_b_permutes_the_delta);
     tcase_add_loop_test(tests, every_bit_comes_back_where_the_fold_is_one, 0, 3);
     tcase_add_loop_test(tests, a_second_round_changes_no_byte, 0, 3);
+    tcase_add_test(tests, large_tensors_come_back);
     tcase_add_test(tests, a_path_holds_the_same_bytes);
     tcase_add_test(tests, without_a_list_modules_are_those_of_the_file);
     tcase_add_test(tests, with_a_list_modules_are_the_hosts);

@@ -118,15 +118,16 @@ LRK_API lrk_status lrk_pass_mask_info(const lrk_pass *pass, lrk_mask_info *info)
 /*
  * y[i] += the update of modules[i] for the rows of x, for n_modules modules that read the same x (a group: q, k, v).
  * `saved` keeps H for backward (lrk_saved_size() bytes, 8-byte aligned; NULL with 0: backward computes it again).
- * y is an array of n_modules matrices stepped by y[0].struct_size. x and y must not overlap.
+ * y is an array of n_modules matrices stepped by y[0].struct_size. x and y must not overlap, nor one y another.
  * Errors   LRK_ERR_ARGUMENT     NULL, no such module, a module twice, unknown dtype, modules of different input groups,
  *                               saved not aligned
  *          LRK_ERR_SHAPE        a matrix does not fit its module, rows differ or exceed max_rows, saved too small
  *          LRK_ERR_HOST         gemm or parallel_for failed; y is then unspecified
  * Special  0 rows, rank 0, or a mask that is 0 on the module: y unchanged. A rank whose mask or gate is 0 is not read,
- *          unless its derivative is asked for. NaN and infinity propagate. y of bf16 or f16 is rounded once a call.
+ *          unless its derivative is asked for. NaN and infinity propagate. y of bf16 or f16 is rounded once a call, or
+ *          once for every 512 ranks where a module has more; so is backward's dx, for the ranks of all modules together.
  * Cost     one pass over x for all modules, one over each y, through parallel_for; ranks that the mask silences cost
- *          nothing. No allocation.
+ *          nothing unless their derivative is asked for. No allocation.
  * Source   Hu et al. 2021 (arXiv:2106.09685) 4.1; gates: Liu et al. 2024 (ALoRA) eq. 3.   Since 0.1
  */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_forward(lrk_pass *pass, const int32_t *modules, int32_t n_modules,
@@ -137,7 +138,8 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_forward(lrk_pass *pass, const int32_t *mo
  * The derivatives above for the same modules: adds to the pass's gradients and to dx (NULL: not wanted). x is what
  * forward read; saved is what forward wrote, or NULL with 0 to compute H again. dy is an array of n_modules matrices
  * stepped by dy[0].struct_size. May be called several times a step (micro-batches): gradients add up.
- * Errors   as lrk_forward(), and
+ * dx must not overlap x or any dy.
+ * Errors   as lrk_forward() (after LRK_ERR_HOST dx and the pass's gradients are unspecified), and
  *          LRK_ERR_STALE        saved was written before a rank change or a change of values
  *          LRK_ERR_ARGUMENT     saved was written for other modules, rows, mode, nonce, first row or mask, in a pass whose
  *                               derivatives needed other ranks, or not by lrk_forward()

@@ -4,6 +4,8 @@
  * over rows become derivatives by gates and mask. Forward and backward choose the same ranks (lrki_pass_takes), which
  * is what makes a saved H readable.
  */
+#include <string.h>
+
 #include "pass_state.h"
 
 static const lrki_module *module_at(const lrki_call *call, int32_t i)
@@ -41,6 +43,8 @@ lrk_status lrk_forward(lrk_pass *pass, const int32_t *modules, int32_t n_modules
         part->y = to;
         if (saved != NULL) part->keep_h = (float *)(void *)saved_at(&call, saved, i);
     }
+    if (status == LRK_OK && saved != NULL)
+        memset(saved, 0, LRKI_SAVED_HEADER); /* not valid until H is there */
     if (status == LRK_OK && call.x.rows > 0 && call.lora.n_parts > 0) status = lrki_lora_forward(&call.lora);
     if (status == LRK_OK && saved != NULL) lrki_saved_write_header(&call, saved);
     return status;

@@ -21,6 +21,8 @@
 #define LIST     LRKI_SKINNY_ROWS
 #define SOURCES  512 /* most ranks that are added to activations at once */
 
+_Static_assert(LRKI_LORA_ROWS <= LIST, "a list holds the rows of a chunk");
+
 static int64_t smaller(int64_t a, int64_t b)
 {
     return a < b ? a : b;

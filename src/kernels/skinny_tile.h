@@ -453,4 +453,6 @@ static void narrow(const float *from, int32_t dtype, int64_t n, void *to)
         convert(from, F32, to, F16, n);
 }
 
+_Static_assert(GROUP <= 8 && DEST <= 8, "callers list at most 8");
+
 const lrki_skinny NAME = {INSTRUCTIONS, GROUP, DEST, MANY, dot, update, widen, narrow};

@@ -161,7 +161,7 @@ lrk_status lrki_gguf_keys_read(lrki_gguf_file *file, lrki_gguf_cursor *cursor, u
     file->keys = lrki_array(file->context, file->n_key_slots, sizeof *file->keys);
     if (file->keys == NULL) return lrki_fail_nomem(file->context, file->source->name);
     for (uint64_t i = 0; i < n && status == LRK_OK; i++) {
-        const char *key = NULL;
+        const char *key = "";
         status = take_key(file, cursor, &key);
         if (status == LRK_OK) status = take_value(file, cursor, key);
     }

@@ -150,24 +150,29 @@ typedef struct rule_match {
     size_t n;
 } rule_match;
 
-static bool match_rule(const lrki_gguf_rule *rule, const char *module, const char *tensor, const char *prefix,
+static bool fits_module(const lrki_gguf_rule *rule, const char *name, const char *prefix, rule_match *match)
+{
+    return fits(rule->module, name, &match->number, &match->n) ||
+           fits(after_prefix(rule->module, prefix), name, &match->number, &match->n);
+}
+
+static bool match_rule(const lrki_gguf_rule *rule, bool is_module, const char *name, const char *prefix,
                        rule_match *match)
 {
     match->rule = rule;
-    if (tensor != NULL) return fits(rule->tensor, tensor, &match->number, &match->n);
-    return fits(rule->module, module, &match->number, &match->n) ||
-           fits(after_prefix(rule->module, prefix), module, &match->number, &match->n);
+    return is_module ? fits_module(rule, name, prefix, match)
+                     : fits(rule->tensor, name, &match->number, &match->n);
 }
 
-/* The first rule for a module, or for a tensor if that is not NULL. */
-static bool find_rule(const lrki_gguf_rules *rules, const char *module, const char *tensor, rule_match *match)
+/* The first rule for a name, of a module or of a tensor. */
+static bool find_rule(const lrki_gguf_rules *rules, bool is_module, const char *name, rule_match *match)
 {
     for (int64_t i = 0; i < rules->options.n_rules; i++)
-        if (match_rule(&rules->own[i], module, tensor, NULL, match)) return true;
+        if (match_rule(&rules->own[i], is_module, name, NULL, match)) return true;
     for (size_t a = 0; a < sizeof architectures / sizeof architectures[0]; a++) {
         if (strcmp(architectures[a].name, rules->options.architecture) != 0) continue;
         for (const lrki_gguf_rule *rule = architectures[a].rules; rule->module != NULL; rule++)
-            if (match_rule(rule, module, tensor, architectures[a].prefix, match)) return true;
+            if (match_rule(rule, is_module, name, architectures[a].prefix, match)) return true;
     }
     return false;
 }
@@ -177,7 +182,7 @@ lrk_status lrki_gguf_tensor_of(const lrki_gguf_rules *rules, const char *module,
 {
     rule_match match;
     bool renamed = (rules->options.flags & LRK_GGUF_FILE_NAMES) == 0;
-    bool found = find_rule(rules, module, renamed ? NULL : module, &match);
+    bool found = find_rule(rules, renamed, module, &match);
     if (renamed && !found)
         return lrki_fail(rules->context, LRK_ERR_NOT_FOUND,
                          "module '%s': no rule of architecture '%s' names its tensor", module,
@@ -202,7 +207,7 @@ lrk_status lrki_gguf_module_of(const lrki_gguf_rules *rules, const char *base, c
 {
     rule_match match;
     bool renamed = (rules->options.flags & LRK_GGUF_FILE_NAMES) == 0;
-    bool found = find_rule(rules, NULL, base, &match);
+    bool found = find_rule(rules, false, base, &match);
     if (renamed && !found)
         return lrki_fail(rules->context, LRK_ERR_NOT_FOUND,
                          "tensor '%s': no rule of architecture '%s' names its module", base,

@@ -52,11 +52,24 @@ static uint32_t code_of(float b, double factor)
 
 /* ---- describe ---- */
 
+/* Counted to the end, so that it is vectorised. */
 bool lrki_all_finite(const float *values, int64_t n)
 {
+    int64_t n_bad = 0;
     for (int64_t i = 0; i < n; i++)
-        if (!isfinite(values[i])) return false;
-    return true;
+        n_bad += !isfinite(values[i]);
+    return n_bad == 0;
+}
+
+static bool folds_finite(const lrki_peft_module *m, double alpha)
+{
+    int64_t n_bad = 0;
+    for (int64_t j = 0; j < m->rank; j++) {
+        double factor = factor_of(m, alpha, j);
+        for (int64_t i = 0; i < m->n_out; i++)
+            n_bad += !isfinite(fold(m->b[j * m->n_out + i], factor));
+    }
+    return n_bad == 0;
 }
 
 lrk_status lrki_fold_check(lrk_context *context, const lrki_peft_module *m, double alpha)
@@ -65,8 +78,7 @@ lrk_status lrki_fold_check(lrk_context *context, const lrki_peft_module *m, doub
     if (!lrki_all_finite(m->a, m->rank * m->n_in)) what = "A";
     if (!lrki_all_finite(m->b, m->rank * m->n_out)) what = "B";
     if (!lrki_all_finite(m->gates, m->rank)) what = "gates";
-    for (int64_t i = 0; what == NULL && i < m->rank * m->n_out; i++)
-        if (!isfinite(fold(m->b[i], factor_of(m, alpha, i / m->n_out)))) what = "B times scale and gates";
+    if (what == NULL && !folds_finite(m, alpha)) what = "B times scale and gates";
     if (what == NULL) return LRK_OK;
     lrki_place place = {m->index, 0, 0, 0};
     return lrki_fail_at(context, LRK_ERR_NONFINITE, place, "module '%s': %s holds a value that is not finite",
@@ -131,12 +143,20 @@ lrk_status lrki_fold_describe(lrk_context *context, const lrki_peft_module *modu
     return *fold_object == NULL ? lrki_fail_nomem(context, module->name) : LRK_OK;
 }
 
+static void store_rows(const lrki_peft_module *m, double alpha, int64_t begin, int64_t end, float *stored)
+{
+    for (int64_t j = 0; j < m->rank; j++) {
+        double factor = factor_of(m, alpha, j);
+        for (int64_t i = begin; i < end; i++)
+            stored[i * m->rank + j] = fold(m->b[j * m->n_out + i], factor);
+    }
+}
+
 void lrki_fold_store(const lrki_peft_module *module, double alpha, float *stored)
 {
-    for (int64_t j = 0; j < module->rank; j++) {
-        double factor = factor_of(module, alpha, j);
-        for (int64_t i = 0; i < module->n_out; i++)
-            stored[i * module->rank + j] = fold(module->b[j * module->n_out + i], factor);
+    for (int64_t begin = 0; begin < module->n_out; begin += LRKI_FOLD_ROWS) {
+        int64_t end = begin + LRKI_FOLD_ROWS;
+        store_rows(module, alpha, begin, end < module->n_out ? end : module->n_out, stored);
     }
 }
 

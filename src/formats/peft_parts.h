@@ -41,6 +41,8 @@ char *lrki_peft_tensor_name(lrk_context *context, const char *name, const char *
 
 /* ---- fold (peft_fold.c) ---- */
 
+#define LRKI_FOLD_ROWS 16 /* of B^T that are transposed at a time: a cache line of B */
+
 bool lrki_all_finite(const float *values, int64_t n);
 
 /* LRK_ERR_NONFINITE if a value of A, B, gates or folded B is not finite. */

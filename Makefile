@@ -28,23 +28,23 @@ ifeq ($(MAKELEVEL)$(filter $(WHOLE_RUNS),$(MAKECMDGOALS)),0)
 MAKEFLAGS += $(JOBS)
 endif
 
-PACKAGES     := build-essential pkg-config libopenblas-openmp-dev libyaml-dev libjansson-dev libpcre2-dev check
+PACKAGES     := build-essential pkg-config libopenblas-openmp-dev libyaml-dev libjansson-dev zlib1g-dev libpcre2-dev check
 DEV_PACKAGES := clang clang-format clang-tidy gcovr valgrind libclang-rt-14-dev
-ARM_PACKAGES := libopenblas0-openmp libopenblas-openmp-dev libgfortran5 libyaml-0-2 libyaml-dev libjansson4 libjansson-dev \
+ARM_PACKAGES := libopenblas0-openmp libopenblas-openmp-dev libgfortran5 libyaml-0-2 libyaml-dev libjansson4 libjansson-dev zlib1g zlib1g-dev \
   libpcre2-8-0 libpcre2-dev check libsubunit0 libsubunit-dev
 
 pkg      = $(shell pkg-config $(1) $(2) 2>/dev/null)
 WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla $(if $(OPENMP),,-Wno-unknown-pragmas) $(WERROR)
 INCLUDE := -Iinclude -Isrc
 ALL_C    = -std=c11 -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE $(WARN) $(INCLUDE) -MMD -MP $(CPPFLAGS) $(CFLAGS)
-LIB_DEPS = $(call pkg,--libs,yaml-0.1 jansson openblas) -lm -lpthread $(OPENMP)
+LIB_DEPS = $(call pkg,--libs,yaml-0.1 jansson zlib openblas) -lm -lpthread $(OPENMP)
 
 TARGET  := $(shell $(CC) -dumpmachine 2>/dev/null)
 obj      = $(patsubst %.c,$(BUILD)/%.o,$(1))
 LIB_OBJ := $(call obj,$(wildcard $(LAYERS:%=src/%/*.c)))
 TOOL_OBJ := $(call obj,$(wildcard src/tool/*.c))
 FT_OBJ  := $(call obj,$(wildcard examples/finetune/*.c))
-FT_LORANK := adapt bench demo dryrun glue loop score summary train
+FT_LORANK := adapt bench checkpoint demo dryrun glue judge loop score summary train
 PLAIN_OBJ := $(patsubst %.c,$(BUILD)/plain/%.o,$(filter-out $(FT_LORANK:%=examples/finetune/%.c),$(wildcard examples/finetune/*.c)))
 TEST_OBJ := $(call obj,$(SUITES:%=tests/unit/test_%.c) $(wildcard tests/support/*.c) tests/run.c)
 BENCH_OBJ := $(call obj,$(wildcard tests/bench/*.c))
@@ -120,6 +120,10 @@ $(BUILD)/run-tests: $(TEST_LINK)
 
 check: $(BUILD)/run-tests $(BUILD)/lorank $(BUILD)/finetune ## build and run the test suite
 	LRK_BUILD=$(BUILD) $(TEST_ENV) $(TEST_WRAP) $(BUILD)/run-tests
+
+KILLS ?= 30
+check-kill: $(BUILD)/finetune ## kill the trainer at random moments and resume it: KILLS times, SEED says when (long)
+	tests/kill_test.sh $(BUILD)/finetune $(BUILD)/kill $(KILLS) $(SEED)
 
 # ---- benchmark -----------------------------------------------------------------------------------------------------
 
@@ -211,6 +215,6 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' Makefile
 
 -include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(FT_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(BENCH_OBJ:.o=.d)
-.PHONY: all examples check-examples demo check check-neon bench bench-quick asan ubsan tsan valgrind coverage mutation abi docs-links format \
+.PHONY: all examples check-examples demo check check-kill check-neon bench bench-quick asan ubsan tsan valgrind coverage mutation abi docs-links format \
   format-check tidy install-check deps deps-dev install uninstall clean help
 .SECONDARY:

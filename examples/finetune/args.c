@@ -32,11 +32,18 @@ const char ft_usage[] =
     "  --threads N           default: one for each processor; results do not depend on it\n"
     "  --seq-len N           longest sequence where no configuration says it (64)\n"
     "  --max-tokens N        longest continuation (64)\n"
+    "  --checkpoint-every N  save the run every N steps, and within scoring every N evaluations, in DIR of "
+    "--out\n"
+    "  --resume              go on with the run in --out as if it had not stopped; from the start if it has "
+    "no\n"
+    "                        checkpoint. Everything else must be given as it was\n"
     "  --report-command C    the lorank command that draws report.html (default: lorank next to this "
     "program)\n"
     "  --help\n"
     "\n"
-    "Ctrl-C ends training after the step and saves the best adapter; a second one kills.\n"
+    "Ctrl-C ends training after the step and saves the best adapter, and the run if it has checkpoints; a "
+    "second\n"
+    "one kills.\n"
     "Exit status: 0 done, 2 something is wrong with what was given (nothing is written then),\n"
     "1 failed on the way, 130 ended by Ctrl-C.\n";
 
@@ -54,6 +61,8 @@ enum {
     OPT_SEQ_LEN,
     OPT_MAX_TOKENS,
     OPT_REPORT,
+    OPT_CHECKPOINT_EVERY,
+    OPT_RESUME,
     OPT_DRY_RUN,
     OPT_GENERATE,
     OPT_DEMO,
@@ -74,6 +83,8 @@ static const struct option options[] = {
     {"seq-len", required_argument, NULL, OPT_SEQ_LEN},
     {"max-tokens", required_argument, NULL, OPT_MAX_TOKENS},
     {"report-command", required_argument, NULL, OPT_REPORT},
+    {"checkpoint-every", required_argument, NULL, OPT_CHECKPOINT_EVERY},
+    {"resume", no_argument, NULL, OPT_RESUME},
     {"dry-run", no_argument, NULL, OPT_DRY_RUN},
     {"generate", required_argument, NULL, OPT_GENERATE},
     {"demo", required_argument, NULL, OPT_DEMO},
@@ -169,6 +180,11 @@ static int read_option(ft_args *args, int option, char *value, const char **demo
         return read_number("seq-len", value, 1 << 20, &args->seq_len, error);
     case OPT_MAX_TOKENS:
         return read_number("max-tokens", value, 1 << 20, &args->max_tokens, error);
+    case OPT_CHECKPOINT_EVERY:
+        return read_number("checkpoint-every", value, INT32_MAX, &args->checkpoint_every, error);
+    case OPT_RESUME:
+        args->resume = 1;
+        return 0;
     case OPT_DRY_RUN:
         args->mode = FT_MODE_DRY_RUN;
         return 0;
@@ -194,6 +210,8 @@ static int decide_mode(ft_args *args, const char *demo, ft_error *error)
     if (args->mode == FT_MODE_TRAIN && args->prompt) args->mode = FT_MODE_GENERATE;
     if (args->mode == FT_MODE_TRAIN && !args->train && (args->dev || args->test))
         args->mode = FT_MODE_EVALUATE;
+    if (args->mode != FT_MODE_TRAIN && (args->resume || args->checkpoint_every))
+        return ft_fail(error, "--checkpoint-every and --resume are for training");
     int reads_config = args->mode != FT_MODE_EVALUATE && args->mode != FT_MODE_GENERATE;
     if (!args->model) return missing("model", "finetune", error);
     if (!reads_config) return 0;

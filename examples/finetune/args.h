@@ -25,9 +25,11 @@ typedef struct ft_args {
     const char *override_value[FT_MAX_OVERRIDES];
     int n_overrides;
     int64_t threads;
-    int64_t seq_len;     /* without --config */
-    int64_t max_tokens;  /* of --generate */
-    char storage[4][64]; /* paths of the bundled task */
+    int64_t seq_len;          /* without --config */
+    int64_t max_tokens;       /* of --generate */
+    int64_t checkpoint_every; /* steps, and questions of a scoring run; 0: never */
+    int resume;               /* go on from the checkpoint in out, if there is one */
+    char storage[4][64];      /* paths of the bundled task */
 } ft_args;
 
 extern const char ft_usage[];

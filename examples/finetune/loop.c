@@ -11,9 +11,24 @@
 #include <stdlib.h>
 
 #include "adapt.h"
+#include "checkpoint.h"
 #include "glue.h"
 #include "interrupt.h"
+#include "judge.h"
 #include "progress.h"
+
+/* What the loop must remember to go on, as it is saved. */
+typedef struct memory {
+    ft_outcome outcome; /* so far */
+    int64_t step;
+    int64_t looks_without_gain;
+    double loss_sum; /* of the steps since the last look */
+    int64_t loss_steps;
+    int64_t round_blocks; /* run by the scoring that is under way */
+    double round_seconds;
+    int64_t look_due; /* Ctrl-C came before the look that follows a step */
+    uint64_t trace_bytes;
+} memory;
 
 typedef struct loop {
     ft_trainer *trainer;
@@ -21,12 +36,13 @@ typedef struct loop {
     ft_outcome *outcome;
     lrk_trace *trace;
     lrk_snapshot *best;
-    int64_t looks_without_gain;
-    double loss_sum; /* of the steps since the last look */
-    int64_t loss_steps;
-    uint64_t *judged; /* identities that the judge would prune */
-    int64_t n_judged;
-    double agreement_sum;
+    memory memory; /* outcome and step are put in when it is saved */
+    ft_checkpoint checkpoint;
+    int64_t blocks_before; /* the scoring that is under way, and its time of begin */
+    double scoring_begun;
+    int failed; /* a save within scoring */
+    int resumed;
+    ft_judge judge;
     int64_t *order;
     ft_progress progress;
     ft_error *error;
@@ -58,13 +74,13 @@ static int trace_value(loop *l, const char *name, double value)
 static int keep_best(loop *l, const ft_loss *dev)
 {
     lrk_snapshot *snapshot;
-    l->looks_without_gain++;
+    l->memory.looks_without_gain++;
     if (l->best && dev->loss >= l->outcome->dev.loss) return 0;
     lrk_snapshot_destroy(l->best);
     l->best = NULL;
     if (lrk_snapshot_create(l->trainer->adapters, &snapshot)) return fail_lorank(l);
     l->best = snapshot;
-    l->looks_without_gain = 0;
+    l->memory.looks_without_gain = 0;
     l->outcome->dev = *dev;
     l->outcome->best_step = l->trainer->step;
     return 0;
@@ -73,7 +89,8 @@ static int keep_best(loop *l, const ft_loss *dev)
 static int look(loop *l)
 {
     ft_loss dev;
-    double begun = ft_now(), train = l->loss_steps ? l->loss_sum / (double)l->loss_steps : NAN;
+    double begun = ft_now(),
+           train = l->memory.loss_steps ? l->memory.loss_sum / (double)l->memory.loss_steps : NAN;
     if (ft_trainer_evaluate(l->trainer, &l->trainer->task->dev, &dev, l->error)) return -1;
     if (!isfinite(dev.loss))
         return ft_fail(l->error, "dev loss is not finite after step %lld", (long long)l->trainer->step);
@@ -82,70 +99,103 @@ static int look(loop *l)
                     (long long)l->trainer->step, train, dev.loss,
                     l->best && dev.loss >= l->outcome->dev.loss ? "" : "  best");
     if (keep_best(l, &dev)) return -1;
-    if (l->loss_steps && trace_value(l, "train_loss", train)) return -1;
-    l->loss_sum = 0;
-    l->loss_steps = 0;
+    if (l->memory.loss_steps && trace_value(l, "train_loss", train)) return -1;
+    l->memory.loss_sum = 0;
+    l->memory.loss_steps = 0;
+    l->memory.look_due = 0;
     return trace_value(l, "dev_loss", dev.loss);
 }
 
-/* ---- rounds ---- */
+/* ---- the run on disk ---- */
 
 static int64_t blocks_run(const loop *l)
 {
     return llama_run_layer_forwards(l->trainer->run) + 2 * llama_run_layer_backwards(l->trainer->run);
 }
 
-/* The identities of the n lowest scores, for the caller to free; NULL without memory. */
-static uint64_t *lowest_identities(const lrk_scores *scores, int64_t n)
+static int64_t round_blocks(const loop *l)
 {
-    int64_t *indices = malloc((size_t)n * sizeof *indices + 1);
-    uint64_t *identities = malloc((size_t)n * sizeof *identities + 1);
-    int failed = !indices || !identities || lrk_scores_lowest(scores, n, indices);
-    for (int64_t i = 0; i < n && !failed; i++) {
-        lrk_score score = {.struct_size = sizeof score};
-        failed = lrk_scores_get(scores, indices[i], &score);
-        identities[i] = score.identity;
-    }
-    free(indices);
-    if (!failed) return identities;
-    free(identities);
-    return NULL;
+    return l->memory.round_blocks + blocks_run(l) - l->blocks_before;
 }
+
+static double round_seconds(const loop *l)
+{
+    return l->memory.round_seconds + ft_now() - l->scoring_begun;
+}
+
+static int save(loop *l)
+{
+    memory held = l->memory;
+    l->memory.outcome = *l->outcome;
+    l->memory.step = l->trainer->step;
+    int failed = l->trace && lrk_trace_sync(l->trace, &l->memory.trace_bytes) ? fail_lorank(l) : 0;
+    if (!failed) failed = ft_checkpoint_save(&l->checkpoint, l->best, l->error);
+    l->memory = held;
+    return failed;
+}
+
+static int save_if_due(loop *l, int64_t count)
+{
+    int64_t every = l->job->saved ? l->job->saved->checkpoint_every : 0;
+    return every && count % every == 0 ? save(l) : 0;
+}
+
+/* Told between two questions of a scoring run. */
+static int save_between(void *user, int64_t done)
+{
+    loop *l = user;
+    int64_t every = l->job->saved->checkpoint_every;
+    if (!every || done % every) return 0;
+    memory held = l->memory;
+    l->memory.round_blocks = round_blocks(l);
+    l->memory.round_seconds = round_seconds(l);
+    l->failed = save(l);
+    l->memory = held;
+    ft_scorer_forget(&l->trainer->scorer);
+    return l->failed;
+}
+
+static int create_checkpoint(loop *l)
+{
+    if (!l->job->saved || (!l->job->saved->checkpoint_every && !l->job->saved->resume)) return 0;
+    l->trainer->scorer.between = save_between;
+    l->trainer->scorer.between_user = l;
+    return ft_checkpoint_create(&l->checkpoint, l->trainer, l->job->saved, &l->memory, sizeof l->memory,
+                                l->error);
+}
+
+static int resume(loop *l)
+{
+    if (!l->job->saved || !l->job->saved->resume) return 0;
+    if (ft_checkpoint_restore(&l->checkpoint, &l->best, &l->resumed, l->error)) return -1;
+    if (l->resumed) {
+        *l->outcome = l->memory.outcome;
+        l->trainer->step = l->memory.step;
+    }
+    fprintf(stderr,
+            l->resumed ? "finetune: going on after step %lld\n"
+                       : "finetune: no checkpoint yet: from the start\n",
+            (long long)l->trainer->step);
+    return 0;
+}
+
+/* ---- rounds ---- */
 
 /* Let the judge score the state that the round is about to score. */
 static int judge_round(loop *l, int64_t round)
 {
-    lrk_scores *scores = NULL;
+    int64_t n;
     if (ft_scorer_begin_round(&l->trainer->scorer, round, l->error)) return -1;
-    if (lrk_allocator_n_move(l->trainer->allocator, &l->n_judged) ||
-        lrk_estimator_run(l->job->judge, (uint64_t)round, &scores))
-        return ft_interrupted ? 0 : fail_lorank(l);
-    free(l->judged);
-    l->judged = lowest_identities(scores, l->n_judged);
-    lrk_scores_destroy(scores);
-    return l->judged ? 0 : ft_fail_memory(l->error, "the judge's scores");
+    if (lrk_allocator_n_move(l->trainer->allocator, &n)) return fail_lorank(l);
+    lrk_status status = ft_judge_round(&l->judge, l->job->judge, (uint64_t)round, n);
+    return status && !ft_interrupted ? fail_lorank(l) : 0;
 }
 
-static int64_t count_common(const uint64_t *a, const uint64_t *b, int64_t n)
-{
-    int64_t common = 0;
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t j = 0; j < n; j++)
-            common += a[i] == b[j];
-    return common;
-}
-
-/* Told by the schedule after each round: compares its scores with the judge's. */
+/* Told by the schedule after each round. */
 static int32_t observe_round(void *user, const lrk_scores *scores, const lrk_plan *plan)
 {
-    loop *l = user;
     (void)plan;
-    if (!l->judged || l->n_judged == 0) return 0;
-    uint64_t *lowest = lowest_identities(scores, l->n_judged);
-    if (!lowest) return 1;
-    l->agreement_sum += (double)count_common(lowest, l->judged, l->n_judged) / (double)l->n_judged;
-    free(lowest);
-    return 0;
+    return ft_judge_compare(&((loop *)user)->judge, scores);
 }
 
 static int round_is_due(const loop *l)
@@ -155,23 +205,34 @@ static int round_is_due(const loop *l)
     return step == l->trainer->step;
 }
 
-/* Steps the schedule; a round that falls due is carried out in there. 1: there was one. */
-static int step_schedule(loop *l)
+/* Scoring stopped before its end: by Ctrl-C, or because the run could not be saved. */
+static int pause_round(loop *l)
+{
+    l->memory.round_blocks = round_blocks(l);
+    l->memory.round_seconds = round_seconds(l);
+    return l->failed ? -1 : 0;
+}
+
+/* Steps the schedule (again: tries a due round again); a round that is due is carried out in there. 1: there was one. */
+static int step_schedule(loop *l, int again)
 {
     lrk_schedule_event event = {.struct_size = sizeof event};
+    lrk_schedule *schedule = l->trainer->schedule;
     ft_outcome *o = l->outcome;
     int64_t ranks = 0, parameters = 0, due = round_is_due(l);
     if (due && l->job->judge && judge_round(l, o->rounds)) return -1;
     if (due && ft_scorer_begin_round(&l->trainer->scorer, o->rounds, l->error)) return -1;
     totals(l, &ranks, &parameters);
-    int64_t blocks = blocks_run(l);
-    double begun = ft_now();
-    lrk_status status = lrk_schedule_step(l->trainer->schedule, &event);
-    if (status == LRK_ERR_CANCELLED) return 0;
+    l->blocks_before = blocks_run(l);
+    l->scoring_begun = ft_now();
+    lrk_status status = again ? lrk_schedule_retry(schedule, &event) : lrk_schedule_step(schedule, &event);
+    if (status == LRK_ERR_CANCELLED) return pause_round(l);
     if (status) return fail_lorank(l);
     if (event.kind != LRK_EVENT_ROUND_DONE) return 0;
-    o->scoring_seconds += ft_now() - begun;
-    o->layer_forwards += blocks_run(l) - blocks;
+    o->scoring_seconds += round_seconds(l);
+    o->layer_forwards += round_blocks(l);
+    l->memory.round_blocks = 0;
+    l->memory.round_seconds = 0;
     o->layer_forwards_naive += 2 * ranks * l->trainer->task->config.n_layers;
     o->evaluations += event.evaluations;
     o->differentiations += event.differentiations;
@@ -195,8 +256,8 @@ static int train_step(loop *l, int64_t in_epoch)
     if (!isfinite(loss))
         return ft_fail(l->error, "the loss is not finite at step %lld", (long long)l->trainer->step);
     l->outcome->train_seconds += ft_now() - begun;
-    l->loss_sum += loss;
-    l->loss_steps++;
+    l->memory.loss_sum += loss;
+    l->memory.loss_steps++;
     snprintf(note, sizeof note, "loss %.4f", loss);
     ft_progress_update(&l->progress, l->trainer->step, note);
     return 0;
@@ -212,7 +273,30 @@ static int wants_look(const loop *l, int64_t epoch_steps, int64_t total, int aft
 static int is_over(const loop *l, int64_t total)
 {
     int64_t patience = l->trainer->settings->patience;
-    return ft_interrupted || l->trainer->step >= total || (patience && l->looks_without_gain >= patience);
+    return ft_interrupted || l->trainer->step >= total ||
+           (patience && l->memory.looks_without_gain >= patience);
+}
+
+/* What follows a step: its round, a look at dev, a checkpoint. */
+static int after_step(loop *l, int64_t epoch_steps, int64_t total, int again)
+{
+    int after_round = step_schedule(l, again);
+    if (after_round < 0) return -1;
+    l->memory.look_due = wants_look(l, epoch_steps, total, after_round);
+    if (!ft_interrupted && l->memory.look_due && look(l)) return -1;
+    return ft_interrupted ? 0 : save_if_due(l, l->trainer->step);
+}
+
+/* What the run had still to do when it was saved: within a step, nothing but the order of the epoch's rows. */
+static int catch_up(loop *l, int64_t epoch_steps, int64_t total)
+{
+    ft_trainer *t = l->trainer;
+    lrk_schedule_event now = {.struct_size = sizeof now};
+    if (!l->resumed) return 0;
+    ft_shuffle(l->order, t->task->train.n_rows, l->job->seed, (uint64_t)(t->step / epoch_steps));
+    if (lrk_schedule_now(t->schedule, &now)) return fail_lorank(l);
+    if (now.kind == LRK_EVENT_ROUND_DUE) return after_step(l, epoch_steps, total, 1);
+    return l->memory.look_due ? look(l) : 0;
 }
 
 static int run_steps(loop *l)
@@ -221,17 +305,15 @@ static int run_steps(loop *l)
     int64_t epoch_steps = ft_steps_per_epoch(t->task, t->settings),
             total = ft_total_steps(t->task, t->settings);
     ft_progress_begin(&l->progress, l->job->name, total);
+    if (catch_up(l, epoch_steps, total)) return -1;
     while (!is_over(l, total)) {
         int64_t in_epoch = t->step % epoch_steps;
         if (in_epoch == 0)
             ft_shuffle(l->order, t->task->train.n_rows, l->job->seed, (uint64_t)(t->step / epoch_steps));
-        if (train_step(l, in_epoch)) return -1;
-        int after_round = step_schedule(l);
-        if (after_round < 0) return -1;
-        if (!ft_interrupted && wants_look(l, epoch_steps, total, after_round) && look(l)) return -1;
+        if (train_step(l, in_epoch) || after_step(l, epoch_steps, total, 0)) return -1;
     }
     ft_progress_end(&l->progress);
-    return 0;
+    return ft_interrupted && l->checkpoint.list ? save(l) : 0;
 }
 
 /* ---- the run ---- */
@@ -258,8 +340,12 @@ static int bind_rounds(loop *l)
 
 static int open_trace(loop *l)
 {
+    lrk_adapters *adapters = l->trainer->adapters;
     if (!l->job->trace) return 0;
-    return lrk_trace_open(l->trainer->adapters, l->job->trace, l->job->name, &l->trace) ? fail_lorank(l) : 0;
+    lrk_status status = l->resumed
+                            ? lrk_trace_resume(adapters, l->job->trace, l->memory.trace_bytes, &l->trace)
+                            : lrk_trace_open(adapters, l->job->trace, l->job->name, &l->trace);
+    return status ? fail_lorank(l) : 0;
 }
 
 static int close_trace(loop *l)
@@ -275,7 +361,7 @@ static int finish(loop *l)
     ft_outcome *o = l->outcome;
     o->steps = l->trainer->step;
     o->interrupted = ft_interrupted != 0;
-    o->agreement = l->job->judge && o->rounds ? l->agreement_sum / (double)o->rounds : NAN;
+    o->agreement = l->job->judge && o->rounds ? l->judge.agreement_sum / (double)o->rounds : NAN;
     if (close_trace(l)) return -1;
     if (l->best && lrk_snapshot_restore(l->best, l->trainer->adapters)) return fail_lorank(l);
     totals(l, &o->final_ranks, &o->final_parameters);
@@ -290,11 +376,15 @@ int ft_fine_tune(ft_trainer *trainer, const ft_job *job, ft_outcome *outcome, ft
     totals(&l, &outcome->initial_ranks, &outcome->initial_parameters);
     l.order = malloc((size_t)trainer->task->train.n_rows * sizeof *l.order);
     int failed = !l.order ? ft_fail_memory(error, "the order of rows") : 0;
-    if (!failed) failed = open_trace(&l) || bind_rounds(&l) || run_steps(&l) || finish(&l);
+    if (!failed)
+        failed = create_checkpoint(&l) || resume(&l) || open_trace(&l) || bind_rounds(&l) || run_steps(&l) ||
+                 finish(&l);
     ft_progress_end(&l.progress);
     if (l.trace) close_trace(&l);
+    trainer->scorer.between = NULL;
+    ft_checkpoint_free(&l.checkpoint);
     lrk_snapshot_destroy(l.best);
-    free(l.judged);
+    ft_judge_free(&l.judge);
     free(l.order);
     return failed ? -1 : 0;
 }

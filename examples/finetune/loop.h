@@ -6,6 +6,7 @@
 #ifndef FT_LOOP_H
 #define FT_LOOP_H
 
+#include "args.h"
 #include "failure.h"
 #include "lorank/lorank.h"
 #include "trainer.h"
@@ -15,6 +16,7 @@ typedef struct ft_job {
     const char *trace;    /* file to write, or NULL                        */
     lrk_estimator *judge; /* scores every state too, to compare with; not counted; or NULL */
     uint64_t seed;        /* of the order of rows                          */
+    const ft_args *saved; /* the run is kept in args->out, as they say; or NULL */
 } ft_job;
 
 /* What a run did. Times are the only members that differ between equal runs. */

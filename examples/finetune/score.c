@@ -68,6 +68,11 @@ int ft_scorer_begin_round(ft_scorer *scorer, int64_t round, ft_error *error)
     return scorer->draws_every_round ? draw_rows(scorer, round, error) : 0;
 }
 
+void ft_scorer_forget(ft_scorer *scorer)
+{
+    scorer->state++;
+}
+
 static uint64_t state_of(ft_scorer *scorer)
 {
     lrk_adapters_info info = {.struct_size = sizeof info};
@@ -131,7 +136,7 @@ static int32_t progress(void *user, int64_t done, int64_t total)
         ft_progress_end(&scorer->progress);
         scorer->progress.label = NULL;
     }
-    return ft_interrupted != 0;
+    return (scorer->between && scorer->between(scorer->between_user, done)) || ft_interrupted;
 }
 
 void ft_scorer_evaluator(ft_scorer *scorer, lrk_evaluator *evaluator)

@@ -30,6 +30,8 @@ typedef struct ft_scorer {
     uint64_t values_version; /* of the set at the last evaluation */
     uint64_t state; /* counts changes of parameters or of the batch: the version of the cache's content */
     ft_progress progress;
+    int (*between)(void *user, int64_t done); /* told between two questions; non-zero stops scoring; NULL */
+    void *between_user;
     ft_error error; /* why a callback failed, or "" */
 } ft_scorer;
 
@@ -40,6 +42,9 @@ void ft_scorer_free(ft_scorer *scorer);
 
 /* Before a round: draws its rows if they change, and makes the cache start anew. */
 int ft_scorer_begin_round(ft_scorer *scorer, int64_t round, ft_error *error);
+
+/* The stage cache starts anew: what it holds depends on what was asked before, and a resumed run does not have it. */
+void ft_scorer_forget(ft_scorer *scorer);
 
 /* The callbacks to give to lorank; the scorer must stay where it is. */
 void ft_scorer_evaluator(ft_scorer *scorer, lrk_evaluator *evaluator);

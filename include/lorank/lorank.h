@@ -18,10 +18,13 @@
 
 #include "adapters.h"
 #include "allocation.h"
+#include "checkpoint.h"
 #include "config.h"
 #include "context.h"
 #include "export.h"
+#include "gguf.h"
 #include "importance.h"
+#include "io.h"
 #include "mask.h"
 #include "optimizer.h"
 #include "pass.h"

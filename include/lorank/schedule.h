@@ -101,7 +101,10 @@ LRK_API lrk_status lrk_round_binding_init(lrk_round_binding *binding, size_t str
 LRK_API LRK_WARN_UNUSED lrk_status lrk_round_run(const lrk_round_binding *binding, uint64_t round, int64_t step,
                                                  lrk_schedule_event *event);
 
-/* From now on the schedule carries rounds out itself. Errors: ARGUMENT, NOMEM, STATE (a round is due). Since 0.1 */
+/*
+ * From now on the schedule carries rounds out itself; one that is due already when lrk_schedule_retry() asks for it.
+ * Errors: ARGUMENT, NOMEM, STATE (bound already, and a round is due), BUSY (from within its own round). Since 0.1
+ */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_schedule_bind(lrk_schedule *schedule, const lrk_round_binding *binding);
 
 /*
@@ -121,6 +124,12 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_schedule_retry(lrk_schedule *schedule, lr
  * Errors: LRK_ERR_STATE (none due), LRK_ERR_BUSY (from a callback of its own round or run). Since 0.1
  */
 LRK_API lrk_status lrk_schedule_complete_round(lrk_schedule *schedule);
+
+/*
+ * Where the schedule is, without moving it: after a restore, whether a round is due (kind LRK_EVENT_ROUND_DUE: retry it if
+ * bound, else carry it out) and how many steps are done. Errors: LRK_ERR_ARGUMENT. Since 0.1
+ */
+LRK_API lrk_status lrk_schedule_now(const lrk_schedule *schedule, lrk_schedule_event *event);
 
 /* No further rounds (the paper's "at most N_A"), a due one included. Errors: LRK_ERR_ARGUMENT. Since 0.1 */
 LRK_API lrk_status lrk_schedule_end_rounds(lrk_schedule *schedule);

@@ -37,6 +37,21 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_trace_create(lrk_adapters *adapters,
                                                     int32_t (*write)(void *user, const char *line, size_t length),
                                                     void *user, const char *label, lrk_trace **trace);
 
+/*
+ * Writes out and syncs what a trace on a file has so far; *length (may be NULL) gets its bytes, for a checkpoint.
+ * Errors   LRK_ERR_UNSUPPORTED  the trace is on a callback;  LRK_ERR_IO, LRK_ERR_ARGUMENT.   Since 0.1
+ */
+LRK_API lrk_status lrk_trace_sync(lrk_trace *trace, uint64_t *length);
+
+/*
+ * Opens a trace again to go on with it after a restore of its set: the file is cut back to the `length` bytes that it had
+ * then, and no start event is written. (A host with a callback creates a new trace and drops its first line.)
+ * Errors   LRK_ERR_FORMAT     the file has fewer bytes, or they do not end with a line
+ *          LRK_ERR_NOT_FOUND, LRK_ERR_IO (the detail names path and reason), LRK_ERR_ARGUMENT, LRK_ERR_NOMEM.  Since 0.1
+ */
+LRK_API LRK_WARN_UNUSED lrk_status lrk_trace_resume(lrk_adapters *adapters, const char *path, uint64_t length,
+                                                    lrk_trace **trace);
+
 /* Writes a round (call before the plan's handle is freed). Errors: IO, HOST, ARGUMENT, NOMEM. Since 0.1 */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_trace_round(lrk_trace *trace, const lrk_scores *scores, const lrk_plan *plan);
 

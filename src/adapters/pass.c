@@ -20,7 +20,7 @@ lrk_status lrk_pass_options_init(lrk_pass_options *options, size_t struct_size)
 static bool add_module(const lrk_adapters *set, int64_t i, lrki_lora_size *size)
 {
     const lrki_module *m = &set->modules[i];
-    return lrki_lora_size_add(size, lrki_kernels_choice(set->context), m->n_in, m->n_out, m->bank.rank);
+    return lrki_lora_size_add(size, lrki_fused_ranks(set->context), m->n_in, m->n_out, m->bank.rank);
 }
 
 /* Size of the largest call that begins with module i: its group, counted at the group's first module. */

@@ -1,17 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Snapshots: a set's parameters and ranks, kept in the library's memory, and put back across rank changes. Restoring
- * takes its memory as a plan does (bank.h), so that it fails with the set untouched.
+ * takes its memory as a plan does (bank.h), so that it fails with the set untouched. Checkpoints load through them.
  * Invariant: next_identity never goes back; generation grows only if some module's identities change.
  */
 #include <string.h>
 
-#include "bank.h"
-
-struct lrk_snapshot {
-    lrk_adapters *adapters;
-    lrki_bank *banks; /* [n_modules], without gradients */
-};
+#include "snapshot.h"
 
 static void copy_floats(float *to, const float *from, int64_t n)
 {
@@ -30,6 +25,17 @@ static void copy_rows(const lrki_module *module, lrki_bank *to, const lrki_bank 
     memcpy(to->births, from->births, n * sizeof *to->births);
 }
 
+lrk_snapshot *lrki_snapshot_new(lrk_adapters *adapters)
+{
+    lrk_snapshot *snapshot = lrki_alloc_zeroed(adapters->context, sizeof *snapshot);
+    if (snapshot == NULL) return NULL;
+    snapshot->adapters = lrki_adapters_ref(adapters);
+    snapshot->banks = lrki_array(adapters->context, adapters->n_modules, sizeof *snapshot->banks);
+    if (snapshot->banks != NULL) return snapshot;
+    lrk_snapshot_destroy(snapshot);
+    return NULL;
+}
+
 static void free_snapshot(lrk_snapshot *snapshot)
 {
     lrk_adapters *adapters = snapshot->adapters;
@@ -43,8 +49,6 @@ static void free_snapshot(lrk_snapshot *snapshot)
 static lrk_status copy_set(lrk_snapshot *snapshot)
 {
     lrk_adapters *adapters = snapshot->adapters;
-    snapshot->banks = lrki_array(adapters->context, adapters->n_modules, sizeof *snapshot->banks);
-    if (snapshot->banks == NULL) return lrki_fail_nomem(adapters->context, "a snapshot");
     for (int64_t i = 0; i < adapters->n_modules; i++) {
         const lrki_module *module = &adapters->modules[i];
         lrk_status status =
@@ -62,9 +66,8 @@ lrk_status lrk_snapshot_create(lrk_adapters *adapters, lrk_snapshot **snapshot)
     if (status != LRK_OK) return status;
     if (snapshot == NULL)
         return lrki_fail(adapters->context, LRK_ERR_ARGUMENT, "lrk_snapshot_create: snapshot is NULL");
-    lrk_snapshot *made = lrki_alloc_zeroed(adapters->context, sizeof *made);
+    lrk_snapshot *made = lrki_snapshot_new(adapters);
     if (made == NULL) return lrki_fail_nomem(adapters->context, "a snapshot");
-    made->adapters = lrki_adapters_ref(adapters);
     status = copy_set(made);
     if (status == LRK_OK)
         *snapshot = made;
@@ -87,7 +90,7 @@ static bool same_identities(const lrki_bank *then, const lrki_bank *now)
     return bytes == 0 || memcmp(then->identities, now->identities, bytes) == 0;
 }
 
-static bool same_ranks(const lrk_snapshot *snapshot)
+bool lrki_snapshot_same_ranks(const lrk_snapshot *snapshot)
 {
     const lrk_adapters *adapters = snapshot->adapters;
     for (int64_t i = 0; i < adapters->n_modules; i++)
@@ -95,10 +98,26 @@ static bool same_ranks(const lrk_snapshot *snapshot)
     return true;
 }
 
-static void put_back(const lrk_snapshot *snapshot, lrki_bank_next *next)
+lrk_status lrki_snapshot_prepare(const lrk_snapshot *snapshot, lrki_bank_next **out)
 {
     lrk_adapters *adapters = snapshot->adapters;
-    bool same = same_ranks(snapshot);
+    lrki_bank_next *next = lrki_banks_new(adapters);
+    *out = NULL;
+    if (next == NULL) return LRK_ERR_NOMEM;
+    for (int64_t i = 0; i < adapters->n_modules; i++)
+        next[i].rank = snapshot->banks[i].rank;
+    lrk_status status = lrki_banks_prepare(adapters, next);
+    if (status == LRK_OK)
+        *out = next;
+    else
+        lrki_banks_free(adapters, next);
+    return status;
+}
+
+void lrki_snapshot_put_back(const lrk_snapshot *snapshot, lrki_bank_next *next)
+{
+    lrk_adapters *adapters = snapshot->adapters;
+    bool same = lrki_snapshot_same_ranks(snapshot);
     for (int64_t i = 0; i < adapters->n_modules; i++)
         copy_rows(&adapters->modules[i], lrki_bank_target(adapters, (int32_t)i, &next[i]),
                   &snapshot->banks[i]);
@@ -108,6 +127,7 @@ static void put_back(const lrk_snapshot *snapshot, lrki_bank_next *next)
         lrki_pass_cache_free(adapters);
     }
     lrki_banks_commit(adapters, next);
+    lrki_banks_free(adapters, next);
 }
 
 lrk_status lrk_snapshot_restore(const lrk_snapshot *snapshot, lrk_adapters *adapters)
@@ -118,12 +138,8 @@ lrk_status lrk_snapshot_restore(const lrk_snapshot *snapshot, lrk_adapters *adap
                          "lrk_snapshot_restore: the snapshot is of another set");
     lrk_status status = lrki_adapters_check_idle(adapters, "lrk_snapshot_restore");
     if (status != LRK_OK) return status;
-    lrki_bank_next *next = lrki_banks_new(adapters);
-    if (next == NULL) return LRK_ERR_NOMEM;
-    for (int64_t i = 0; i < adapters->n_modules; i++)
-        next[i].rank = snapshot->banks[i].rank;
-    status = lrki_banks_prepare(adapters, next);
-    if (status == LRK_OK) put_back(snapshot, next);
-    lrki_banks_free(adapters, next);
+    lrki_bank_next *next;
+    status = lrki_snapshot_prepare(snapshot, &next);
+    if (status == LRK_OK) lrki_snapshot_put_back(snapshot, next);
     return status;
 }

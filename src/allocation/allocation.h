@@ -11,6 +11,7 @@
 #include "../adapters/set.h"
 #include "../importance/importance.h"
 #include "lorank/allocation.h"
+#include "state.h"
 
 #define LRKI_NO_BUDGET INT64_MAX
 
@@ -45,6 +46,8 @@ typedef struct lrki_policy {
     lrk_status (*choose)(lrk_allocator *allocator, lrki_round *round);
     /* Ranks that the next plan would prune; NULL means 0. Must not allocate. */
     int64_t (*n_move)(const lrk_allocator *allocator);
+    /* The policy's options that change results, for checkpoints; NULL: none. */
+    void (*same)(const lrk_allocator *allocator, lrki_state *state);
 } lrki_policy;
 
 /* ---- allocator ----------------------------------------------------------------------------------------------------- */

@@ -299,7 +299,18 @@ static lrk_status choose(lrk_allocator *allocator, lrki_round *round)
     return status;
 }
 
-static const lrki_policy alora_policy = {.choose = choose, .n_move = n_move};
+static void same_options(const lrk_allocator *allocator, lrki_state *state)
+{
+    const lrk_alora_options *options = allocator->own;
+    lrki_state_same_i64(state, "flags", options->flags);
+    lrki_state_same_i64(state, "n_move", options->n_move);
+    lrki_state_same_f64(state, "move_share", options->move_share);
+    lrki_state_same_i64(state, "unpruned", options->unpruned);
+    lrki_state_same_i64(state, "scope", options->scope);
+    lrki_state_same_i64(state, "no_receiver", options->no_receiver);
+}
+
+static const lrki_policy alora_policy = {.choose = choose, .n_move = n_move, .same = same_options};
 
 lrk_status lrk_allocator_create_alora(lrk_adapters *adapters, const lrk_alora_options *given,
                                       lrk_allocator **allocator)

@@ -77,7 +77,8 @@ lrk_status lrk_context_create(const lrk_host *given, lrk_context **out, char *er
 
     lrk_context *context = host.allocate(host.memory_user, sizeof *context, LRKI_ALIGN);
     if (context == NULL) return refuse(LRK_ERR_NOMEM, "out of memory for the context", error, error_size);
-    *context = (lrk_context){.references = 1, .host = host};
+    *context =
+        (lrk_context){.references = 1, .host = host, .instructions = lrki_processor_choose(host.kernels)};
     if (pthread_mutex_init(&context->errors_lock, NULL) != 0) {
         host.release(host.memory_user, context, sizeof *context);
         return refuse(LRK_ERR_NOMEM, "out of memory for the context's lock", error, error_size);

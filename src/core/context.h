@@ -27,6 +27,7 @@ typedef struct lrki_error_slot {
 struct lrk_context {
     int64_t references; /* atomic */
     lrk_host host;
+    int32_t instructions; /* LRK_KERNELS_GENERIC and up */
     pthread_mutex_t errors_lock;
     uint64_t errors_clock;
     lrki_error_slot errors[LRKI_ERROR_SLOTS];
@@ -34,6 +35,8 @@ struct lrk_context {
 
 /* Whether this build has LRK_KERNELS_... `kernels` and this processor runs them; false for unknown ones. */
 bool lrki_processor_runs(int32_t kernels);
+/* The instruction set (LRK_KERNELS_GENERIC and up) that a choice which runs means. */
+int32_t lrki_processor_choose(int32_t kernels);
 
 /* True if the context allocates through libc by default. */
 bool lrki_memory_is_libc(const lrk_context *context);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Which kernels (LRK_KERNELS_...) this build has and this processor runs. */
+/*
+ * Which kernels (LRK_KERNELS_...) this build has and this processor runs. A context asks once: under a hypervisor the question
+ * can take longer than a call of the kernels.
+ */
 #include "context.h"
 
 #if defined(__x86_64__)
@@ -44,4 +47,15 @@ bool lrki_processor_runs(int32_t kernels)
     default:
         return false;
     }
+}
+
+int32_t lrki_processor_choose(int32_t kernels)
+{
+    static const int32_t fastest_first[] = {LRK_KERNELS_AVX512, LRK_KERNELS_AVX2, LRK_KERNELS_NEON,
+                                            LRK_KERNELS_GENERIC};
+    if (kernels != LRK_KERNELS_AUTO && kernels != LRK_KERNELS_BLAS) return kernels;
+    int i = 0;
+    while (!lrki_processor_runs(fastest_first[i]))
+        i++;
+    return fastest_first[i];
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The dtype table, and exact widening of f16 and bf16. Bits are handled as integers, so that NaN payloads and signed
+ * The dtype table, exact widening of f16 and bf16, and narrowing to them. Bits are handled as integers, so that NaN payloads and signed
  * zeros come through.
  */
 #include "dtype.h"
@@ -37,6 +37,56 @@ static void bf16_to_f32(const unsigned char *bytes, float *values, size_t n)
         values[i] = float_of((uint32_t)bytes[2 * i] << 16 | (uint32_t)bytes[2 * i + 1] << 24);
 }
 
+static uint32_t bits_of(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+/* bits >> n with n in [1, 31], to nearest, ties to even. */
+static uint32_t shift_rounded(uint32_t bits, int n)
+{
+    uint32_t half = 1u << (n - 1), rest = bits & ((half << 1) - 1);
+    uint32_t kept = bits >> n;
+    return kept + (rest > half || (rest == half && (kept & 1u)) ? 1 : 0);
+}
+
+static uint16_t narrow_f16(float value)
+{
+    uint32_t sign = bits_of(value) >> 16 & 0x8000u, bits = bits_of(value) & 0x7FFFFFFFu;
+    if (bits > 0x7F800000u) return (uint16_t)(sign | 0x7E00u | (bits >> 13 & 0x3FFu));
+    if (bits >= 0x47800000u) return (uint16_t)(sign | 0x7C00u);
+    /* a carry out of the fraction goes into the exponent, up to infinity, as it should */
+    if (bits >= 0x38800000u) return (uint16_t)(sign | shift_rounded(bits - 0x38000000u, 13));
+    int shift = 126 - (int)(bits >> 23); /* subnormal: in units of 2^-24 */
+    if (shift > 24) return (uint16_t)sign;
+    return (uint16_t)(sign | shift_rounded((bits & 0x7FFFFFu) | 0x800000u, shift));
+}
+
+static uint16_t narrow_bf16(float value)
+{
+    uint32_t bits = bits_of(value);
+    if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return (uint16_t)(bits >> 16 | 0x40u);
+    return (uint16_t)shift_rounded(bits, 16);
+}
+
+static void f16_from_f32(const float *values, unsigned char *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint16_t half = narrow_f16(values[i]);
+        memcpy(bytes + 2 * i, &half, sizeof half);
+    }
+}
+
+static void bf16_from_f32(const float *values, unsigned char *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint16_t half = narrow_bf16(values[i]);
+        memcpy(bytes + 2 * i, &half, sizeof half);
+    }
+}
+
 static void f64_to_f32(const unsigned char *bytes, float *values, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -47,14 +97,28 @@ static void f64_to_f32(const unsigned char *bytes, float *values, size_t n)
 }
 
 static const lrki_dtype dtypes[] = {
-    {"F32", 32, true, NULL},       {"BF16", 16, true, bf16_to_f32}, {"F16", 16, true, f16_to_f32},
-    {"F64", 64, true, f64_to_f32}, {"BOOL", 8, false, NULL},        {"F4", 4, false, NULL},
-    {"F6_E2M3", 6, false, NULL},   {"F6_E3M2", 6, false, NULL},     {"U8", 8, false, NULL},
-    {"I8", 8, false, NULL},        {"F8_E5M2", 8, false, NULL},     {"F8_E4M3", 8, false, NULL},
-    {"F8_E8M0", 8, false, NULL},   {"F8_E4M3FNUZ", 8, false, NULL}, {"F8_E5M2FNUZ", 8, false, NULL},
-    {"I16", 16, false, NULL},      {"U16", 16, false, NULL},        {"I32", 32, false, NULL},
-    {"U32", 32, false, NULL},      {"C64", 64, false, NULL},        {"I64", 64, false, NULL},
-    {"U64", 64, false, NULL},
+    {"F32", 32, true, NULL, NULL},
+    {"BF16", 16, true, bf16_to_f32, bf16_from_f32},
+    {"F16", 16, true, f16_to_f32, f16_from_f32},
+    {"F64", 64, true, f64_to_f32, NULL},
+    {"BOOL", 8, false, NULL, NULL},
+    {"F4", 4, false, NULL, NULL},
+    {"F6_E2M3", 6, false, NULL, NULL},
+    {"F6_E3M2", 6, false, NULL, NULL},
+    {"U8", 8, false, NULL, NULL},
+    {"I8", 8, false, NULL, NULL},
+    {"F8_E5M2", 8, false, NULL, NULL},
+    {"F8_E4M3", 8, false, NULL, NULL},
+    {"F8_E8M0", 8, false, NULL, NULL},
+    {"F8_E4M3FNUZ", 8, false, NULL, NULL},
+    {"F8_E5M2FNUZ", 8, false, NULL, NULL},
+    {"I16", 16, false, NULL, NULL},
+    {"U16", 16, false, NULL, NULL},
+    {"I32", 32, false, NULL, NULL},
+    {"U32", 32, false, NULL, NULL},
+    {"C64", 64, false, NULL, NULL},
+    {"I64", 64, false, NULL, NULL},
+    {"U64", 64, false, NULL, NULL},
 };
 
 const lrki_dtype *lrki_dtype_find(const char *name)

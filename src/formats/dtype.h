@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Element types of safetensors files: all names and widths of the format, and conversion to f32 for four of them.
+ * Element types of safetensors files: all names and widths of the format, and conversion to f32 for four of them; bf16
+ * and f16 are written too.
  * Files are little-endian; so is every host that lorank supports.
  */
 #ifndef LRKI_DTYPE_H
@@ -20,6 +21,8 @@ typedef struct lrki_dtype {
     bool readable; /* as f32 */
     /* n elements at `bytes`, of any alignment, to f32; NULL for F32 itself */
     void (*to_f32)(const unsigned char *bytes, float *values, size_t n);
+    /* the way back, rounded to nearest even, NaN stays NaN; NULL for F32 and for what is not written */
+    void (*from_f32)(const float *values, unsigned char *bytes, size_t n);
 } lrki_dtype;
 
 /* The dtype of exactly that name, or NULL. Lives as long as the program. */

@@ -59,7 +59,7 @@ bool lrki_all_finite(const float *values, int64_t n)
     return true;
 }
 
-static lrk_status check_finite(lrk_context *context, const lrki_peft_module *m, double alpha)
+lrk_status lrki_fold_check(lrk_context *context, const lrki_peft_module *m, double alpha)
 {
     const char *what = NULL;
     if (!lrki_all_finite(m->a, m->rank * m->n_in)) what = "A";
@@ -111,7 +111,7 @@ static lrki_json *escapes_json(lrk_context *context, const lrki_peft_module *m, 
 lrk_status lrki_fold_describe(lrk_context *context, const lrki_peft_module *module, double alpha,
                               lrki_json **fold_object)
 {
-    lrk_status status = check_finite(context, module, alpha);
+    lrk_status status = lrki_fold_check(context, module, alpha);
     if (status != LRK_OK) return status;
     int64_t n_bytes = (module->rank * module->n_out + 3) / 4;
     unsigned char *codes = lrki_array(context, n_bytes, 1);

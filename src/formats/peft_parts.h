@@ -43,8 +43,10 @@ char *lrki_peft_tensor_name(lrk_context *context, const char *name, const char *
 
 bool lrki_all_finite(const float *values, int64_t n);
 
+/* LRK_ERR_NONFINITE if a value of A, B, gates or folded B is not finite. */
+lrk_status lrki_fold_check(lrk_context *context, const lrki_peft_module *module, double alpha);
 /*
- * Checks that A, B, gates and folded B are finite (LRK_ERR_NONFINITE), and puts into `fold` under the module's name
+ * Does lrki_fold_check(), and puts into `fold` under the module's name
  * what lrki_fold_restore() will need beside the folded values; nothing if the inverse is exact.
  */
 lrk_status lrki_fold_describe(lrk_context *context, const lrki_peft_module *module, double alpha,

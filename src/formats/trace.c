@@ -130,6 +130,56 @@ lrk_status lrk_trace_open(lrk_adapters *adapters, const char *path, const char *
     return LRK_OK;
 }
 
+/* Checks what the file holds up to `length`, and cuts off the rest. */
+static lrk_status cut_back(lrk_trace *trace, uint64_t length)
+{
+    char last = '\n';
+    off_t size = lseek(trace->fd, 0, SEEK_END);
+    if (size < 0) return lrki_fail_io(trace->context, "cannot examine", trace->path, errno);
+    if (length > (uint64_t)size)
+        return lrki_fail(trace->context, LRK_ERR_FORMAT, "%s has %lld bytes and had %llu", trace->path,
+                         (long long)size, (unsigned long long)length);
+    if (length > 0) {
+        lrk_status status =
+            lrki_file_read_at(trace->context, trace->fd, trace->path, (int64_t)length - 1, &last, 1);
+        if (status != LRK_OK) return status;
+    }
+    if (last != '\n')
+        return lrki_fail(trace->context, LRK_ERR_FORMAT, "%s: byte %llu is no end of a line", trace->path,
+                         (unsigned long long)length);
+    if (ftruncate(trace->fd, (off_t)length) != 0 || lseek(trace->fd, (off_t)length, SEEK_SET) < 0)
+        return lrki_fail_io(trace->context, "cannot cut", trace->path, errno);
+    trace->written = (off_t)length;
+    return LRK_OK;
+}
+
+static lrk_status reopen(lrk_trace *trace, const char *path, uint64_t length)
+{
+    trace->path = lrki_text_copy(trace->context, path);
+    if (trace->path == NULL) return lrki_fail_nomem(trace->context, "a path");
+    trace->fd = open(trace->path, O_RDWR | O_CLOEXEC);
+    if (trace->fd >= 0) return cut_back(trace, length);
+    if (errno != ENOENT) return lrki_fail_io(trace->context, "cannot open", trace->path, errno);
+    return lrki_fail(trace->context, LRK_ERR_NOT_FOUND, "cannot open %s: there is no such file", trace->path);
+}
+
+lrk_status lrk_trace_resume(lrk_adapters *adapters, const char *path, uint64_t length, lrk_trace **trace)
+{
+    if (trace == NULL) return LRK_ERR_ARGUMENT;
+    *trace = NULL;
+    lrk_status status = lrki_adapters_enter(adapters, "lrk_trace_resume");
+    if (status != LRK_OK) return status;
+    if (path == NULL) return lrki_fail(adapters->context, LRK_ERR_ARGUMENT, "path is NULL");
+    lrk_trace *opened = trace_new(adapters);
+    if (opened == NULL) return LRK_ERR_NOMEM;
+    status = reopen(opened, path, length);
+    if (status == LRK_OK)
+        *trace = opened;
+    else
+        trace_free(opened);
+    return status;
+}
+
 lrk_status lrk_trace_create(lrk_adapters *adapters,
                             int32_t (*write)(void *user, const char *line, size_t length), void *user,
                             const char *label, lrk_trace **trace)
@@ -213,6 +263,17 @@ static lrk_status sync_file(const lrk_trace *trace)
 {
     if (trace->path == NULL || fsync(trace->fd) == 0 || errno == EINVAL || errno == ENOTSUP) return LRK_OK;
     return lrki_fail_io(trace->context, "cannot write", trace->path, errno);
+}
+
+lrk_status lrk_trace_sync(lrk_trace *trace, uint64_t *length)
+{
+    if (trace == NULL) return LRK_ERR_ARGUMENT;
+    lrk_status status = check_idle(trace);
+    if (status == LRK_OK && trace->path == NULL)
+        status = lrki_fail(trace->context, LRK_ERR_UNSUPPORTED, "trace: it is on a callback");
+    if (status == LRK_OK) status = sync_file(trace);
+    if (status == LRK_OK && length != NULL) *length = (uint64_t)trace->written;
+    return status;
 }
 
 lrk_status lrk_trace_close(lrk_trace *trace)

@@ -19,7 +19,7 @@ static int64_t differentiations(const lrki_ablation *state)
     return state->options.mode == LRK_ABLATION_EXACT ? 0 : 2;
 }
 
-static int64_t pool_at_first(const lrki_ablation *state, int64_t n)
+int64_t lrki_ablation_first_pool(const lrki_ablation *state, int64_t n)
 {
     if (state->options.mode == LRK_ABLATION_EXACT) return n;
     return state->options.mode == LRK_ABLATION_TWO_POINT ? 0 : lrki_pool_first(&state->options, n);
@@ -29,7 +29,7 @@ static lrk_status estimate_ablation(const lrk_estimator *estimator, lrk_estimate
 {
     const lrki_ablation *state = estimator->state;
     int64_t n = estimate->ranks, baselines = 2 * evaluations_of_baseline(state);
-    int64_t first = pool_at_first(state, n);
+    int64_t first = lrki_ablation_first_pool(state, n);
     int64_t most = state->options.mode == LRK_ABLATION_SCREENED ? lrki_pool_most(&state->options, n) : first;
     estimate->evaluations = 2 * first + baselines;
     estimate->evaluations_most = 2 * most + baselines;
@@ -67,7 +67,7 @@ static void choose_pool(lrk_estimator *estimator)
     if (state->options.mode == LRK_ABLATION_SCREENED)
         lrki_pool_choose(pool, &state->options);
     else
-        pool->size = pool_at_first(state, pool->n);
+        pool->size = lrki_ablation_first_pool(state, pool->n);
     set_group(estimator, pool->size);
 }
 
@@ -141,7 +141,7 @@ static lrk_status report_progress(lrk_estimator *estimator)
     if (state->host.progress == NULL) return LRK_OK;
     const lrki_ablation_run *run = state->run;
     int64_t done = run->scores->info.evaluations + run->scores->info.differentiations;
-    int64_t pool = run->step < LRKI_BASE_ALL ? pool_at_first(state, run->pool.n) : run->pool.size;
+    int64_t pool = run->step < LRKI_BASE_ALL ? lrki_ablation_first_pool(state, run->pool.n) : run->pool.size;
     int64_t total = 2 * pool + 2 * evaluations_of_baseline(state) + differentiations(state);
     bool before = lrki_host_call_begin(estimator);
     int32_t answer = state->host.progress(state->host.user, done, total);
@@ -185,6 +185,7 @@ static lrk_status run_ablation(lrk_estimator *estimator, uint64_t nonce, lrk_sco
 }
 
 const lrki_estimator_type lrki_estimator_ablation = {.state_size = sizeof(lrki_ablation),
+                                                     .resume = &lrki_ablation_resume,
                                                      .estimate = estimate_ablation,
                                                      .run = run_ablation,
                                                      .reset = lrki_ablation_forget,

@@ -91,9 +91,16 @@ typedef struct lrki_ablation {
     lrki_ablation_run *run; /* NULL: none begun */
 } lrki_ablation;
 
-/* The run's memory: LRK_ERR_NOMEM leaves no run. */
+/* A run over the ranks of `scores`, which it takes over (even on failure): LRK_ERR_NOMEM. Freed by _free(), NULL too. */
+lrk_status lrki_ablation_run_create(lrk_estimator *estimator, lrk_scores *scores, lrki_ablation_run **run);
+void lrki_ablation_run_free(lrk_estimator *estimator, lrki_ablation_run *run);
+
+/* A run over the set's present ranks becomes the estimator's: LRK_ERR_NOMEM leaves no run. */
 lrk_status lrki_ablation_begin(lrk_estimator *estimator);
 void lrki_ablation_forget(lrk_estimator *estimator);
+
+/* Ranks that are ablated exactly, of n live ones, before a screen's pool grows. */
+int64_t lrki_ablation_first_pool(const lrki_ablation *state, int64_t n);
 
 /* Whether the losses of a differentiation serve as the baseline's. */
 bool lrki_differentiate_is_baseline(const lrki_ablation *state);
@@ -105,5 +112,8 @@ lrk_status lrki_ablate_some(lrk_estimator *estimator, int32_t which);
 
 /* Noise, floor, flags and facts of the finished run go into its scores. */
 lrk_status lrki_ablation_finish(lrk_estimator *estimator);
+
+/* In checkpoints (ablation_state.c). */
+extern const lrki_estimator_resume lrki_ablation_resume;
 
 #endif

@@ -9,9 +9,11 @@
 
 static const char *const mode_names[] = {"ablation.exact", "ablation.screened", "ablation.two_point"};
 
-static void free_run(lrk_context *context, const lrki_ablation *state, lrki_ablation_run *run)
+void lrki_ablation_run_free(lrk_estimator *estimator, lrki_ablation_run *run)
 {
     if (run == NULL) return;
+    const lrki_ablation *state = estimator->state;
+    lrk_context *context = estimator->adapters->context;
     int64_t n_parts = state->host.n_parts, calls = state->host.max_per_call;
     int64_t n = run->n;
     lrki_pool_free(context, &run->pool);
@@ -45,30 +47,39 @@ static bool take_arrays(lrk_context *context, const lrki_ablation *state, lrki_a
            (n_parts == 1 || run->differences != NULL);
 }
 
+lrk_status lrki_ablation_run_create(lrk_estimator *estimator, lrk_scores *scores, lrki_ablation_run **out)
+{
+    lrk_context *context = estimator->adapters->context;
+    lrki_ablation_run *run = lrki_alloc_zeroed(context, sizeof *run);
+    *out = NULL;
+    if (run == NULL) {
+        lrk_scores_destroy(scores);
+        return lrki_fail_nomem(context, "a scoring run");
+    }
+    run->scores = scores;
+    run->n = scores->info.n;
+    lrk_status status = lrki_pool_create(context, scores, &run->pool);
+    if (status == LRK_OK && !take_arrays(context, estimator->state, run))
+        status = lrki_fail_nomem(context, "a scoring run");
+    if (status == LRK_OK)
+        *out = run;
+    else
+        lrki_ablation_run_free(estimator, run);
+    return status;
+}
+
 lrk_status lrki_ablation_begin(lrk_estimator *estimator)
 {
     lrki_ablation *state = estimator->state;
-    lrk_context *context = estimator->adapters->context;
-    lrki_ablation_run *run = lrki_alloc_zeroed(context, sizeof *run);
-    if (run == NULL) return lrki_fail_nomem(context, "a scoring run");
-    lrk_status status = LRK_ERR_NOMEM;
-    run->n = estimator->adapters->n_ranks;
-    run->scores = lrki_scores_new(estimator->adapters, mode_names[state->options.mode]);
-    if (run->scores != NULL) status = lrki_pool_create(context, run->scores, &run->pool);
-    if (status == LRK_OK && !take_arrays(context, state, run))
-        status = lrki_fail_nomem(context, "a scoring run");
-    if (status != LRK_OK) {
-        free_run(context, state, run);
-        return status;
-    }
-    state->run = run;
-    return LRK_OK;
+    lrk_scores *scores = lrki_scores_new(estimator->adapters, mode_names[state->options.mode]);
+    if (scores == NULL) return LRK_ERR_NOMEM;
+    return lrki_ablation_run_create(estimator, scores, &state->run);
 }
 
 void lrki_ablation_forget(lrk_estimator *estimator)
 {
     lrki_ablation *state = estimator->state;
-    free_run(estimator->adapters->context, state, state->run);
+    lrki_ablation_run_free(estimator, state->run);
     state->run = NULL;
 }
 

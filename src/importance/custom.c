@@ -68,8 +68,18 @@ static void fini_custom(lrk_estimator *estimator)
     lrki_text_free(estimator->adapters->context, state->name);
 }
 
-const lrki_estimator_type lrki_estimator_custom = {
-    .state_size = sizeof(custom_state), .estimate = estimate_custom, .run = run_custom, .fini = fini_custom};
+static void same_custom(const lrk_estimator *estimator, lrki_state *state)
+{
+    lrki_state_same_text(state, "name", ((const custom_state *)estimator->state)->name);
+}
+
+static const lrki_estimator_resume resume_custom = {.same = same_custom};
+
+const lrki_estimator_type lrki_estimator_custom = {.state_size = sizeof(custom_state),
+                                                   .resume = &resume_custom,
+                                                   .estimate = estimate_custom,
+                                                   .run = run_custom,
+                                                   .fini = fini_custom};
 
 static lrk_status check_custom(lrk_context *context, const lrk_custom_estimator *custom)
 {

@@ -23,6 +23,7 @@ lrk_estimator *lrki_estimator_new(lrk_adapters *adapters, int32_t kind)
     }
     estimator->references = 1;
     estimator->adapters = lrki_adapters_ref(adapters);
+    estimator->kind = kind;
     estimator->type = types[kind];
     estimator->state = state;
     return estimator;

@@ -10,6 +10,7 @@
 #include "../adapters/set.h"
 #include "../core/core.h"
 #include "lorank/importance.h"
+#include "state.h"
 
 /* ---- scores ------------------------------------------------------------------------------------------ */
 
@@ -53,8 +54,21 @@ double lrki_ratio_mean(const double *parts, const double *weights, int64_t n, in
     X(random)                                                                                                \
     X(custom)
 
+/* What a kind keeps in a checkpoint. A kind whose runs cannot be paused has `same` alone. */
+typedef struct lrki_estimator_resume {
+    void (*same)(const lrk_estimator *estimator, lrki_state *state); /* options that change results */
+    bool (*has_run)(const lrk_estimator *estimator);
+    void (*save_run)(const lrk_estimator *estimator, lrki_state *state);
+    /* Takes all memory beside the estimator, for the ranks that the set is being loaded with. */
+    lrk_status (*load_run)(lrk_estimator *estimator, lrki_state *state, const lrki_adapters_load *set,
+                           void **run);
+    void (*adopt_run)(lrk_estimator *estimator, void *run); /* instead of its present one; NULL: none */
+    void (*drop_run)(lrk_estimator *estimator, void *run);
+} lrki_estimator_resume;
+
 typedef struct lrki_estimator_type {
     size_t state_size;
+    const lrki_estimator_resume *resume;
     lrk_status (*estimate)(const lrk_estimator *estimator, lrk_estimate *estimate); /* ranks are filled in */
     lrk_status (*run)(lrk_estimator *estimator, uint64_t nonce, lrk_scores **scores);
     void (*reset)(lrk_estimator *estimator); /* forgets a paused run; NULL: has none             */
@@ -72,6 +86,7 @@ LRKI_ESTIMATORS(LRKI_ESTIMATOR_EXTERN)
 struct lrk_estimator {
     int64_t references; /* atomic */
     lrk_adapters *adapters;
+    int32_t kind; /* LRKI_KIND_... */
     const lrki_estimator_type *type;
     void *state; /* [type->state_size], zeroed at creation */
     bool running;

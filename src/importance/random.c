@@ -30,8 +30,17 @@ static lrk_status run_random(lrk_estimator *estimator, uint64_t nonce, lrk_score
     return LRK_OK;
 }
 
-const lrki_estimator_type lrki_estimator_random = {
-    .state_size = sizeof(random_state), .estimate = estimate_random, .run = run_random};
+static void same_random(const lrk_estimator *estimator, lrki_state *state)
+{
+    lrki_state_same_u64(state, "seed", ((const random_state *)estimator->state)->seed);
+}
+
+static const lrki_estimator_resume resume_random = {.same = same_random};
+
+const lrki_estimator_type lrki_estimator_random = {.state_size = sizeof(random_state),
+                                                   .resume = &resume_random,
+                                                   .estimate = estimate_random,
+                                                   .run = run_random};
 
 lrk_status lrk_estimator_create_random(lrk_adapters *adapters, uint64_t seed, lrk_estimator **estimator)
 {

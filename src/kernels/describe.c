@@ -6,11 +6,6 @@
 #include "kernels.h"
 #include "skinny.h"
 
-int32_t lrki_kernels_choice(const lrk_context *context)
-{
-    return context->host.kernels;
-}
-
 size_t lrk_context_describe(const lrk_context *context, char *text, size_t size)
 {
     if (context == NULL) return lrki_text_give("", text, size);
@@ -20,7 +15,7 @@ size_t lrk_context_describe(const lrk_context *context, char *text, size_t size)
         lrki_gemm_describe(gemm, sizeof gemm);
     else
         snprintf(gemm, sizeof gemm, "host");
-    const char *kernels = host->kernels == LRK_KERNELS_BLAS ? "blas" : lrki_skinny_find(host->kernels)->name;
+    const char *kernels = host->kernels == LRK_KERNELS_BLAS ? "blas" : lrki_skinny_in(context)->name;
     snprintf(all, sizeof all, "memory=%s gemm=%s parallel_for=%s threads=%d kernels=%s",
              lrki_memory_is_libc(context) ? "libc" : "host", gemm,
              host->parallel_for == NULL ? lrki_parallel_name() : "host", (int)lrki_parallel_width(context),

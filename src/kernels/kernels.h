@@ -31,9 +31,6 @@ lrk_status lrki_parallel_for(lrk_context *context, int64_t n, void (*task)(void 
 /* Threads that lrki_parallel_for() can expect: the host's word, else the default loop's width. */
 int32_t lrki_parallel_width(const lrk_context *context);
 
-/* LRK_KERNELS_... that the host chose. */
-int32_t lrki_kernels_choice(const lrk_context *context);
-
 /* What the default GEMM and loop are, for lrk_context_describe(): "OpenBLAS 0.3.21 (OpenMP)", "OpenMP" or "serial". */
 void lrki_gemm_describe(char *text, size_t size);
 const char *lrki_parallel_name(void);

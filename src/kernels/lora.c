@@ -73,20 +73,18 @@ static bool is_small(const lrki_lora_call *call)
     return sum * (double)call->rows <= (call->by_gemm ? GEMM_SMALL : SMALL);
 }
 
-/* The GEMM takes calls that have a part of many ranks, unless the host chose the kernels. */
+/* The GEMM takes calls with a part of more ranks than the fused kernels do. */
 static bool wants_gemm(const lrki_lora_call *call)
 {
-    int32_t kernels = lrki_kernels_choice(call->context);
-    if (kernels == LRK_KERNELS_BLAS) return true;
-    bool many = false;
+    int64_t most = lrki_fused_ranks(call->context);
     for (int64_t p = 0; p < call->n_parts; p++)
-        many = many || call->parts[p].rank > call->kernels->many;
-    return many && kernels == LRK_KERNELS_AUTO;
+        if (call->parts[p].rank > most) return true;
+    return false;
 }
 
 static void plan(lrki_lora_call *call)
 {
-    call->kernels = lrki_skinny_find(lrki_kernels_choice(call->context));
+    call->kernels = lrki_skinny_in(call->context);
     call->by_gemm = wants_gemm(call);
     call->is_small = is_small(call);
     int64_t most = call->by_gemm ? LRKI_GEMM_ROWS : LRKI_LORA_ROWS;

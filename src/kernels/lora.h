@@ -78,8 +78,8 @@ typedef struct lrki_lora_size {
     bool tiles;        /* dropout, or a part that the GEMM may get                        */
 } lrki_lora_size;
 
-/* Adds a module of that many ranks; false on overflow. */
-bool lrki_lora_size_add(lrki_lora_size *size, int32_t kernels, int64_t n_in, int64_t n_out, int64_t ranks);
+/* Adds a module of that many ranks, of which the fused kernels take `most` (lrki_fused_ranks()); false on overflow. */
+bool lrki_lora_size_add(lrki_lora_size *size, int64_t most, int64_t n_in, int64_t n_out, int64_t ranks);
 
 typedef struct lrki_lora_scratch {
     lrki_lora_part *parts;  /* [n_parts]                          */

@@ -6,23 +6,36 @@
 
 #include "../core/context.h"
 
-static const struct {
-    int32_t kernels;
-    const lrki_skinny *implementation;
-} implementations[] = {/* fastest first */
+static const lrki_skinny *skinny_of(int32_t instructions)
+{
+    switch (instructions) {
 #if defined(__x86_64__)
-                       {LRK_KERNELS_AVX512, &lrki_skinny_avx512},
-                       {LRK_KERNELS_AVX2, &lrki_skinny_avx2},
+    case LRK_KERNELS_AVX512:
+        return &lrki_skinny_avx512;
+    case LRK_KERNELS_AVX2:
+        return &lrki_skinny_avx2;
 #elif defined(__aarch64__)
-                       {LRK_KERNELS_NEON, &lrki_skinny_neon},
+    case LRK_KERNELS_NEON:
+        return &lrki_skinny_neon;
 #endif
-                       {LRK_KERNELS_GENERIC, &lrki_skinny_generic}};
+    default:
+        return &lrki_skinny_generic;
+    }
+}
 
 const lrki_skinny *lrki_skinny_find(int32_t kernels)
 {
-    bool any = kernels == LRK_KERNELS_AUTO || kernels == LRK_KERNELS_BLAS;
-    for (size_t i = 0; i < sizeof implementations / sizeof implementations[0]; i++)
-        if ((any || implementations[i].kernels == kernels) && lrki_processor_runs(implementations[i].kernels))
-            return implementations[i].implementation;
-    return NULL;
+    return lrki_processor_runs(kernels) ? skinny_of(lrki_processor_choose(kernels)) : NULL;
+}
+
+const lrki_skinny *lrki_skinny_in(const lrk_context *context)
+{
+    return skinny_of(context->instructions);
+}
+
+int64_t lrki_fused_ranks(const lrk_context *context)
+{
+    int32_t kernels = context->host.kernels;
+    if (kernels == LRK_KERNELS_BLAS) return 0;
+    return kernels == LRK_KERNELS_AUTO ? lrki_skinny_in(context)->many : INT64_MAX;
 }

@@ -14,6 +14,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "lorank/context.h"
+
 #define LRKI_SKINNY_ROWS 64 /* rows that a list has at most, by custom: lists live on the stack */
 
 /* What later calls will read, to be fetched into the second-level cache meanwhile, for as many rows as the call walks. */
@@ -61,8 +63,12 @@ typedef struct lrki_skinny {
     void (*narrow)(const float *from, int32_t dtype, int64_t n, void *to);
 } lrki_skinny;
 
-/* The implementation that LRK_KERNELS_... names, NULL if this build or this processor lacks it; AUTO: the fastest. */
+/* The implementation that LRK_KERNELS_... names, NULL if this build or this processor lacks it; AUTO, BLAS: the fastest. */
 const lrki_skinny *lrki_skinny_find(int32_t kernels);
+/* That of a context, which asked when it was made. */
+const lrki_skinny *lrki_skinny_in(const lrk_context *context);
+/* Most ranks of a module that the context's fused kernels take. */
+int64_t lrki_fused_ranks(const lrk_context *context);
 
 extern const lrki_skinny lrki_skinny_generic, lrki_skinny_avx2, lrki_skinny_avx512, lrki_skinny_neon;
 

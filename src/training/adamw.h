@@ -34,6 +34,11 @@ struct lrk_optimizer {
     uint8_t *done;          /* [n_modules] tasks of the running loop that were carried out   */
 };
 
+/* One array of n_modules, zeroed; NULL on lack of memory (recorded). */
+lrki_moments *lrki_moments_new(lrk_adapters *adapters);
+/* Zeroed moments of `rank` rows for one element of it; rank 0 takes no memory. LRK_ERR_NOMEM. */
+lrk_status lrki_moments_make(lrk_adapters *adapters, const lrki_module *module, int64_t rank,
+                             lrki_moments *moments);
 /* Moments of every module for the set's present ranks, all zero. LRK_ERR_NOMEM. */
 lrk_status lrki_moments_create(lrk_optimizer *optimizer);
 /* Frees an array of moments; NULL is ignored, half-built is tolerated. */

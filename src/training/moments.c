@@ -19,9 +19,8 @@ static bool block_size(const lrki_module *module, int64_t rank, int64_t *bytes)
            lrki_add(floats, sizeof(int64_t) + sizeof(uint64_t), &row) && lrki_mul(row, rank, bytes);
 }
 
-/* Zeroed moments of `rank` rows; rank 0 takes no memory. */
-static lrk_status make_moments(lrk_adapters *adapters, const lrki_module *module, int64_t rank,
-                               lrki_moments *moments)
+lrk_status lrki_moments_make(lrk_adapters *adapters, const lrki_module *module, int64_t rank,
+                             lrki_moments *moments)
 {
     int64_t bytes;
     *moments = (lrki_moments){.rank = rank};
@@ -49,7 +48,7 @@ void lrki_moments_free(const lrk_optimizer *optimizer, lrki_moments *moments)
     lrki_array_free(adapters->context, moments, adapters->n_modules, sizeof *moments);
 }
 
-static lrki_moments *new_array(lrk_adapters *adapters)
+lrki_moments *lrki_moments_new(lrk_adapters *adapters)
 {
     lrki_moments *moments = lrki_array(adapters->context, adapters->n_modules, sizeof *moments);
     if (moments == NULL) (void)lrki_fail_nomem(adapters->context, "the moments");
@@ -94,7 +93,7 @@ static lrk_status fit_to_set(lrk_optimizer *optimizer, const lrki_moments *old, 
     lrk_adapters *adapters = optimizer->adapters;
     for (int64_t i = 0; i < adapters->n_modules; i++) {
         const lrki_module *module = &adapters->modules[i];
-        lrk_status status = make_moments(adapters, module, module->bank.rank, &fitted[i]);
+        lrk_status status = lrki_moments_make(adapters, module, module->bank.rank, &fitted[i]);
         if (status != LRK_OK) return status;
         for (int64_t j = 0; j < module->bank.rank; j++) {
             uint64_t identity = module->bank.identities[j];
@@ -110,7 +109,7 @@ static lrk_status fit_to_set(lrk_optimizer *optimizer, const lrki_moments *old, 
 
 static lrk_status refit(lrk_optimizer *optimizer)
 {
-    lrki_moments *fitted = new_array(optimizer->adapters);
+    lrki_moments *fitted = lrki_moments_new(optimizer->adapters);
     if (fitted == NULL) return LRK_ERR_NOMEM;
     lrk_status status = fit_to_set(optimizer, optimizer->moments, fitted);
     if (status != LRK_OK) {
@@ -145,7 +144,7 @@ static lrk_status prepare_module(lrk_optimizer *optimizer, const lrk_plan *plan,
     lrk_plan_module part = {.struct_size = sizeof part};
     lrk_status status = lrk_plan_module_get(plan, index, &part);
     if (status != LRK_OK || (part.n_dropped == 0 && part.n_added == 0)) return status;
-    status = make_moments(optimizer->adapters, module, part.rank_after, to);
+    status = lrki_moments_make(optimizer->adapters, module, part.rank_after, to);
     if (status != LRK_OK) return status;
     for (int64_t i = 0; i < part.n_added; i++)
         begin_rank(optimizer, to, part.n_kept + i, part.added_ids[i]);
@@ -178,7 +177,7 @@ static int32_t prepare(void *user, const lrk_plan *plan)
     lrk_optimizer *optimizer = user;
     lrk_status status = check_plan(optimizer, plan);
     if (status != LRK_OK) return status;
-    optimizer->prepared = new_array(optimizer->adapters);
+    optimizer->prepared = lrki_moments_new(optimizer->adapters);
     if (optimizer->prepared == NULL) return LRK_ERR_NOMEM;
     for (int32_t i = 0; i < optimizer->adapters->n_modules && status == LRK_OK; i++)
         status = prepare_module(optimizer, plan, i);

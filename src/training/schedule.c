@@ -8,6 +8,7 @@
 
 #include "../importance/importance.h"
 #include "schedule.h"
+#include "state.h"
 #include "training.h"
 
 #define MOST_STEPS 9007199254740992.0 /* 2^53: steps are exact in double below it */
@@ -20,6 +21,7 @@ struct lrk_schedule {
     int32_t next_round; /* carried out or given up so far                          */
     bool due;
     bool bound;
+    bool passed; /* the round being attempted is carried out, its observers are being told */
     bool busy;   /* inside a round or a run of this schedule                     */
     bool doomed; /* destroyed by its owner while busy: freed when the call ends */
     lrki_binding binding;
@@ -147,7 +149,7 @@ lrk_status lrk_schedule_bind(lrk_schedule *schedule, const lrk_round_binding *bi
         return lrki_fail(schedule->context, LRK_ERR_ARGUMENT, "schedule: binding must not be NULL");
     if (schedule->busy)
         return lrki_fail(schedule->context, LRK_ERR_BUSY, "schedule: bound from within its own round");
-    if (schedule->due) return fail_due(schedule, "bound");
+    if (schedule->due && schedule->bound) return fail_due(schedule, "bound");
     lrki_binding made;
     lrk_status status = lrki_binding_copy(schedule->context, binding, &made);
     if (status != LRK_OK) return status;
@@ -181,12 +183,13 @@ static void pass_round(lrk_schedule *schedule)
 /* Carries the due round out if bound; `event` tells what happened, also on failure. */
 static lrk_status attempt(lrk_schedule *schedule, lrk_schedule_event *event)
 {
-    bool done = false, before = schedule->busy;
+    bool before = schedule->busy;
     schedule->busy = true;
     lrk_status status = lrki_round_carry_out(&schedule->binding.given, (uint64_t)schedule->next_round,
-                                             schedule->step, event, &done);
+                                             schedule->step, event, &schedule->passed);
     schedule->busy = before;
-    if (done) pass_round(schedule);
+    if (schedule->passed) pass_round(schedule);
+    schedule->passed = false;
     return status;
 }
 
@@ -244,6 +247,13 @@ lrk_status lrk_schedule_retry(lrk_schedule *schedule, lrk_schedule_event *event)
     (void)lrki_struct_write(schedule->context, event, &told, sizeof told, "event");
     leave(schedule);
     return status;
+}
+
+lrk_status lrk_schedule_now(const lrk_schedule *schedule, lrk_schedule_event *event)
+{
+    if (schedule == NULL) return LRK_ERR_ARGUMENT;
+    lrk_schedule_event now = event_of(schedule);
+    return lrki_struct_write(schedule->context, event, &now, sizeof now, "event");
 }
 
 lrk_status lrk_schedule_complete_round(lrk_schedule *schedule)
@@ -338,4 +348,59 @@ lrk_status lrk_schedule_run(lrk_schedule *schedule, const lrk_run_callbacks *cal
     schedule->busy = false;
     leave(schedule);
     return status;
+}
+
+/* ---- in a checkpoint --------------------------------------------------------------------------------- */
+
+static void move_position(const lrk_schedule_options *options, lrki_state *state, lrki_schedule_load *at)
+{
+    lrki_state_same_i64(state, "unit", options->unit);
+    lrki_state_same_i64(state, "rounds", options->rounds);
+    lrki_state_same_f64(state, "warmup", options->warmup);
+    lrki_state_same_f64(state, "recovery", options->recovery);
+    lrki_state_same_i64(state, "steps_per_epoch", options->steps_per_epoch);
+    lrki_state_same_i64(state, "total_steps", options->total_steps);
+    lrki_state_within(state, "the step", &at->step, 0, options->total_steps);
+    lrki_state_within(state, "the number of rounds", &at->rounds, 0, options->rounds);
+    lrki_state_within(state, "the round", &at->next_round, 0, at->rounds);
+    lrki_state_flag(state, &at->due);
+}
+
+lrk_context *lrki_schedule_context(const lrk_schedule *schedule)
+{
+    return schedule->context;
+}
+
+void lrki_schedule_save(const lrk_schedule *schedule, lrki_state *state)
+{
+    lrki_schedule_load at = {.step = schedule->step,
+                             .rounds = schedule->rounds,
+                             .next_round = schedule->next_round,
+                             .due = schedule->due};
+    if (schedule->passed)
+        (void)lrki_state_fail(state, LRK_ERR_BUSY, "the observers of round %d are being told",
+                              (int)schedule->next_round);
+    move_position(&schedule->options, state, &at);
+}
+
+lrk_status lrki_schedule_load_begin(lrk_schedule *schedule, lrki_state *state, lrki_schedule_load *load)
+{
+    *load = (lrki_schedule_load){.schedule = schedule};
+    if (schedule->busy)
+        return lrki_state_fail(state, LRK_ERR_BUSY, "loaded from within its own round or run");
+    move_position(&schedule->options, state, load);
+    if (load->due && (load->next_round >= load->rounds ||
+                      load->step != round_step(&schedule->options, (int32_t)load->next_round)))
+        (void)lrki_state_fail(state, LRK_ERR_FORMAT, "round %lld cannot be due after step %lld",
+                              (long long)load->next_round, (long long)load->step);
+    return state->status;
+}
+
+void lrki_schedule_load_commit(const lrki_schedule_load *load)
+{
+    lrk_schedule *schedule = load->schedule;
+    schedule->step = load->step;
+    schedule->rounds = (int32_t)load->rounds;
+    schedule->next_round = (int32_t)load->next_round;
+    schedule->due = load->due;
 }

@@ -389,6 +389,36 @@ static lrk_status use_peft(const void *structure)
     return lrk_peft_save(w->adapters, scratch_path(&w->files, "adapter"), structure);
 }
 
+static void make_gguf(void *structure)
+{
+    lrk_gguf_options *options = structure;
+    lrk_gguf_options_init(options, sizeof *options);
+    options->flags = LRK_GGUF_FILE_NAMES;
+    options->architecture = "any";
+}
+
+static lrk_status use_gguf(const void *structure)
+{
+    return lrk_gguf_save(w->adapters, scratch_path(&w->files, "adapter.gguf"), structure);
+}
+
+static void make_rule(void *structure)
+{
+    lrk_gguf_rule *rule = structure;
+    lrk_gguf_rule_init(rule, sizeof *rule);
+    rule->module = "model.#.q";
+    rule->tensor = "blk.#.attn_q";
+}
+
+static lrk_status use_rule(const void *structure)
+{
+    lrk_gguf_options options;
+    make_gguf(&options);
+    options.rules = structure;
+    options.n_rules = 1;
+    return use_gguf(&options);
+}
+
 #define READER(type, enough, make, use)                                                                      \
     {                                                                                                        \
 #type, sizeof(type), enough, make, use                                                               \
@@ -421,6 +451,8 @@ const reader readers[] = {
     READER(lrk_run_callbacks, UP_TO(lrk_run_callbacks, event), make_callbacks, use_callbacks),
     READER(lrk_config_key, UP_TO(lrk_config_key, least), make_key, use_key),
     READER(lrk_peft_options, HEAD, make_peft, use_peft),
+    READER(lrk_gguf_options, UP_TO(lrk_gguf_options, name), make_gguf, use_gguf),
+    READER(lrk_gguf_rule, UP_TO(lrk_gguf_rule, rows), make_rule, use_rule),
 };
 
 const int n_readers = sizeof readers / sizeof *readers;

@@ -52,7 +52,10 @@ static void create_set(toy *t, uint64_t *state)
                                  : sets_spec(names[m], s->f, s->d, s->rank);
             specs[m].stage = k;
         }
-    t->adapters = sets_create(t->context, specs, 2 * s->stages, NULL);
+    lrk_adapters_options options;
+    ck_assert_int_eq(lrk_adapters_options_init(&options, sizeof options), LRK_OK);
+    options.dropout = s->dropout;
+    t->adapters = sets_create(t->context, specs, 2 * s->stages, &options);
     for (int32_t m = 0; m < 2 * s->stages; m++) {
         lrk_tensor b = sets_tensor(t->adapters, m, LRK_TENSOR_B);
         for (int64_t i = 0; i < b.rows * b.cols; i++)

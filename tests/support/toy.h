@@ -22,6 +22,7 @@ typedef struct toy_shape {
     int64_t rank;  /* of every module  */
     uint64_t seed;
     float size; /* elements of B are uniform in [-size, size] */
+    double dropout;
 } toy_shape;
 
 typedef struct toy {

@@ -264,12 +264,12 @@ START_TEST(dropout_keeps_the_asked_share)
 }
 END_TEST
 
-static size_t scratch_bytes(int64_t rows, int64_t n_parts, int64_t ranks, int32_t kernels, bool tiles)
+static size_t scratch_bytes(int64_t rows, int64_t n_parts, int64_t ranks, int64_t most, bool tiles)
 {
     lrki_lora_size size = {.rows = rows, .tiles = tiles};
     size_t bytes = 0;
     for (int64_t p = 0; p < n_parts; p++)
-        ck_assert(lrki_lora_size_add(&size, kernels, 100, 50, ranks));
+        ck_assert(lrki_lora_size_add(&size, most, 100, 50, ranks));
     ck_assert(lrki_lora_scratch_size(&size, &bytes));
     ck_assert_uint_eq(bytes % LRKI_ALIGN, 0);
     return bytes;
@@ -277,20 +277,19 @@ static size_t scratch_bytes(int64_t rows, int64_t n_parts, int64_t ranks, int32_
 
 START_TEST(scratch_grows_with_each_argument_and_notices_overflow)
 {
-    size_t base = scratch_bytes(100, 2, 4, LRK_KERNELS_AUTO, false), unused;
-    ck_assert_uint_gt(scratch_bytes(129, 2, 4, LRK_KERNELS_AUTO, false), base);
-    ck_assert_uint_gt(scratch_bytes(100, 3, 4, LRK_KERNELS_AUTO, false), base);
-    ck_assert_uint_gt(scratch_bytes(100, 2, 40, LRK_KERNELS_AUTO, false), base);
-    ck_assert_uint_gt(scratch_bytes(100, 2, 4, LRK_KERNELS_AUTO, true), base);
+    size_t base = scratch_bytes(100, 2, 4, 32, false), unused;
+    ck_assert_uint_gt(scratch_bytes(129, 2, 4, 32, false), base);
+    ck_assert_uint_gt(scratch_bytes(100, 3, 4, 32, false), base);
+    ck_assert_uint_gt(scratch_bytes(100, 2, 40, 32, false), base);
+    ck_assert_uint_gt(scratch_bytes(100, 2, 4, 32, true), base);
     for (int64_t rows = 1; rows < 400; rows++)
-        ck_assert_uint_ge(scratch_bytes(rows + 1, 2, 5, LRK_KERNELS_AUTO, false),
-                          scratch_bytes(rows, 2, 5, LRK_KERNELS_AUTO, false));
+        ck_assert_uint_ge(scratch_bytes(rows + 1, 2, 5, 32, false), scratch_bytes(rows, 2, 5, 32, false));
     for (int64_t rows = INT64_MAX; rows > INT64_MAX / 256; rows /= 16) {
         lrki_lora_size size = {.rows = rows, .n_parts = 1, .ranks = 300};
         ck_assert(!lrki_lora_scratch_size(&size, &unused));
     }
     lrki_lora_size size = {.rows = 100};
-    ck_assert(!lrki_lora_size_add(&size, LRK_KERNELS_AUTO, INT64_MAX / 4, INT64_MAX / 4, 32));
+    ck_assert(!lrki_lora_size_add(&size, 32, INT64_MAX / 4, INT64_MAX / 4, 32));
 }
 END_TEST
 
@@ -300,7 +299,7 @@ START_TEST(scratch_pieces_are_aligned_and_apart)
     lrki_lora_size size = {.rows = 130};
     size_t bytes;
     for (int p = 0; p < 3; p++)
-        ck_assert(lrki_lora_size_add(&size, _i ? LRK_KERNELS_BLAS : LRK_KERNELS_GENERIC, 70, 30, p));
+        ck_assert(lrki_lora_size_add(&size, _i ? 0 : INT64_MAX, 70, 30, p));
     ck_assert_int_eq(size.tiles, _i);
     ck_assert(lrki_lora_scratch_size(&size, &bytes));
     unsigned char *memory = aligned_alloc(LRKI_ALIGN, bytes);

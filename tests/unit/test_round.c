@@ -132,7 +132,7 @@ static void teardown_fixture(fixture *f)
 }
 
 /* Rounds after steps 2, 4, 6 of 9. */
-static void bind(fixture *f)
+static void create_schedule(fixture *f)
 {
     lrk_schedule_options options;
     ck_assert_int_eq(lrk_schedule_options_init(&options, sizeof options), LRK_OK);
@@ -140,6 +140,11 @@ static void bind(fixture *f)
     options.warmup = options.recovery = 2;
     options.total_steps = 9;
     ck_assert_int_eq(lrk_schedule_create(f->t->context, &options, &f->schedule), LRK_OK);
+}
+
+static void bind(fixture *f)
+{
+    create_schedule(f);
     ck_assert_int_eq(lrk_schedule_bind(f->schedule, &f->binding), LRK_OK);
 }
 
@@ -363,6 +368,30 @@ START_TEST(a_bound_schedule_carries_rounds_out)
         ck_assert_int_eq(event.finished, step == 9);
     }
     ck_assert_str_eq(f.log, "pcoOpcoOpcoO");
+    teardown_fixture(&f);
+}
+END_TEST
+
+/* As after a restore within a scoring run: the schedule is bound when its round is due already. */
+START_TEST(a_due_round_can_be_bound_and_then_carried_out)
+{
+    fixture f;
+    setup_fixture(&f);
+    lrk_schedule_event event = fresh(), now = fresh();
+    create_schedule(&f);
+    for (int i = 0; i < 2; i++)
+        ck_assert_int_eq(lrk_schedule_step(f.schedule, &event), LRK_OK);
+    ck_assert_int_eq(event.kind, LRK_EVENT_ROUND_DUE);
+    ck_assert_int_eq(lrk_schedule_now(f.schedule, &now), LRK_OK);
+    ck_assert_mem_eq(&now, &event, sizeof now);
+    ck_assert_int_eq(lrk_schedule_bind(f.schedule, &f.binding), LRK_OK);
+    ck_assert_int_eq(lrk_schedule_retry(f.schedule, &event), LRK_OK);
+    check_done(&event, 2, 0);
+    ck_assert_int_eq(lrk_schedule_now(f.schedule, &now), LRK_OK);
+    ck_assert_int_eq(now.kind, LRK_EVENT_NONE);
+    ck_assert_int_eq(now.step, 2);
+    ck_assert_int_eq(lrk_schedule_now(NULL, &now), LRK_ERR_ARGUMENT);
+    ck_assert_int_eq(lrk_schedule_now(f.schedule, NULL), LRK_ERR_ARGUMENT);
     teardown_fixture(&f);
 }
 END_TEST
@@ -674,6 +703,7 @@ Suite *round_suite(void)
     TCase *bound = tcase_create("bound");
     tcase_add_test(bound, a_bound_schedule_carries_rounds_out);
     tcase_add_test(bound, a_round_that_fails_stays_due_and_can_be_retried);
+    tcase_add_test(bound, a_due_round_can_be_bound_and_then_carried_out);
     tcase_add_test(bound, a_round_given_up_takes_its_paused_scoring_along);
     tcase_add_test(bound, a_binding_keeps_its_handles_and_copies_its_arrays);
     tcase_add_test(bound, a_schedule_is_busy_inside_its_own_round);

@@ -53,7 +53,9 @@ typedef lrk_status (*init_function)(void *structure, size_t struct_size);
     X(lr_options)                                                                                            \
     X(schedule_options)                                                                                      \
     X(round_binding)                                                                                         \
-    X(peft_options)
+    X(peft_options)                                                                                          \
+    X(gguf_options)                                                                                          \
+    X(gguf_rule)
 
 EACH_INIT(INIT)
 

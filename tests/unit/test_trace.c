@@ -433,6 +433,86 @@ START_TEST(each_lack_of_memory_is_reported_and_leaves_nothing)
 }
 END_TEST
 
+/* ---- going on ---- */
+
+/* A file that is gone on with gets the bytes of the one that never stopped, whatever was written after the point. */
+START_TEST(a_trace_goes_on_from_where_it_was_saved)
+{
+    lrk_trace *trace;
+    uint64_t length;
+    size_t n, m;
+    char whole_path[SCRATCH_PATH];
+    snprintf(whole_path, sizeof whole_path, "%s", scratch_path(&files, "whole"));
+    ck_assert_int_eq(lrk_trace_open(adapters, whole_path, "x", &trace), LRK_OK);
+    ck_assert_int_eq(lrk_trace_value(trace, "loss", 1, 0.5), LRK_OK);
+    ck_assert_int_eq(lrk_trace_value(trace, "loss", 2, 0.25), LRK_OK);
+    ck_assert_int_eq(lrk_trace_close(trace), LRK_OK);
+    char *whole = scratch_read(whole_path, &n);
+    const char *path = scratch_path(&files, "stopped");
+    ck_assert_int_eq(lrk_trace_open(adapters, path, "x", &trace), LRK_OK);
+    ck_assert_int_eq(lrk_trace_value(trace, "loss", 1, 0.5), LRK_OK);
+    ck_assert_int_eq(lrk_trace_sync(trace, &length), LRK_OK);
+    ck_assert_int_eq(lrk_trace_value(trace, "lost", 2, 9), LRK_OK);
+    ck_assert_int_eq(lrk_trace_close(trace), LRK_OK);
+    ck_assert_int_eq(lrk_trace_resume(adapters, path, length, &trace), LRK_OK);
+    ck_assert_int_eq(lrk_trace_value(trace, "loss", 2, 0.25), LRK_OK);
+    ck_assert_int_eq(lrk_trace_sync(trace, NULL), LRK_OK);
+    ck_assert_int_eq(lrk_trace_close(trace), LRK_OK);
+    char *stopped = scratch_read(path, &m);
+    ck_assert_uint_eq(n, m);
+    ck_assert_mem_eq(whole, stopped, n);
+    free(whole);
+    free(stopped);
+}
+END_TEST
+
+START_TEST(a_trace_that_cannot_go_on_says_why)
+{
+    lrk_trace *trace;
+    const char *path = scratch_path(&files, "t");
+    scratch_write(path, "{}\n{}\n", 6);
+    sets_expect(context, lrk_trace_resume(adapters, path, 7, &trace), LRK_ERR_FORMAT,
+                "has 6 bytes and had 7");
+    ck_assert_ptr_null(trace);
+    sets_expect(context, lrk_trace_resume(adapters, path, 4, &trace), LRK_ERR_FORMAT,
+                "byte 4 is no end of a line");
+    size_t n;
+    free(scratch_read(path, &n));
+    ck_assert_uint_eq(n, 6);
+    sets_expect(context, lrk_trace_resume(adapters, "/nonexistent/t", 0, &trace), LRK_ERR_NOT_FOUND,
+                "/nonexistent/t");
+    sets_expect(context, lrk_trace_resume(adapters, files.dir, 0, &trace), LRK_ERR_IO, files.dir);
+    sets_expect(context, lrk_trace_resume(adapters, NULL, 0, &trace), LRK_ERR_ARGUMENT, "path is NULL");
+    ck_assert_int_eq(lrk_trace_resume(NULL, path, 0, &trace), LRK_ERR_ARGUMENT);
+    ck_assert_int_eq(lrk_trace_resume(adapters, path, 0, NULL), LRK_ERR_ARGUMENT);
+    ck_assert_int_eq(lrk_trace_create(adapters, keep, &out, NULL, &trace), LRK_OK);
+    sets_expect(context, lrk_trace_sync(trace, NULL), LRK_ERR_UNSUPPORTED, "callback");
+    ck_assert_int_eq(lrk_trace_sync(NULL, NULL), LRK_ERR_ARGUMENT);
+    ck_assert_int_eq(lrk_trace_close(trace), LRK_OK);
+}
+END_TEST
+
+static lrk_trace *resumed;
+
+static lrk_status resume_kept(void *user)
+{
+    return lrk_trace_resume(adapters, user, 3, &resumed);
+}
+
+static void close_resumed(void *user)
+{
+    (void)user;
+    ck_assert_int_eq(lrk_trace_close(resumed), LRK_OK);
+}
+
+START_TEST(going_on_reports_each_lack_of_memory)
+{
+    const char *path = scratch_path(&files, "t");
+    scratch_write(path, "{}\n{}\n", 6);
+    sets_each_fault(&host, resume_kept, close_resumed, (void *)path);
+}
+END_TEST
+
 Suite *trace_suite(void);
 
 Suite *trace_suite(void)
@@ -454,6 +534,9 @@ Suite *trace_suite(void)
     tcase_add_test(cases, a_file_that_cannot_be_made_is_named);
     tcase_add_test(cases, a_full_disk_leaves_whole_lines);
     tcase_add_test(cases, each_lack_of_memory_is_reported_and_leaves_nothing);
+    tcase_add_test(cases, a_trace_goes_on_from_where_it_was_saved);
+    tcase_add_test(cases, a_trace_that_cannot_go_on_says_why);
+    tcase_add_test(cases, going_on_reports_each_lack_of_memory);
     suite_add_tcase(suite, cases);
     return suite;
 }

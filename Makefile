@@ -121,6 +121,8 @@ $(BUILD)/run-tests: $(TEST_LINK)
 check: $(BUILD)/run-tests $(BUILD)/lorank $(BUILD)/finetune ## build and run the test suite
 	LRK_BUILD=$(BUILD) $(TEST_ENV) $(TEST_WRAP) $(BUILD)/run-tests
 
+check-interop: $(SHARED) ## the files' real readers: llama.cpp and the gguf package, in a virtual environment (long)
+	tests/interop/run.sh $(SHARED) $(BUILD)/interop
 KILLS ?= 30
 check-kill: $(BUILD)/finetune ## kill the trainer at random moments and resume it: KILLS times, SEED says when (long)
 	tests/kill_test.sh $(BUILD)/finetune $(BUILD)/kill $(KILLS) $(SEED)
@@ -139,6 +141,19 @@ bench: $(BUILD)/bench-kernels ## the kernels against BLAS, PyTorch and the floor
 	$(BENCH) $(BENCH_ARGS)
 bench-quick: $(BUILD)/bench-kernels ## the same on eight shapes, under 50 seconds
 	$(BENCH) --quick $(BENCH_ARGS)
+
+FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ ?= $(firstword $(FUZZERS))
+TIME ?= 600
+FUZZ_SAN = -fsanitize=address,undefined
+$(BUILD)/replay-%: tests/fuzz/fuzz_%.c tests/fuzz/replay_main.c $(STATIC)
+	$(CC) $(filter-out -MMD -MP,$(ALL_C)) -Wno-missing-prototypes $(LDFLAGS) -o $@ $^ $(LIB_DEPS) $(LDLIBS)
+fuzz-replay: $(FUZZERS:%=$(BUILD)/replay-%) ## every fuzz target over its committed corpus
+	@for f in $(FUZZERS); do echo "$$f: $$($(BUILD)/replay-$$f tests/fuzz/corpus/$$f/*)" || exit 1; done
+fuzz: ## libFuzzer with ASan and UBSan: FUZZ=one of tests/fuzz, TIME=seconds
+	$(MAKE) $(SUBJOBS) build/fuzz/lib/liblorank.a BUILD=build/fuzz NATIVE= OPENMP= CC=clang CFLAGS="-O1 -g -fsanitize=fuzzer-no-link $(FUZZ_SAN)"
+	clang -O1 -g -fsanitize=fuzzer $(FUZZ_SAN) $(INCLUDE) -o build/fuzz/$(FUZZ) tests/fuzz/fuzz_$(FUZZ).c build/fuzz/lib/liblorank.a $(LIB_DEPS)
+	mkdir -p build/fuzz/corpus-$(FUZZ) && build/fuzz/$(FUZZ) -max_total_time=$(TIME) build/fuzz/corpus-$(FUZZ) tests/fuzz/corpus/$(FUZZ)
 
 SAN = -O1 -g -fno-omit-frame-pointer
 asan: ## the suite under AddressSanitizer and LeakSanitizer
@@ -215,6 +230,6 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' Makefile
 
 -include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(FT_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(BENCH_OBJ:.o=.d)
-.PHONY: all examples check-examples demo check check-kill check-neon bench bench-quick asan ubsan tsan valgrind coverage mutation abi docs-links format \
+.PHONY: all examples check-examples demo check check-interop check-kill check-neon fuzz fuzz-replay bench bench-quick asan ubsan tsan valgrind coverage mutation abi docs-links format \
   format-check tidy install-check deps deps-dev install uninstall clean help
 .SECONDARY:

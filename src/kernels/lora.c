@@ -18,6 +18,9 @@
  */
 #define GEMM_SMALL (1 << 18)
 
+/* Floats that are copied or added, up to which the same holds. */
+#define LIGHT (1 << 16)
+
 static int64_t smaller(int64_t a, int64_t b)
 {
     return a < b ? a : b;
@@ -119,11 +122,10 @@ static void run_lane(void *data, int64_t index)
         __atomic_compare_exchange_n(&w->status, &none, status, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
 
-lrk_status lrki_lora_run(const lrki_lora_call *call, int64_t pieces, int64_t most,
-                         lrk_status (*task)(const lrki_lora_call *call, const lrki_lane *lane))
+static lrk_status run(work w, bool alone)
 {
-    work w = {.call = call, .pieces = pieces, .lanes = smaller(pieces, most), .task = task};
-    if (call->is_small) {
+    const lrki_lora_call *call = w.call;
+    if (alone) {
         for (int64_t i = 0; i < w.lanes; i++)
             run_lane(&w, i);
     } else {
@@ -133,13 +135,24 @@ lrk_status lrki_lora_run(const lrki_lora_call *call, int64_t pieces, int64_t mos
     return lrki_gemm_report(call->context, w.status);
 }
 
-lrk_status lrki_lora_run_ranks(const lrki_lora_call *call,
+lrk_status lrki_lora_run(const lrki_lora_call *call, int64_t pieces, int64_t most,
+                         lrk_status (*task)(const lrki_lora_call *call, const lrki_lane *lane))
+{
+    work w = {.call = call, .pieces = pieces, .lanes = smaller(pieces, most), .task = task};
+    return run(w, call->is_small);
+}
+
+lrk_status lrki_lora_run_ranks(const lrki_lora_call *call, int64_t times,
                                lrk_status (*task)(const lrki_lora_call *call, const lrki_lane *lane))
 {
-    int64_t ranks = 0;
-    for (int64_t p = 0; p < call->n_parts; p++)
-        ranks += call->parts[p].rank;
-    return lrki_lora_run(call, ranks, LRKI_LORA_LANES, task);
+    work w = {.call = call, .task = task};
+    double floats = 0.0;
+    for (int64_t p = 0; p < call->n_parts; p++) {
+        w.pieces += call->parts[p].rank;
+        floats += (double)call->parts[p].rank * (double)(call->n_in + call->parts[p].n_out) * (double)times;
+    }
+    w.lanes = smaller(w.pieces, LRKI_LORA_LANES);
+    return run(w, call->is_small || floats <= LIGHT);
 }
 
 /* ---- H and P --------------------------------------------------------------------------------------------------------- */

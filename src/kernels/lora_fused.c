@@ -131,7 +131,7 @@ static lrk_status pack_lane(const lrki_lora_call *call, const lrki_lane *lane)
 
 static lrk_status pack(const lrki_lora_call *call)
 {
-    return call->rows < LRKI_PACK_ROWS ? LRK_OK : lrki_lora_run_ranks(call, pack_lane);
+    return call->rows < LRKI_PACK_ROWS ? LRK_OK : lrki_lora_run_ranks(call, 1, pack_lane);
 }
 
 /* ---- what comes next --------------------------------------------------------------------------------------------------- */
@@ -512,5 +512,5 @@ lrk_status lrki_fused_backward(const lrki_lora_call *call)
     lrk_status status = pack(call);
     if (status == LRK_OK) status = lrki_lora_run(call, chunks, lanes, backward_lane);
     if (status != LRK_OK || lanes == 1 || call->parts[0].grad_a == NULL) return status;
-    return lrki_lora_run_ranks(call, add_sums);
+    return lrki_lora_run_ranks(call, lanes - 1, add_sums);
 }

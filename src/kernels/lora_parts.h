@@ -29,8 +29,8 @@ int64_t lrki_lora_lanes(int64_t chunks);
  */
 lrk_status lrki_lora_run(const lrki_lora_call *call, int64_t pieces, int64_t most,
                          lrk_status (*task)(const lrki_lora_call *call, const lrki_lane *lane));
-/* The same with the ranks of all parts as pieces, numbered through. */
-lrk_status lrki_lora_run_ranks(const lrki_lora_call *call,
+/* The same with the ranks of all parts as pieces, numbered through, for a task that walks their rows `times` times. */
+lrk_status lrki_lora_run_ranks(const lrki_lora_call *call, int64_t times,
                                lrk_status (*task)(const lrki_lora_call *call, const lrki_lane *lane));
 
 /* Columns of a block of n columns: the unit in which rank rows are packed. */

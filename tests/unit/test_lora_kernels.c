@@ -9,12 +9,10 @@
 #include <string.h>
 
 #include "fault.h"
-#include "kernels/skinny.h"
+#include "kernels/lora.h"
 #include "trial.h"
 
 Suite *lora_kernels_suite(void);
-
-#define KERNELS (LRK_KERNELS_NEON + 1)
 
 static fault f;
 static lrk_context *context; /* NULL: the processor lacks these kernels */
@@ -34,47 +32,68 @@ static void close_kernels(void)
 }
 
 static const int64_t some_ranks[] = {1, 2, 3, 4, 5, 7, 8, 9, 11, 13, 16, 17, 24, 31, 33, 64, 65, 70, 129};
-static const int64_t some_rows[] = {1, 2, 3, 4, 5, 8, 9, 16, 17, 63, 64, 65, 127, 128, 129, 200, 333};
-static const int64_t some_dims[] = {1, 7, 16, 65, 130, 800, 1030};
+static const int64_t some_rows[] = {1,  2,  3,  4,  5,  6,   7,   8,   9,   16,
+                                    17, 63, 64, 65, 96, 127, 128, 129, 200, 333};
+static const int64_t some_dims[] = {1, 7, 16, 33, 65, 130, 800, 1030};
 
 #define COUNT(array) (int)(sizeof(array) / sizeof(array)[0])
+#define PARTS        4 /* of all pairs of ranks and rows */
 
-/* A trial of one module, all of whose traits are drawn from `draw`. */
-static trial drawn(uint64_t draw)
+/* A trial of one module: pair number `pair` of rank and rows; all other traits are drawn from it. */
+static trial drawn(int pair)
 {
-    trial t = {.context = context, .n = 1, .backwards = 1};
-    t.rows = some_rows[draw % (uint64_t)COUNT(some_rows)];
+    trial t = {.context = context, .rows = some_rows[pair / COUNT(some_ranks)], .n = 1, .backwards = 1};
     shape *s = &t.shapes[0];
-    *s = (shape){
-        .rank = some_ranks[draw / 17 % (uint64_t)COUNT(some_ranks)], .group = LRK_NO_GROUP, .scale = 0.75};
-    s->n_in = some_dims[draw / 323 % (uint64_t)COUNT(some_dims)];
-    s->n_out = some_dims[draw / 2261 % (uint64_t)COUNT(some_dims)];
+    uint64_t draw = (uint64_t)(pair + 1) * 0x9E3779B97F4A7C15u >> 20;
+    *s = (shape){.rank = some_ranks[pair % COUNT(some_ranks)], .group = LRK_NO_GROUP, .scale = 0.75};
+    int in = (int)(draw % 8), out = (int)(draw / 8 % 8);
     /* the oracle's time: it takes the product of all four */
-    while (t.rows * s->rank * (s->n_in + s->n_out) > 400000) {
-        if (s->n_in + s->n_out > 300)
-            s->n_in = s->n_out = 65;
-        else if (t.rows > 65)
-            t.rows = 65;
-        else
-            s->rank = 17;
-    }
-    draw = draw * 0x9E3779B97F4A7C15u >> 20;
-    t.x_type = (int32_t)(draw % 3);
-    t.y_type = (int32_t)(draw / 3 % 3);
-    t.dy_type = (int32_t)(draw / 9 % 3);
-    t.mask = s->rank > 1 ? (int32_t)(draw / 27 % 5) : LRKI_MASK_ALL; /* masks of one rank mean the second */
-    t.saved = draw / 135 % 2;
-    t.dropout = draw / 270 % 3 == 0 ? 0.3 : 0.0;
-    t.gradients = draw / 810 % 2 ? LRK_GRAD_PARAMETERS : EVERY;
+    while (t.rows * s->rank * (some_dims[in] + some_dims[out]) > 200000 && in + out > 0)
+        *(in > out ? &in : &out) -= 1;
+    s->n_in = some_dims[in];
+    s->n_out = some_dims[out];
+    t.x_type = (int32_t)(draw / 64 % 3);
+    t.dx_type = (int32_t)(draw / 192 % 3);
+    t.y_type = (int32_t)(draw / 576 % 3);
+    t.dy_type = (int32_t)(draw / 1728 % 3);
+    t.mask = s->rank > 1 ? (int32_t)(draw / 5184 % 5) : LRKI_MASK_ALL; /* masks of one rank mean the second */
+    t.saved = draw / 25920 % 2;
+    t.dropout = draw / 51840 % 3 == 0 ? 0.3 : 0.0;
+    t.gradients = draw / 155520 % 2 ? LRK_GRAD_PARAMETERS : EVERY;
     return t;
 }
 
-/* _i: kernels, then a part of the draws */
-START_TEST(drawn_calls_agree_with_the_oracle)
+/* _i: kernels, then a part of the pairs */
+START_TEST(every_pair_of_rank_and_rows_agrees_with_the_oracle)
 {
-    open_kernels(_i % KERNELS);
-    for (uint64_t i = 0; i < 60 && context != NULL; i++) {
-        trial t = drawn((uint64_t)(_i / KERNELS) * 1000003u + i * 7919u);
+    open_kernels(_i % N_KERNELS);
+    for (int pair = _i / N_KERNELS; pair < COUNT(some_ranks) * COUNT(some_rows) && context != NULL;
+         pair += PARTS) {
+        trial t = drawn(pair);
+        check_trial(&t);
+    }
+    close_kernels();
+}
+END_TEST
+
+/* Several blocks of columns, packed and not, of more ranks than a group. _i: kernels, then type */
+START_TEST(wide_shapes_agree_with_the_oracle)
+{
+    static const int64_t rows[] = {4, 70}, ranks[] = {11, 35};
+    open_kernels(_i % N_KERNELS);
+    int32_t type = _i / N_KERNELS;
+    for (int i = 0; i < 2 && context != NULL; i++) {
+        trial t = {.context = context,
+                   .rows = rows[i],
+                   .n = 1,
+                   .shapes = {{i == 0 ? 1543 : 787, i == 0 ? 787 : 1031, ranks[i], LRK_NO_GROUP, 0, 0.5}},
+                   .backwards = 1,
+                   .mask = i ? LRKI_MASK_VALUES : LRKI_MASK_ALL,
+                   .dropout = type == 1 ? 0.25 : 0.0,
+                   .x_type = type,
+                   .dx_type = (type + i) % 3,
+                   .y_type = (type + 1) % 3,
+                   .dy_type = (type + 2) % 3};
         check_trial(&t);
     }
     close_kernels();
@@ -85,15 +104,16 @@ END_TEST
 START_TEST(every_small_rank_agrees_with_the_oracle)
 {
     static const int64_t rows[] = {1, 3, 40, 130};
-    open_kernels(_i % KERNELS);
+    open_kernels(_i % N_KERNELS);
     for (int64_t rank = 1; rank <= 17 && context != NULL; rank++) {
         trial t = {.context = context,
-                   .rows = rows[_i / KERNELS],
+                   .rows = rows[_i / N_KERNELS],
                    .n = 1,
                    .shapes = {{45, 61, rank, LRK_NO_GROUP, 0, -1.5}},
                    .saved = rank % 2,
                    .backwards = 2,
                    .x_type = (int32_t)(rank % 3),
+                   .dx_type = (int32_t)(rank / 3 % 3),
                    .y_type = (int32_t)(rank / 3 % 3),
                    .dy_type = (int32_t)(rank / 2 % 3)};
         check_trial(&t);
@@ -105,17 +125,34 @@ END_TEST
 /* _i: kernels, then mask form x dropout */
 START_TEST(groups_agree_with_the_oracle)
 {
-    open_kernels(_i % KERNELS);
+    open_kernels(_i % N_KERNELS);
     if (context != NULL) {
-        int choice = _i / KERNELS;
+        int choice = _i / N_KERNELS;
         trial t = group_trial(context, 129);
         t.mask = choice % 5;
         t.dropout = choice / 5 ? 0.4 : 0.0;
         t.saved = choice % 2;
         t.backwards = 2;
-        t.x_type = choice % 3;
+        t.x_type = t.dx_type = choice % 3;
         t.y_type = (choice + 1) % 3;
         t.dy_type = (choice + 2) % 3;
+        check_trial(&t);
+    }
+    close_kernels();
+}
+END_TEST
+
+/* Few rows: ranks of a group are taken some at a time, across its modules. _i: kernels, then rows */
+START_TEST(groups_of_few_rows_agree_with_the_oracle)
+{
+    static const int64_t ranks[][3] = {{5, 9, 11}, {1, 2, 14}, {3, 0, 30}, {8, 8, 8}};
+    open_kernels(_i % N_KERNELS);
+    for (int i = 0; i < COUNT(ranks) && context != NULL; i++) {
+        trial t = group_trial(context, 1 + _i / N_KERNELS);
+        for (int m = 0; m < 3; m++)
+            t.shapes[m].rank = ranks[i][m];
+        t.mask = i == 1 ? LRKI_MASK_VALUES : LRKI_MASK_ALL;
+        t.dx_type = i % 3;
         check_trial(&t);
     }
     close_kernels();
@@ -134,6 +171,7 @@ static trial wide_trial(int32_t type, int64_t rows)
                    .saved = true,
                    .backwards = 1,
                    .x_type = type,
+                   .dx_type = type,
                    .y_type = type,
                    .dy_type = type};
 }
@@ -156,23 +194,46 @@ static void check_same_run(const trial *t, const run *a, const run *b)
                      (size_t)a->sink->n_mask * sizeof(double));
 }
 
-/* Tasks in reverse order, one after another. */
-static int32_t backwards_for(void *user, int64_t n, void (*task)(void *data, int64_t index), void *data)
+/* Tasks one after another: in reverse order for user 0, else in a random one. */
+static int32_t other_order(void *user, int64_t n, void (*task)(void *data, int64_t index), void *data)
 {
-    (void)user;
-    for (int64_t i = n; i > 0; i--)
-        task(data, i - 1);
+    uint64_t *state = user;
+    int64_t order[LRKI_LORA_LANES];
+    ck_assert_int_le(n, LRKI_LORA_LANES);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t at = *state == 0 ? 0 : (int64_t)(fabs(random_unit(state)) * (double)(i + 1)) % (i + 1);
+        memmove(order + at + 1, order + at, (size_t)(i - at) * sizeof order[0]);
+        order[at] = i;
+    }
+    for (int64_t i = 0; i < n; i++)
+        task(data, order[i]);
     return 0;
+}
+
+static void check_other_orders(trial t, const run *serial)
+{
+    for (uint64_t seed = 0; seed < 3; seed++) {
+        lrk_host host = fault_host(&f);
+        uint64_t state = seed;
+        host.parallel_user = &state;
+        host.parallel_for = other_order;
+        t.context = NULL;
+        ck_assert_int_eq(lrk_context_create(&host, &t.context, NULL, 0), LRK_OK);
+        run other = whole_run(&t);
+        check_same_run(&t, serial, &other);
+        trial_end(&t, &other);
+        lrk_context_destroy(t.context);
+    }
 }
 
 /* _i: kernels, then type */
 START_TEST(bits_do_not_depend_on_threads_or_the_order_of_tasks)
 {
     static const int64_t rows[] = {33, 100, 400, 1100};
-    open_kernels(_i % KERNELS);
+    open_kernels(_i % N_KERNELS);
     for (int i = 0; i < COUNT(rows) && context != NULL; i++) {
         f.threads = 1;
-        trial t = wide_trial(_i / KERNELS, rows[i]);
+        trial t = wide_trial(_i / N_KERNELS, rows[i]);
         run serial = whole_run(&t);
         ck_assert(rows[i] < 100 || f.loop.calls > 0);
         for (f.threads = 2; f.threads <= 5; f.threads++) {
@@ -180,16 +241,8 @@ START_TEST(bits_do_not_depend_on_threads_or_the_order_of_tasks)
             check_same_run(&t, &serial, &parallel);
             trial_end(&t, &parallel);
         }
-        lrk_host host = fault_host(&f);
-        lrk_context *other = NULL;
-        host.parallel_for = backwards_for;
-        ck_assert_int_eq(lrk_context_create(&host, &other, NULL, 0), LRK_OK);
-        t.context = other;
-        run reversed = whole_run(&t);
-        check_same_run(&t, &serial, &reversed);
-        trial_end(&t, &reversed);
+        check_other_orders(t, &serial);
         trial_end(&t, &serial);
-        lrk_context_destroy(other);
     }
     close_kernels();
 }
@@ -233,7 +286,7 @@ END_TEST
 
 START_TEST(the_choice_is_readable_and_decides_who_multiplies)
 {
-    static const char *const names[KERNELS] = {NULL, "blas", "generic", "avx2", "avx512", "neon"};
+    static const char *const names[N_KERNELS] = {NULL, "blas", "generic", "avx2", "avx512", "neon"};
     char text[256];
     open_kernels(_i);
     if (context != NULL) {
@@ -283,36 +336,127 @@ START_TEST(silent_ranks_are_not_read)
 END_TEST
 
 /*
- * Where the derivative of a masked rank is asked for, the rank is read, but its columns of H diag(f) and D are exact zeros:
- * a NaN in its A does not reach y, one in its B not dx and dA. _i: kernels, then which of the two
+ * With mask derivatives a masked rank is worked on. Then a NaN in its A reaches neither y nor any gradient, one in its B
+ * neither dx nor any gradient: a factor of 0 makes exact zeros. _i: kernels, then A or B
  */
-START_TEST(factors_of_zero_give_zeros_whatever_they_meet)
+START_TEST(a_factor_of_zero_stops_nan)
 {
-    bool in_b = _i / KERNELS;
-    open_kernels(_i % KERNELS);
-    if (context != NULL) {
-        trial t = wide_trial(0, 70);
+    open_kernels(_i % N_KERNELS);
+    for (int64_t rows = 2; rows < 200 && context != NULL; rows += 64) {
+        int32_t which = _i / N_KERNELS == 0 ? LRK_TENSOR_A : LRK_TENSOR_B;
+        trial t = wide_trial(0, rows);
         t.mask = LRKI_MASK_WITHOUT; /* the second rank of the first module */
         run clean = trial_begin(&t, EVERY), poisoned = trial_begin(&t, EVERY);
-        int64_t width = in_b ? 200 : 300;
-        for (int64_t k = 0; k < width; k++)
-            set_tensor(poisoned.set, 0, in_b ? LRK_TENSOR_B : LRK_TENSOR_A).data[width + k] = NAN;
+        lrk_tensor tensor = set_tensor(poisoned.set, 0, which);
+        for (int64_t k = 0; k < tensor.cols; k++)
+            tensor.data[tensor.cols + k] = NAN;
         for (int i = 0; i < 2; i++) {
             trial_forward(&t, i ? &poisoned : &clean);
             trial_backward(&t, i ? &poisoned : &clean, true);
         }
-        if (in_b)
-            ck_assert(padded_same(&clean.dx, &poisoned.dx));
-        else
-            ck_assert(padded_same(&clean.y[0], &poisoned.y[0]));
-        int32_t which = in_b ? LRK_TENSOR_GRAD_A : LRK_TENSOR_GRAD_B;
-        lrk_tensor a = {.struct_size = sizeof a}, b = {.struct_size = sizeof b};
-        ck_assert_int_eq(lrk_sink_tensor(clean.sink, 0, which, &a), LRK_OK);
-        ck_assert_int_eq(lrk_sink_tensor(poisoned.sink, 0, which, &b), LRK_OK);
-        ck_assert_mem_eq(a.data, b.data, (size_t)(a.rows * a.cols) * sizeof(float));
+        ck_assert(which == LRK_TENSOR_A ? padded_same(&clean.y[0], &poisoned.y[0])
+                                        : padded_same(&clean.dx, &poisoned.dx));
+        ck_assert_mem_eq(clean.sink->values, poisoned.sink->values,
+                         (size_t)clean.sink->offsets[2] * sizeof(float));
+        ck_assert(isnan(poisoned.sink->mask_gradients[1]) && !isnan(poisoned.sink->mask_gradients[0]));
         trial_end(&t, &clean);
         trial_end(&t, &poisoned);
     }
+    close_kernels();
+}
+END_TEST
+
+/* An infinity in x reaches its row of y and its column of dA, and nothing else. _i: kernels, then type */
+START_TEST(infinity_stays_in_its_row_and_column)
+{
+    open_kernels(_i % N_KERNELS);
+    for (int64_t rows = 3; rows < 200 && context != NULL; rows += 65) {
+        trial t = wide_trial(_i / N_KERNELS, rows);
+        t.dropout = 0.0;
+        run r = trial_begin(&t, LRK_GRAD_PARAMETERS);
+        const int64_t row = 2, col = 299;
+        r.x.data[row * r.x.ld + col] = INFINITY;
+        if (r.coded_x.bits != NULL)
+            r.coded_x.bits[row * r.x.ld + col] = half_encode(t.x_type, (double)INFINITY);
+        trial_forward(&t, &r);
+        trial_backward(&t, &r, true);
+        for (int64_t i = 0; i < rows; i++)
+            for (int64_t j = 0; j < 1030; j++)
+                if (isfinite(r.y[1].data[i * r.y[1].ld + j]) != (i != row))
+                    ck_abort_msg("y[%d][%d] is %g", (int)i, (int)j, (double)r.y[1].data[i * r.y[1].ld + j]);
+        lrk_tensor a = {.struct_size = sizeof a};
+        ck_assert_int_eq(lrk_sink_tensor(r.sink, 0, LRK_TENSOR_GRAD_A, &a), LRK_OK);
+        for (int64_t k = 0; k < a.rows * a.cols; k++)
+            ck_assert(isfinite(a.data[k]) == (k % a.cols != col));
+        for (int64_t k = 0; k < rows * r.dx.ld; k++)
+            ck_assert(k % r.dx.ld >= 300 || isfinite(r.dx.data[k]));
+        trial_end(&t, &r);
+    }
+    close_kernels();
+}
+END_TEST
+
+/* ---- the workspace ------------------------------------------------------------------------------------------------------------ */
+
+#define GUARD 256
+
+/* A pass on a workspace of exactly the size asked for; calls of any modules of a group, in any order, under any mask. */
+static void check_workspace(uint64_t *state, int64_t max_rows)
+{
+    trial t = {.context = context, .n = 3, .backwards = 1, .rows = max_rows};
+    for (int i = 0; i < 3; i++)
+        t.shapes[i] = (shape){37,
+                              1 + (int64_t)(fabs(random_unit(state)) * 90),
+                              (int64_t)(fabs(random_unit(state)) * (i == 1 ? 150 : 20)),
+                              4,
+                              0,
+                              1.0};
+    t.dropout = random_unit(state) > 0.0 ? 0.2 : 0.0;
+    t.mask = t.shapes[0].rank > 1 ? (int32_t)(fabs(random_unit(state)) * 5) % 5 : LRKI_MASK_ALL;
+    run r = trial_begin(&t, EVERY);
+    size_t bytes, more;
+    ck_assert_int_eq(lrk_workspace_size(r.set, max_rows, &bytes), LRK_OK);
+    ck_assert_int_eq(lrk_workspace_size(r.set, max_rows + 1, &more), LRK_OK);
+    ck_assert_uint_ge(more, bytes);
+    unsigned char *workspace = aligned_alloc(64, (bytes + 63) / 64 * 64 + GUARD);
+    lrk_pass_options options = pass_options(max_rows);
+    options.gradients = EVERY;
+    options.mask = r.mask;
+    options.sink = r.sink;
+    options.workspace = workspace;
+    options.workspace_bytes = bytes;
+    lrk_pass_end(r.pass);
+    memset(workspace, 0xA5, (bytes + 63) / 64 * 64 + GUARD);
+    r.pass = pass_open(r.set, options);
+    for (int32_t first = 0; first < 3; first++)
+        for (int32_t n = 1; n <= 3; n++) {
+            int64_t rows = 1 + (int64_t)(fabs(random_unit(state)) * (double)max_rows) % max_rows;
+            int32_t modules[3];
+            lrk_matrix x = padded_view(&r.x), dy[3];
+            lrk_matrix_mut y[3], dx = padded_mut(&r.dx);
+            for (int32_t i = 0; i < n; i++) {
+                modules[i] = (first + i) % 3;
+                y[i] = padded_mut(&r.y[modules[i]]);
+                dy[i] = padded_view(&r.dy[modules[i]]);
+                y[i].rows = dy[i].rows = rows;
+            }
+            x.rows = dx.rows = rows;
+            ck_assert_int_eq(lrk_forward(r.pass, modules, n, &x, y, NULL, 0), LRK_OK);
+            ck_assert_int_eq(lrk_backward(r.pass, modules, n, &x, NULL, 0, dy, &dx), LRK_OK);
+        }
+    for (size_t b = bytes; b < (bytes + 63) / 64 * 64 + GUARD; b++)
+        ck_assert_uint_eq(workspace[b], 0xA5);
+    trial_end(&t, &r);
+    free(workspace);
+}
+
+/* _i: kernels */
+START_TEST(the_workspace_is_enough_for_any_call)
+{
+    uint64_t state = 77;
+    open_kernels(_i);
+    for (int i = 0; i < 25 && context != NULL; i++)
+        check_workspace(&state, 1 + (int64_t)(fabs(random_unit(&state)) * (i % 4 == 0 ? 700 : 150)));
     close_kernels();
 }
 END_TEST
@@ -322,14 +466,18 @@ Suite *lora_kernels_suite(void)
     Suite *suite = suite_create("lora_kernels");
     TCase *tc = tcase_create("lora_kernels");
     tcase_set_timeout(tc, 60);
-    tcase_add_loop_test(tc, drawn_calls_agree_with_the_oracle, 0, 4 * KERNELS);
-    tcase_add_loop_test(tc, every_small_rank_agrees_with_the_oracle, 0, 4 * KERNELS);
-    tcase_add_loop_test(tc, groups_agree_with_the_oracle, 0, 10 * KERNELS);
-    tcase_add_loop_test(tc, bits_do_not_depend_on_threads_or_the_order_of_tasks, 0, 3 * KERNELS);
-    tcase_add_loop_test(tc, no_kernels_allocate_or_leave_their_workspace, 0, KERNELS);
-    tcase_add_loop_test(tc, the_choice_is_readable_and_decides_who_multiplies, 0, KERNELS);
-    tcase_add_loop_test(tc, silent_ranks_are_not_read, 0, KERNELS);
-    tcase_add_loop_test(tc, factors_of_zero_give_zeros_whatever_they_meet, 0, 2 * KERNELS);
+    tcase_add_loop_test(tc, every_pair_of_rank_and_rows_agrees_with_the_oracle, 0, PARTS * N_KERNELS);
+    tcase_add_loop_test(tc, wide_shapes_agree_with_the_oracle, 0, 3 * N_KERNELS);
+    tcase_add_loop_test(tc, groups_of_few_rows_agree_with_the_oracle, 0, 5 * N_KERNELS);
+    tcase_add_loop_test(tc, every_small_rank_agrees_with_the_oracle, 0, 4 * N_KERNELS);
+    tcase_add_loop_test(tc, groups_agree_with_the_oracle, 0, 10 * N_KERNELS);
+    tcase_add_loop_test(tc, bits_do_not_depend_on_threads_or_the_order_of_tasks, 0, 3 * N_KERNELS);
+    tcase_add_loop_test(tc, no_kernels_allocate_or_leave_their_workspace, 0, N_KERNELS);
+    tcase_add_loop_test(tc, the_choice_is_readable_and_decides_who_multiplies, 0, N_KERNELS);
+    tcase_add_loop_test(tc, silent_ranks_are_not_read, 0, N_KERNELS);
+    tcase_add_loop_test(tc, a_factor_of_zero_stops_nan, 0, 2 * N_KERNELS);
+    tcase_add_loop_test(tc, infinity_stays_in_its_row_and_column, 0, 3 * N_KERNELS);
+    tcase_add_loop_test(tc, the_workspace_is_enough_for_any_call, 0, N_KERNELS);
     suite_add_tcase(suite, tc);
     return suite;
 }

@@ -15,28 +15,36 @@ Suite *lora_relations_suite(void);
 
 static fault f;
 static lrk_context *counted;
-static lrk_context *plain;
 
 static void setup(void)
 {
     fault_reset(&f);
     counted = fault_context(&f);
-    ck_assert_int_eq(lrk_context_create(NULL, &plain, NULL, 0), LRK_OK);
 }
 
 static void teardown(void)
 {
     lrk_context_destroy(counted);
-    lrk_context_destroy(plain);
     ck_assert_int_eq(f.live, 0);
     ck_assert(!f.bad_release);
+}
+
+/* False if the processor lacks the kernels; else `counted` has them. */
+static bool use_kernels(int32_t kernels)
+{
+    if (lrki_skinny_find(kernels) == NULL) return false;
+    lrk_context_destroy(counted);
+    f.kernels = kernels;
+    counted = fault_context(&f);
+    return true;
 }
 
 /* ---- relations ------------------------------------------------------------------------------------------------------------ */
 
 START_TEST(doubling_the_input_doubles_the_update)
 {
-    trial t = group_trial(plain, 50);
+    if (!use_kernels(_i)) return;
+    trial t = group_trial(counted, 50);
     t.dropout = 0.2;
     run one = trial_begin(&t, 0), two = trial_begin(&t, 0);
     for (int64_t k = 0; k < t.rows * two.x.ld; k++)
@@ -107,8 +115,12 @@ static void swap_rows(float *data, int64_t a, int64_t b, int64_t cols)
 
 START_TEST(permuting_ranks_permutes_gradients_and_nothing_else)
 {
-    trial t = {
-        .context = plain, .rows = 33, .n = 1, .shapes = {{21, 18, 6, LRK_NO_GROUP, 0, 1.0}}, .backwards = 1};
+    if (!use_kernels(_i)) return;
+    trial t = {.context = counted,
+               .rows = 33,
+               .n = 1,
+               .shapes = {{21, 18, 6, LRK_NO_GROUP, 0, 1.0}},
+               .backwards = 1};
     run r = trial_begin(&t, EVERY), p = trial_begin(&t, EVERY);
     lrki_bank *bank = &p.set->modules[0].bank;
     swap_rows(bank->a, 1, 4, 21);
@@ -162,9 +174,12 @@ START_TEST(a_group_equals_its_modules_one_by_one)
 }
 END_TEST
 
+/* _i: kernels, then rows */
 START_TEST(saved_activations_change_no_bit)
 {
-    trial t = group_trial(_i ? counted : plain, 140);
+    static const int64_t rows[] = {3, 50, 140};
+    if (!use_kernels(_i % N_KERNELS)) return;
+    trial t = group_trial(counted, rows[_i / N_KERNELS]);
     t.dropout = 0.3;
     t.mask = LRKI_MASK_WITHOUT;
     run computed = trial_begin(&t, EVERY);
@@ -185,7 +200,8 @@ END_TEST
 
 START_TEST(the_sets_own_gradients_equal_a_sinks)
 {
-    trial t = group_trial(plain, 70);
+    if (!use_kernels(_i)) return;
+    trial t = group_trial(counted, 70);
     run r = trial_begin(&t, LRK_GRAD_PARAMETERS | LRK_GRAD_GATES);
     trial_forward(&t, &r);
     trial_backward(&t, &r, true);
@@ -218,6 +234,7 @@ END_TEST
 
 START_TEST(a_silent_module_costs_nothing_and_stays_untouched)
 {
+    if (!use_kernels(_i)) return;
     trial t = group_trial(counted, 30);
     t.mask = LRKI_MASK_NONE;
     run r = trial_begin(&t, LRK_GRAD_PARAMETERS);
@@ -259,7 +276,8 @@ END_TEST
 
 START_TEST(group_zero_shares_its_dropout_like_any_other)
 {
-    trial t = group_trial(plain, 30);
+    if (!use_kernels(_i)) return;
+    trial t = group_trial(counted, 30);
     t.dropout = 0.3;
     for (int32_t i = 0; i < t.n; i++)
         t.shapes[i].group = 0;
@@ -323,7 +341,8 @@ END_TEST
 
 START_TEST(a_masked_rank_gets_exactly_no_gradient)
 {
-    trial t = group_trial(plain, 30);
+    if (!use_kernels(_i)) return;
+    trial t = group_trial(counted, 30);
     t.mask = LRKI_MASK_WITHOUT; /* identity 2: rank 1 of module 0 */
     run r = trial_begin(&t, EVERY);
     trial_backward(&t, &r, true);
@@ -345,8 +364,9 @@ END_TEST
 
 START_TEST(non_finite_values_propagate)
 {
+    if (!use_kernels(_i)) return;
     trial t = {
-        .context = plain, .rows = 3, .n = 1, .shapes = {{4, 2, 2, LRK_NO_GROUP, 0, 1.0}}, .backwards = 1};
+        .context = counted, .rows = 3, .n = 1, .shapes = {{4, 2, 2, LRK_NO_GROUP, 0, 1.0}}, .backwards = 1};
     run r = trial_begin(&t, LRK_GRAD_PARAMETERS);
     r.x.data[r.x.ld + 1] = INFINITY;
     trial_forward(&t, &r);
@@ -383,6 +403,7 @@ static bool same_update(trial a, trial b)
 
 START_TEST(dropout_depends_on_nonce_and_row_and_repeats)
 {
+    if (!use_kernels(_i)) return;
     trial t = group_trial(counted, 20);
     t.dropout = 0.5;
     trial other = t;
@@ -402,6 +423,7 @@ END_TEST
 
 START_TEST(evaluation_drops_nothing)
 {
+    if (!use_kernels(_i)) return;
     trial t = group_trial(counted, 20);
     t.dropout = 0.5;
     run r = trial_begin(&t, 0);
@@ -422,22 +444,22 @@ Suite *lora_relations_suite(void)
     TCase *tc = tcase_create("lora_relations");
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_set_timeout(tc, 60);
-    tcase_add_test(tc, doubling_the_input_doubles_the_update);
+    tcase_add_loop_test(tc, doubling_the_input_doubles_the_update, 0, N_KERNELS);
     tcase_add_test(tc, splitting_rows_changes_nothing_in_y_and_dx);
-    tcase_add_test(tc, permuting_ranks_permutes_gradients_and_nothing_else);
+    tcase_add_loop_test(tc, permuting_ranks_permutes_gradients_and_nothing_else, 0, N_KERNELS);
     tcase_add_loop_test(tc, a_group_equals_its_modules_one_by_one, 0, 2);
-    tcase_add_loop_test(tc, saved_activations_change_no_bit, 0, 2);
-    tcase_add_test(tc, the_sets_own_gradients_equal_a_sinks);
-    tcase_add_test(tc, a_silent_module_costs_nothing_and_stays_untouched);
+    tcase_add_loop_test(tc, saved_activations_change_no_bit, 0, 3 * N_KERNELS);
+    tcase_add_loop_test(tc, the_sets_own_gradients_equal_a_sinks, 0, N_KERNELS);
+    tcase_add_loop_test(tc, a_silent_module_costs_nothing_and_stays_untouched, 0, N_KERNELS);
     tcase_add_test(tc, only_one_rank_derives_into_its_own_rows);
-    tcase_add_test(tc, group_zero_shares_its_dropout_like_any_other);
+    tcase_add_loop_test(tc, group_zero_shares_its_dropout_like_any_other, 0, N_KERNELS);
     tcase_add_test(tc, only_one_rank_costs_one_rank);
     tcase_add_test(tc, what_is_not_asked_for_is_not_computed);
     tcase_add_test(tc, a_silent_forward_that_saves_computes_h_alone);
-    tcase_add_test(tc, a_masked_rank_gets_exactly_no_gradient);
-    tcase_add_test(tc, non_finite_values_propagate);
-    tcase_add_test(tc, dropout_depends_on_nonce_and_row_and_repeats);
-    tcase_add_test(tc, evaluation_drops_nothing);
+    tcase_add_loop_test(tc, a_masked_rank_gets_exactly_no_gradient, 0, N_KERNELS);
+    tcase_add_loop_test(tc, non_finite_values_propagate, 0, N_KERNELS);
+    tcase_add_loop_test(tc, dropout_depends_on_nonce_and_row_and_repeats, 0, N_KERNELS);
+    tcase_add_loop_test(tc, evaluation_drops_nothing, 0, N_KERNELS);
     suite_add_tcase(suite, tc);
     return suite;
 }

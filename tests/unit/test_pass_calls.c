@@ -73,6 +73,8 @@ START_TEST(wrong_matrices_are_refused)
     bad = in;
     bad.ld = INT64_MAX / 2;
     expect_forward(rig_group, 2, &bad, out, LRK_ERR_SHAPE, "ld");
+    bad.ld = INT64_MAX / ROWS; /* as many elements, but not as many bytes */
+    expect_forward(rig_group, 2, &bad, out, LRK_ERR_SHAPE, "ld");
     bad = in;
     bad.struct_size = 8;
     expect_forward(rig_group, 2, &bad, out, LRK_ERR_ARGUMENT, "struct_size");

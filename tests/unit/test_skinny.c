@@ -164,6 +164,91 @@ START_TEST(update_agrees_with_the_sum)
 }
 END_TEST
 
+/* ---- what is not finite ------------------------------------------------------------------------------------------------ */
+
+/* Puts a value into row i of a list, column k. */
+static void put(rows *r, int64_t i, int64_t k, float value)
+{
+    int64_t at = (r->values.rows - 1 - i) * r->values.ld + k;
+    r->values.data[at] = value;
+    if (r->code.bits != NULL) r->code.bits[at] = half_encode(r->code.dtype, (double)value);
+}
+
+/* NaN and infinity of one row and one column reach the sums of that row, every one of them. _i: implementation, then type */
+START_TEST(dot_propagates_what_is_not_finite)
+{
+    const lrki_skinny *kernels = implementation(_i);
+    if (kernels == NULL) return;
+    for (int64_t n = 1; n <= 67; n++)
+        for (int64_t k = n - 1; k >= 0; k -= 13) {
+            int32_t dtype = _i / KERNELS, n_ranks = 1 + (int32_t)n % kernels->group;
+            rows left = rows_make(dtype, 11, n, 1), right = rows_make(LRK_DTYPE_F32, n_ranks, n, 2);
+            padded out = padded_make(11, n_ranks, 1, 3);
+            put(&left, 2, k, NAN);
+            put(&left, 9, k, -INFINITY);
+            for (int32_t j = 0; j < n_ranks; j++)
+                put(&right, j, k, 0.5f);
+            const lrki_dot_args args = {.rows = (const void *const *)left.list,
+                                        .ranks = (const float *const *)right.list,
+                                        .dtype = dtype,
+                                        .n_rows = 11,
+                                        .n_ranks = n_ranks,
+                                        .n = n,
+                                        .out = out.data,
+                                        .ld_out = out.ld};
+            kernels->dot(&args);
+            for (int64_t i = 0; i < 11; i++)
+                for (int64_t j = 0; j < n_ranks; j++) {
+                    float is = out.data[i * out.ld + j];
+                    if (!(i == 2 ? isnan(is) : i == 9 ? is == -INFINITY : isfinite(is)))
+                        ck_abort_msg("%s: n %d, k %d, (%d, %d) is %g", kernels->name, (int)n, (int)k, (int)i,
+                                     (int)j, (double)is);
+                }
+            padded_free(&out);
+            rows_free(&left);
+            rows_free(&right);
+        }
+}
+END_TEST
+
+/* A NaN in src reaches its column of all dest, an infinite coef all of its row. _i: implementation, then type of dest */
+START_TEST(update_propagates_what_is_not_finite)
+{
+    const lrki_skinny *kernels = implementation(_i);
+    if (kernels == NULL) return;
+    for (int64_t n = 1; n <= 67; n++) {
+        const int64_t k = n / 2, odd = 1;
+        int32_t dtype = _i / KERNELS, n_dest = 2 + (int32_t)n % 9;
+        rows dest = rows_make(dtype, n_dest, n, 1), src = rows_make(LRK_DTYPE_F32, 5, n, 2);
+        padded coef = padded_make(5, n_dest, 1, 3);
+        put(&src, 3, k, NAN);
+        coef.data[2 * coef.ld + odd] = INFINITY;
+        for (int64_t c = 0; c < n; c++)
+            put(&src, 2, c, 0.25f);
+        const lrki_update_args args = {.dest = dest.list,
+                                       .src = (const void *const *)src.list,
+                                       .dest_dtype = dtype,
+                                       .src_dtype = LRK_DTYPE_F32,
+                                       .n_dest = n_dest,
+                                       .n_src = 5,
+                                       .n = n,
+                                       .coef = coef.data,
+                                       .ld_coef = coef.ld};
+        kernels->update(&args);
+        coded_take(&dest.code, &dest.values);
+        for (int64_t i = 0; i < n_dest; i++)
+            for (int64_t c = 0; c < n; c++) {
+                double is = value_at(&dest, i, c);
+                if (!(c == k ? isnan(is) : i == odd ? is == (double)INFINITY : isfinite(is)))
+                    ck_abort_msg("%s: n %d, (%d, %d) is %g", kernels->name, (int)n, (int)i, (int)c, is);
+            }
+        padded_free(&coef);
+        rows_free(&dest);
+        rows_free(&src);
+    }
+}
+END_TEST
+
 /* ---- conversion ------------------------------------------------------------------------------------------------------------ */
 
 static uint32_t bits_of(float value)
@@ -231,6 +316,21 @@ START_TEST(narrowing_rounds_to_nearest_even)
 }
 END_TEST
 
+/* NaNs whose payload is all in bits that a narrower type drops. _i: implementation, then type */
+START_TEST(narrowing_keeps_nan)
+{
+    static const uint32_t patterns[] = {0x7F800001, 0xFF800001, 0x7F801FFF, 0x7F80FFFF,
+                                        0x7FBFFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FFF8000};
+    const lrki_skinny *kernels = implementation(_i);
+    float wide[20];
+    if (kernels == NULL) return;
+    for (int i = 0; i < 20; i++)
+        memcpy(&wide[i], &patterns[i % 8], sizeof wide[i]);
+    for (int64_t n = 1; n <= 20; n++)
+        check_narrow(kernels, LRK_DTYPE_BF16 + _i / KERNELS, wide, n);
+}
+END_TEST
+
 START_TEST(narrowing_knows_the_edges)
 {
     static const float edges[] = {
@@ -275,6 +375,9 @@ Suite *skinny_suite(void)
     tcase_add_loop_test(tc, widening_is_exact, 0, 2 * KERNELS);
     tcase_add_loop_test(tc, narrowing_rounds_to_nearest_even, 0, 2 * KERNELS);
     tcase_add_loop_test(tc, narrowing_knows_the_edges, 0, 2 * KERNELS);
+    tcase_add_loop_test(tc, narrowing_keeps_nan, 0, 2 * KERNELS);
+    tcase_add_loop_test(tc, dot_propagates_what_is_not_finite, 0, 3 * KERNELS);
+    tcase_add_loop_test(tc, update_propagates_what_is_not_finite, 0, 3 * KERNELS);
     tcase_add_test(tc, the_choice_is_the_fastest_that_runs);
     suite_add_tcase(suite, tc);
     return suite;

@@ -108,7 +108,7 @@ demo: $(BUILD)/finetune $(BUILD)/lorank ## the main job: LoRA against ALoRA on t
 
 # ---- tests ---------------------------------------------------------------------------------------------------------
 
-$(BUILD)/suites.def: tests/unit
+$(BUILD)/suites.def: always
 	@mkdir -p $(@D)
 	@for s in $(SUITES); do echo "SUITE($$s)"; done >$@.new; cmp -s $@.new $@ || cp $@.new $@
 $(BUILD)/tests/%.o: tests/%.c $(BUILD)/suites.def
@@ -230,6 +230,6 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' Makefile
 
 -include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(FT_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(BENCH_OBJ:.o=.d)
-.PHONY: all examples check-examples demo check check-interop check-kill check-neon fuzz fuzz-replay bench bench-quick asan ubsan tsan valgrind coverage mutation abi docs-links format \
+.PHONY: all always examples check-examples demo check check-interop check-kill check-neon fuzz fuzz-replay bench bench-quick asan ubsan tsan valgrind coverage mutation abi docs-links format \
   format-check tidy install-check deps deps-dev install uninstall clean help
 .SECONDARY:

@@ -21,18 +21,13 @@
 /* Floats that are copied or added, up to which the same holds. */
 #define LIGHT (1 << 16)
 
-static int64_t smaller(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 /* ---- chunks and lanes ------------------------------------------------------------------------------------------------ */
 
 /* Inputs of less than two whole chunks are halved, so that two threads have work. */
 static int64_t usual_rows(int64_t rows, int64_t most)
 {
     int64_t half = ((rows - rows / 2) + 7) / 8 * 8;
-    return half < 8 ? 8 : smaller(half, most);
+    return half < 8 ? 8 : lrki_smaller(half, most);
 }
 
 static int64_t pieces_of(int64_t n, int64_t size)
@@ -53,13 +48,13 @@ int64_t lrki_call_chunks(const lrki_lora_call *call)
 lrki_tile lrki_lora_chunk(const lrki_lora_call *call, int64_t chunk)
 {
     int64_t row = chunk * call->chunk_rows;
-    return (lrki_tile){.row = row, .n_rows = smaller(call->chunk_rows, call->rows - row)};
+    return (lrki_tile){.row = row, .n_rows = lrki_smaller(call->chunk_rows, call->rows - row)};
 }
 
 /* Of two chunks or more, since each costs a pass over dA and dB; but two lanes if there are two chunks. */
 int64_t lrki_lora_lanes(int64_t chunks)
 {
-    return chunks < 2 ? 1 : smaller(chunks < 4 ? 2 : chunks / 2, LRKI_LORA_SUMS);
+    return chunks < 2 ? 1 : lrki_smaller(chunks < 4 ? 2 : chunks / 2, LRKI_LORA_SUMS);
 }
 
 int64_t lrki_lora_sums(int64_t rows)
@@ -91,7 +86,7 @@ static void plan(lrki_lora_call *call)
     call->by_gemm = wants_gemm(call);
     call->is_small = is_small(call);
     int64_t most = call->by_gemm ? LRKI_GEMM_ROWS : LRKI_LORA_ROWS;
-    call->chunk_rows = call->is_small ? smaller(call->rows, most) : usual_rows(call->rows, most);
+    call->chunk_rows = call->is_small ? lrki_smaller(call->rows, most) : usual_rows(call->rows, most);
 }
 
 int64_t lrki_lane_floats(bool has_tiles)
@@ -138,7 +133,7 @@ static lrk_status run(work w, bool alone)
 lrk_status lrki_lora_run(const lrki_lora_call *call, int64_t pieces, int64_t most,
                          lrk_status (*task)(const lrki_lora_call *call, const lrki_lane *lane))
 {
-    work w = {.call = call, .pieces = pieces, .lanes = smaller(pieces, most), .task = task};
+    work w = {.call = call, .pieces = pieces, .lanes = lrki_smaller(pieces, most), .task = task};
     return run(w, call->is_small);
 }
 
@@ -151,7 +146,7 @@ lrk_status lrki_lora_run_ranks(const lrki_lora_call *call, int64_t times,
         w.pieces += call->parts[p].rank;
         floats += (double)call->parts[p].rank * (double)(call->n_in + call->parts[p].n_out) * (double)times;
     }
-    w.lanes = smaller(w.pieces, LRKI_LORA_LANES);
+    w.lanes = lrki_smaller(w.pieces, LRKI_LORA_LANES);
     return run(w, call->is_small || floats <= LIGHT);
 }
 

@@ -22,6 +22,11 @@
 #define LRKI_PACK_ROWS  64 /* least rows of a call that are worth packing rank rows for                    */
 #define LRKI_SKEW       16 /* floats after each packed row, so that neighbours begin in different cache sets */
 
+static inline int64_t lrki_smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
 typedef struct lrki_lora_part {
     int64_t rank; /* ranks of the call */
     int64_t n_out;

@@ -4,29 +4,22 @@
  *     forward    blocks of x: H += x A^T;                 blocks of y: y += (H diag(f)) B
  *     backward   blocks of dy: P += dy B^T, dB += (H diag(f))^T dy;   blocks of x: dA += D^T x', dx += dropout'(D A)
  * so that every activation comes from memory once, while the rank rows of a block stay in the first-level cache and the
- * next block is fetched ahead. For that the rank rows are packed first, block by block: rows of a power-of-two length would
- * evict each other from the cache, which has few places for equal low address bits. Few rows do not pay for packing.
+ * next block is fetched ahead.
  * Backward's lanes take runs of chunks. The first adds dA and dB to the gradients, the others to sums of their own, which
  * are added in the order of lanes at the end.
  */
 #include <string.h>
 
-#include "lora_parts.h"
+#include "lora_pack.h"
 #include "lorank/pass.h"
 
 #define FEW_ROWS 4    /* rows of a call up to which rank rows are read once, whole                       */
 #define NEAR     4608 /* values of rank rows in use at a time, of the 8192 that the first-level cache holds */
 #define LEAST    64   /* narrowest block                                                                */
-#define WIDTH    512  /* widest block of rows that do not fit one of LRKI_TILE_COLS                      */
 #define LIST     LRKI_SKINNY_ROWS
 #define SOURCES  512 /* most ranks that are added to activations at once */
 
 _Static_assert(LRKI_LORA_ROWS <= LIST, "a list holds the rows of a chunk");
-
-static int64_t smaller(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
 
 /* ---- lists of rows ---------------------------------------------------------------------------------------------------- */
 
@@ -36,18 +29,11 @@ static void list_rows(const lrki_activations *matrix, lrki_tile t, void **rows)
         rows[i] = lrki_activations_at(matrix, t.row + i, t.col);
 }
 
-/* n columns in blocks of about equal width, at most `most`. */
-static int64_t even_blocks(int64_t n, int64_t most)
-{
-    int64_t blocks = (n + most - 1) / most, cols = (n + blocks - 1) / blocks;
-    return (cols + LRKI_SKEW - 1) / LRKI_SKEW * LRKI_SKEW;
-}
-
 /* The same for products with all ranks at once. */
 static int64_t rank_blocks(int64_t n, int64_t ranks)
 {
     int64_t most = NEAR / ranks;
-    return even_blocks(n, most < LEAST ? LEAST : smaller(most, LRKI_TILE_COLS));
+    return lrki_even_blocks(n, most < LEAST ? LEAST : lrki_smaller(most, LRKI_TILE_COLS));
 }
 
 /* Columns of a block of activations of n columns. */
@@ -64,78 +50,6 @@ static int64_t next_loud(const lrki_lora_call *call, int64_t p)
     return p;
 }
 
-/* ---- rank rows --------------------------------------------------------------------------------------------------------- */
-
-int64_t lrki_block_cols(int64_t n)
-{
-    return even_blocks(n, n <= LRKI_TILE_COLS ? LRKI_TILE_COLS : WIDTH);
-}
-
-int64_t lrki_packed_floats(int64_t n)
-{
-    int64_t step = lrki_block_cols(n);
-    return (n + step - 1) / step * (step + LRKI_SKEW);
-}
-
-/* Rows of A (B) of a part, and where they are packed: block after block, in each the ranks' parts one behind the other. */
-typedef struct rank_rows {
-    const float *const *rows;
-    float *packed; /* NULL: not packed */
-    int64_t n;     /* values of a row  */
-    int64_t rank;
-} rank_rows;
-
-static rank_rows rows_of_a(const lrki_lora_call *call, const lrki_lora_part *part)
-{
-    return (rank_rows){part->a, call->rows < LRKI_PACK_ROWS ? NULL : part->packed, call->n_in, part->rank};
-}
-
-static rank_rows rows_of_b(const lrki_lora_call *call, const lrki_lora_part *part)
-{
-    float *packed = part->packed + part->rank * lrki_packed_floats(call->n_in);
-    return (rank_rows){part->b, call->rows < LRKI_PACK_ROWS ? NULL : packed, part->n_out, part->rank};
-}
-
-static float *packed_at(const rank_rows *ranks, int64_t j, int64_t col)
-{
-    int64_t step = lrki_block_cols(ranks->n);
-    return ranks->packed + (col / step * ranks->rank + j) * (step + LRKI_SKEW) + col % step;
-}
-
-static void pack_row(const rank_rows *ranks, int64_t j)
-{
-    int64_t step = lrki_block_cols(ranks->n);
-    for (int64_t col = 0; col < ranks->n; col += step)
-        memcpy(packed_at(ranks, j, col), ranks->rows[j] + col,
-               (size_t)smaller(step, ranks->n - col) * sizeof(float));
-}
-
-/* Ranks first..first+n-1 from column `col` on. */
-static void list_ranks(const rank_rows *ranks, int64_t first, int64_t n, int64_t col, const float **list)
-{
-    for (int64_t j = 0; j < n; j++)
-        list[j] = ranks->packed == NULL ? ranks->rows[first + j] + col : packed_at(ranks, first + j, col);
-}
-
-static lrk_status pack_lane(const lrki_lora_call *call, const lrki_lane *lane)
-{
-    int64_t number = 0;
-    for (int64_t p = 0; p < call->n_parts; p++) {
-        rank_rows a = rows_of_a(call, &call->parts[p]), b = rows_of_b(call, &call->parts[p]);
-        for (int64_t j = 0; j < a.rank; j++, number++) {
-            if (number < lane->first || number >= lane->first + lane->n) continue;
-            pack_row(&a, j);
-            pack_row(&b, j);
-        }
-    }
-    return LRK_OK;
-}
-
-static lrk_status pack(const lrki_lora_call *call)
-{
-    return call->rows < LRKI_PACK_ROWS ? LRK_OK : lrki_lora_run_ranks(call, 1, pack_lane);
-}
-
 /* ---- what comes next --------------------------------------------------------------------------------------------------- */
 
 static const lrki_ahead nothing = {0};
@@ -145,8 +59,8 @@ static lrki_ahead ahead_at(const lrki_activations *matrix, int64_t row, int64_t 
 {
     int64_t size = lrki_dtype_bytes(matrix->dtype), width = lrki_block_cols(n_cols);
     if (matrix->data == NULL) return nothing;
-    return (lrki_ahead){lrki_activations_at(matrix, row, col), matrix->ld * size,
-                        smaller(width, n_cols - col) * size};
+    return (lrki_ahead){(uintptr_t)lrki_activations_at(matrix, row, col), matrix->ld * size,
+                        lrki_smaller(width, n_cols - col) * size};
 }
 
 /* After block t of a matrix of n_cols columns: its next block, and after the last one `then`. */
@@ -166,7 +80,7 @@ static lrki_ahead ahead_chunk(const lrki_lora_call *call, const lrki_activations
 static lrki_ahead ahead_share(lrki_ahead ahead, int64_t i, int64_t n)
 {
     int64_t lines = (ahead.bytes + 63) / 64, first = lines * i / n;
-    return (lrki_ahead){(const char *)ahead.row + 64 * first, ahead.stride,
+    return (lrki_ahead){ahead.row + (uintptr_t)(64 * first), ahead.stride,
                         64 * (lines * (i + 1) / n - first)};
 }
 
@@ -174,14 +88,14 @@ static lrki_ahead ahead_share(lrki_ahead ahead, int64_t i, int64_t n)
 
 /* out[rows of t x rank] (+)= block of `rows` times the ranks, in groups as the kernels take them. */
 static void add_dots(const lrki_skinny *kernels, void *const *rows, int32_t dtype, lrki_tile t,
-                     lrki_ahead ahead, rank_rows ranks, float *out)
+                     lrki_ahead ahead, lrki_rank_rows ranks, float *out)
 {
     int64_t rank = ranks.rank;
     int64_t groups = (rank + kernels->group - 1) / kernels->group;
     for (int64_t g = 0; g < groups; g++) {
         int64_t first = rank * g / groups, n = rank * (g + 1) / groups - first;
         const float *list[8];
-        list_ranks(&ranks, first, n, t.col, list);
+        lrki_list_ranks(&ranks, first, n, t.col, list);
         const lrki_dot_args args = {.rows = (const void *const *)rows,
                                     .ranks = list,
                                     .dtype = dtype,
@@ -208,10 +122,10 @@ typedef struct sources {
 static void list_all(const lrki_lora_call *call, int64_t first, int64_t n, int64_t col, const float **list)
 {
     for (int64_t p = next_loud(call, 0); p < call->n_parts && n > 0; p = next_loud(call, p + 1)) {
-        rank_rows a = rows_of_a(call, &call->parts[p]);
-        int64_t count = smaller(n, a.rank - first);
+        lrki_rank_rows a = lrki_rows_of_a(call, &call->parts[p]);
+        int64_t count = lrki_smaller(n, a.rank - first);
         if (count > 0) {
-            list_ranks(&a, first, count, col, list);
+            lrki_list_ranks(&a, first, count, col, list);
             list += count;
             n -= count;
         }
@@ -229,12 +143,12 @@ static void add_sources(const sources *s, void *const *rows, int32_t dtype, lrki
     int64_t most = t.n_rows <= FEW_ROWS && dtype == LRK_DTYPE_F32 ? kernels->group : SOURCES;
     for (int64_t first = 0; first < s->ranks; first += most) {
         const float *list[SOURCES];
-        int64_t n = smaller(most, s->ranks - first);
+        int64_t n = lrki_smaller(most, s->ranks - first);
         if (s->part == NULL) {
             list_all(s->call, first, n, t.col, list);
         } else {
-            rank_rows b = rows_of_b(s->call, s->part);
-            list_ranks(&b, first, n, t.col, list);
+            lrki_rank_rows b = lrki_rows_of_b(s->call, s->part);
+            lrki_list_ranks(&b, first, n, t.col, list);
         }
         const lrki_update_args args = {.dest = rows,
                                        .src = (const void *const *)list,
@@ -256,7 +170,7 @@ static void add_block(const sources *s, const lrki_activations *matrix, lrki_til
     bool few = t.n_rows <= FEW_ROWS;
     int64_t begin = t.col, end = t.col + t.n_cols, step = few ? t.n_cols : rank_blocks(t.n_cols, s->ranks);
     for (; t.col < end; t.col += step) {
-        t.n_cols = smaller(step, end - t.col);
+        t.n_cols = lrki_smaller(step, end - t.col);
         list_rows(matrix, (lrki_tile){.n_rows = t.n_rows, .col = t.col - begin}, rows);
         lrki_ahead ahead = ahead_share(then, (t.col - begin) / step, (end - begin + step - 1) / step);
         add_sources(s, rows, matrix->dtype, t, ahead);
@@ -300,12 +214,12 @@ static void make_h(const lrki_lora_call *call, lrki_tile t, const lrki_lane *lan
     void *rows[LIST];
     int64_t step = block_step(call, call->n_in);
     for (t.col = 0; t.col < call->n_in; t.col += step) {
-        t.n_cols = smaller(step, call->n_in - t.col);
+        t.n_cols = lrki_smaller(step, call->n_in - t.col);
         int32_t dtype = list_x(call, t, lane, rows);
         lrki_ahead ahead = call->dropout == NULL ? ahead_of(&call->x, t, call->n_in, then) : nothing;
         for (int64_t p = 0; p < call->n_parts; p++) {
             const lrki_lora_part *part = &call->parts[p];
-            add_dots(call->kernels, rows, dtype, t, p == 0 ? ahead : nothing, rows_of_a(call, part),
+            add_dots(call->kernels, rows, dtype, t, p == 0 ? ahead : nothing, lrki_rows_of_a(call, part),
                      backward ? part->h : lrki_forward_h(part));
         }
     }
@@ -320,7 +234,7 @@ static void make_y(const lrki_lora_call *call, const lrki_lora_part *part, lrki_
     const sources all = {call, part, coef, part->rank};
     scale_transposed(part, t, lrki_forward_h(part), coef);
     for (t.col = 0; t.col < part->n_out; t.col += step) {
-        t.n_cols = smaller(step, part->n_out - t.col);
+        t.n_cols = lrki_smaller(step, part->n_out - t.col);
         lrki_activations block = block_of(&part->y, t);
         add_block(&all, &block, t, ahead_of(&part->y, t, part->n_out, then));
     }
@@ -346,7 +260,7 @@ static lrk_status forward_lane(const lrki_lora_call *call, const lrki_lane *lane
 
 lrk_status lrki_fused_forward(const lrki_lora_call *call)
 {
-    lrk_status status = pack(call);
+    lrk_status status = lrki_pack(call);
     if (status != LRK_OK) return status;
     return lrki_lora_run(call, lrki_call_chunks(call), LRKI_LORA_LANES, forward_lane);
 }
@@ -420,11 +334,11 @@ static void read_dy(const lrki_lora_call *call, int64_t p, lrki_tile t, const lr
                            : ahead_at(&call->parts[p + 1].dy, t.row, 0, call->parts[p + 1].n_out);
     if (wants_b) lrki_scale_ranks(part, t, lrki_backward_h(part), part->scaled_h);
     for (t.col = 0; t.col < part->n_out; t.col += step) {
-        t.n_cols = smaller(step, part->n_out - t.col);
+        t.n_cols = lrki_smaller(step, part->n_out - t.col);
         bool ends = last && t.col + t.n_cols == part->n_out;
         list_rows(&part->dy, t, rows);
         add_dots(call->kernels, rows, part->dy.dtype, t, ahead_of(&part->dy, t, part->n_out, then),
-                 rows_of_b(call, part), part->d);
+                 lrki_rows_of_b(call, part), part->d);
         if (wants_b)
             add_gradients(call, part, lane, false, rows, part->dy.dtype, t,
                           ends ? ahead_at(&call->dx, t.row, 0, call->n_in) : nothing);
@@ -456,7 +370,7 @@ static void read_x(const lrki_lora_call *call, lrki_tile t, const lrki_lane *lan
     bool wants_a = call->parts[0].grad_a != NULL; /* the modules of a call want the same */
     int64_t step = block_step(call, call->n_in);
     for (t.col = 0; t.col < call->n_in; t.col += step) {
-        t.n_cols = smaller(step, call->n_in - t.col);
+        t.n_cols = lrki_smaller(step, call->n_in - t.col);
         int32_t dtype = wants_a ? list_x(call, t, lane, rows) : 0;
         lrki_ahead ahead = call->dropout == NULL ? ahead_of(&call->x, t, call->n_in, then) : nothing;
         for (int64_t p = next_loud(call, 0); p < call->n_parts && wants_a; p = next_loud(call, p + 1)) {
@@ -511,7 +425,7 @@ static lrk_status add_sums(const lrki_lora_call *call, const lrki_lane *lane)
 lrk_status lrki_fused_backward(const lrki_lora_call *call)
 {
     int64_t chunks = lrki_call_chunks(call), lanes = lrki_lora_lanes(chunks);
-    lrk_status status = pack(call);
+    lrk_status status = lrki_pack(call);
     if (status == LRK_OK) status = lrki_lora_run(call, chunks, lanes, backward_lane);
     if (status != LRK_OK || lanes == 1 || call->parts[0].grad_a == NULL) return status;
     return lrki_lora_run_ranks(call, lanes - 1, add_sums);

@@ -12,11 +12,6 @@
 
 #define GRADIENT_COLS 128 /* columns of a block of dA or dB */
 
-static int64_t smaller(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 /* Ranks from `first` on whose rows follow each other. */
 static int64_t run_of(const lrki_lora_call *call, const lrki_lora_part *part, int64_t first)
 {
@@ -38,7 +33,7 @@ static int64_t step_of(const lrki_activations *matrix, const lrki_dropout *dropo
                        int64_t n_cols)
 {
     if (is_direct(matrix, dropout)) return n_cols;
-    return smaller(LRKI_TILE_FLOATS / n_rows, LRKI_TILE_COLS);
+    return lrki_smaller(LRKI_TILE_FLOATS / n_rows, LRKI_TILE_COLS);
 }
 
 typedef struct source {
@@ -77,7 +72,7 @@ static lrk_status make_h(const lrki_lora_call *call, lrki_tile t, const lrki_lan
 {
     int64_t step = step_of(&call->x, call->dropout, t.n_rows, call->n_in);
     for (t.col = 0; t.col < call->n_in; t.col += step) {
-        t.n_cols = smaller(step, call->n_in - t.col);
+        t.n_cols = lrki_smaller(step, call->n_in - t.col);
         source x = read_part(call, &call->x, call->dropout, t, lane);
         for (int64_t p = 0; p < call->n_parts; p++) {
             const lrki_lora_part *part = &call->parts[p];
@@ -109,7 +104,7 @@ static lrk_status make_y(const lrki_lora_call *call, const lrki_lora_part *part,
     int64_t step = step_of(&part->y, NULL, t.n_rows, part->n_out);
     lrki_scale_ranks(part, t, lrki_forward_h(part), part->scaled_h);
     for (t.col = 0; t.col < part->n_out; t.col += step) {
-        t.n_cols = smaller(step, part->n_out - t.col);
+        t.n_cols = lrki_smaller(step, part->n_out - t.col);
         bool direct = is_direct(&part->y, NULL);
         float *to = direct ? lrki_activations_at(&part->y, t.row, t.col) : lane->tile;
         lrk_status status = add_ranks(call, part, t, false, part->scaled_h, direct ? 1.0f : 0.0f, to,
@@ -145,7 +140,7 @@ static lrk_status make_d(const lrki_lora_call *call, const lrki_lora_part *part,
 {
     int64_t step = step_of(&part->dy, NULL, t.n_rows, part->n_out);
     for (t.col = 0; t.col < part->n_out; t.col += step) {
-        t.n_cols = smaller(step, part->n_out - t.col);
+        t.n_cols = lrki_smaller(step, part->n_out - t.col);
         lrk_status status =
             add_dots(call, part, read_part(call, &part->dy, NULL, t, lane), t, false, part->d);
         if (status != LRK_OK) return status;
@@ -181,7 +176,7 @@ static lrk_status make_dx(const lrki_lora_call *call, lrki_tile t, const lrki_la
     if (call->dx.data == NULL || all_silent(call)) return LRK_OK;
     int64_t step = step_of(&call->dx, call->dropout, t.n_rows, call->n_in);
     for (t.col = 0; t.col < call->n_in; t.col += step) {
-        t.n_cols = smaller(step, call->n_in - t.col);
+        t.n_cols = lrki_smaller(step, call->n_in - t.col);
         if (is_direct(&call->dx, call->dropout))
             return add_da(call, t, 1.0f, lrki_activations_at(&call->dx, t.row, 0), call->dx.ld);
         lrk_status status = add_da(call, t, 0.0f, lane->tile, t.n_cols);
@@ -217,9 +212,9 @@ static lrk_status gradient_block(const lrki_lora_call *call, const lrki_lora_par
     float *const *grad = of_a ? part->grad_a : part->grad_b;
     int64_t width = of_a ? call->n_in : part->n_out;
     int64_t step = is_direct(matrix, dropout) ? call->rows : LRKI_TILE_FLOATS / GRADIENT_COLS;
-    lrki_tile t = {.col = col, .n_cols = smaller(GRADIENT_COLS, width - col)};
+    lrki_tile t = {.col = col, .n_cols = lrki_smaller(GRADIENT_COLS, width - col)};
     for (; t.row < call->rows; t.row += step) {
-        t.n_rows = smaller(step, call->rows - t.row);
+        t.n_rows = lrki_smaller(step, call->rows - t.row);
         source from = read_part(call, matrix, dropout, t, lane);
         const float *left = (of_a ? part->d : part->scaled_h) + t.row * part->rank;
         for (int64_t j = 0, n; j < part->rank; j += n) {

@@ -33,9 +33,6 @@ lrk_status lrki_lora_run(const lrki_lora_call *call, int64_t pieces, int64_t mos
 lrk_status lrki_lora_run_ranks(const lrki_lora_call *call, int64_t times,
                                lrk_status (*task)(const lrki_lora_call *call, const lrki_lane *lane));
 
-/* Columns of a block of n columns: the unit in which rank rows are packed. */
-int64_t lrki_block_cols(int64_t n);
-
 /* H of a part: where forward writes it, and where backward finds or makes it. */
 float *lrki_forward_h(const lrki_lora_part *part);
 const float *lrki_backward_h(const lrki_lora_part *part);

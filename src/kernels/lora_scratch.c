@@ -4,17 +4,12 @@
 
 #define N_PIECES 13
 
-static int64_t smaller(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 bool lrki_lora_size_add(lrki_lora_size *size, int64_t most, int64_t n_in, int64_t n_out, int64_t ranks)
 {
     bool packs = size->rows >= LRKI_PACK_ROWS;
     int64_t packed, packed_a = packs ? lrki_packed_floats(n_in) : 0,
                     packed_b = packs ? lrki_packed_floats(n_out) : 0;
-    int64_t width, values, fused = smaller(ranks, most);
+    int64_t width, values, fused = lrki_smaller(ranks, most);
     size->n_parts++;
     size->tiles = size->tiles || fused < ranks;
     return lrki_add(n_in, n_out, &width) && lrki_mul(width, fused, &values) &&

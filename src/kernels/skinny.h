@@ -20,9 +20,9 @@
 
 /* What later calls will read, to be fetched into the second-level cache meanwhile, for as many rows as the call walks. */
 typedef struct lrki_ahead {
-    const void *row; /* the first           */
-    int64_t stride;  /* bytes to the next   */
-    int64_t bytes;   /* of a row, 0: nothing; no more than the call's rows have */
+    uintptr_t row;  /* the first: a number, since addresses past an array are no pointers */
+    int64_t stride; /* bytes to the next   */
+    int64_t bytes;  /* of a row, 0: nothing; no more than the call's rows have */
 } lrki_ahead;
 
 typedef struct lrki_dot_args {

@@ -216,10 +216,11 @@ INLINE void dot_tile(const lrki_dot_args *args, int32_t first, const int dtype, 
         UNROLL for (int b = 0; b < j; b++) acc[a][b] = (vec){0};
     }
     UNROLL for (int b = 0; b < j; b++) ranks[b] = args->ranks[b];
-    const char *line = (const char *)args->ahead.row + first * args->ahead.stride;
+    uintptr_t line = args->ahead.row + (uintptr_t)(first * args->ahead.stride);
     const int64_t stride = args->ahead.stride, fetch = args->ahead.bytes / LINE_BYTES * LINE_FLOATS(dtype);
     for (; k + LINE_FLOATS(dtype) <= n && k < fetch; k += LINE_FLOATS(dtype), line += LINE_BYTES) {
-        UNROLL for (int a = 0; a < r; a++) __builtin_prefetch(line + a * stride, 0, 2);
+        UNROLL for (int a = 0; a < r; a++)
+            __builtin_prefetch((const void *)(line + (uintptr_t)(a * stride)), 0, 2);
         for (int u = 0; u < LINE_FLOATS(dtype); u += LANES)
             dot_step(acc, rows, ranks, dtype, r, j, k + u);
     }
@@ -288,13 +289,14 @@ static void dot(const lrki_dot_args *args)
 /* ---- update ---------------------------------------------------------------------------------------------------------- */
 
 #define PREFETCH_LINES(p, dtype, c, write, level)                                                            \
-    UNROLL for (int v = 0; v < (c); v++) if (v * LANES % LINE_FLOATS(dtype) == 0)                            \
-        __builtin_prefetch((const char *)(p) + v * LANES * ((dtype) == F32 ? 4 : 2), write, level)
+    UNROLL for (int v = 0; v < (c); v++) if (v * LANES % LINE_FLOATS(dtype) == 0) __builtin_prefetch(        \
+        (const void *)((p) + (uintptr_t)(v * LANES * ((dtype) == F32 ? 4 : 2))), write, level)
 
-INLINE const char *ahead_of(lrki_ahead ahead, int64_t row, const int dtype, int64_t k)
+/* 0: nothing */
+INLINE uintptr_t ahead_of(lrki_ahead ahead, int64_t row, const int dtype, int64_t k)
 {
     int64_t offset = k * (dtype == F32 ? 4 : 2);
-    return offset >= ahead.bytes ? NULL : (const char *)ahead.row + offset + row * ahead.stride;
+    return offset >= ahead.bytes ? 0 : ahead.row + (uintptr_t)(offset + row * ahead.stride);
 }
 
 /* r rows of dest, c vectors from column k on: dest += coef src */
@@ -305,26 +307,26 @@ INLINE void update_tile(const lrki_update_args *args, int32_t first, int64_t k, 
     void *const *dest = args->dest + first;
     const float *coef = args->coef + first;
     const int64_t ld_coef = args->ld_coef;
-    const char *dest_ahead = ahead_of(args->dest_ahead, first, dest_dtype, k);
-    const char *src_ahead = ahead_of(args->src_ahead, 0, src_dtype, k);
+    uintptr_t dest_ahead = ahead_of(args->dest_ahead, first, dest_dtype, k);
+    uintptr_t src_ahead = ahead_of(args->src_ahead, 0, src_dtype, k);
     const void *const *src = args->src;
     const int32_t n_src = args->n_src;
     UNROLL for (int a = 0; a < r; a++)
     {
         const char *p = at(dest[a], dest_dtype, k);
-        if (dest_ahead != NULL) {
+        if (dest_ahead != 0) {
             PREFETCH_LINES(dest_ahead, dest_dtype, c, 1, 2);
-            dest_ahead += args->dest_ahead.stride;
+            dest_ahead += (uintptr_t)args->dest_ahead.stride;
         }
-        PREFETCH_LINES(p, dest_dtype, c, 1, 3);
+        PREFETCH_LINES((uintptr_t)p, dest_dtype, c, 1, 3);
         UNROLL for (int v = 0; v < c; v++) acc[a][v] = (vec){0};
     }
     for (int32_t b = 0; b < n_src; b++, coef += ld_coef) {
         const char *p = at(src[b], src_dtype, k);
         vec from[8];
-        if (src_ahead != NULL) {
+        if (src_ahead != 0) {
             PREFETCH_LINES(src_ahead, src_dtype, c, 0, 2);
-            src_ahead += args->src_ahead.stride;
+            src_ahead += (uintptr_t)args->src_ahead.stride;
         }
         UNROLL for (int v = 0; v < c; v++)
         {

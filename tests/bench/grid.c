@@ -19,11 +19,15 @@ const char *grid_dtype_name(int32_t dtype)
     return dtype_names[dtype];
 }
 
+/* LRK_KERNELS_... in their order. */
+static const char *const kernel_names[] = {"auto", "blas", "generic", "avx2", "avx512", "neon"};
+
 static const char usage[] =
     "usage: bench-kernels [option...]\n"
     "  --quick              tokens 512 and 2048, d 768 and 4096, rank 8 (else the full grid)\n"
     "  --tokens --d --rank --threads --op --dtype LIST   comma-separated, in place of the grid's;\n"
     "                       d is N (square) or INxOUT\n"
+    "  --kernels NAME       lorank's: auto, blas, generic, avx2, avx512 or neon [auto]\n"
     "  --budget MS          time for one row [150]; 20 repetitions are made whatever they take\n"
     "  --fresh              parameters change before every forward: what lorank keeps of them is made again\n"
     "  --torch SCRIPT --python INTERPRETER   measure PyTorch too;  --no-torch  do not\n"
@@ -128,6 +132,8 @@ static bool read_list(bench_options *o, const char *name, const char *value)
     if (strcmp(name, "--d") == 0) return read_widths(value, o);
     if (strcmp(name, "--rank") == 0) return read_numbers(value, &o->rank);
     if (strcmp(name, "--threads") == 0) return read_numbers(value, &o->threads);
+    if (strcmp(name, "--kernels") == 0)
+        return read_names(value, kernel_names, sizeof kernel_names / sizeof *kernel_names, &o->kernels);
     if (strcmp(name, "--op") == 0) return read_names(value, op_names, GRID_OPS, &o->op);
     if (strcmp(name, "--dtype") == 0) return read_names(value, dtype_names, GRID_DTYPES, &o->dtype);
     return false;
@@ -149,7 +155,7 @@ static bool read_value(bench_options *o, const char *name, const char *value)
 
 bool grid_options_read(bench_options *o, int argc, char **argv)
 {
-    *o = (bench_options){.budget_ms = 150.0, .out = "build/bench/kernels.json"};
+    *o = (bench_options){.budget_ms = 150.0, .kernels = {.n = 1}, .out = "build/bench/kernels.json"};
     set_full(o);
     for (int i = 1; i < argc; i++) {
         if (read_flag(o, argv[i])) continue;

@@ -40,6 +40,7 @@ typedef struct bench_options {
     grid_list threads;
     grid_list op;
     grid_list dtype;     /* empty: f32 everywhere, bf16 where the grid has it */
+    grid_list kernels;   /* one: LRK_KERNELS_... of lorank's context */
     double budget_ms;    /* time for one row, if 20 repetitions do not take more */
     int worker;          /* threads of this process, which measures; 0: it starts the ones that do */
     bool fresh;          /* parameters count as changed before every forward of lorank */

@@ -194,10 +194,13 @@ int worker_run(const bench_options *options)
 {
     static worker w;
     char error[256];
+    lrk_host host;
+    (void)lrk_host_init(&host, sizeof host);
+    host.kernels = (int32_t)options->kernels.value[0];
     w.options = options;
     machine_pin(options->worker);
     if (!machine_has_threads(options->worker)) return 2;
-    if (lrk_context_create(NULL, &w.context, error, sizeof error) != LRK_OK) {
+    if (lrk_context_create(&host, &w.context, error, sizeof error) != LRK_OK) {
         fprintf(stderr, "bench-kernels: %s\n", error);
         return 2;
     }

@@ -60,16 +60,17 @@ static void check_dot(const lrki_skinny *kernels, int32_t dtype, int32_t n_rows,
 {
     rows left = rows_make(dtype, n_rows, n, 1), right = rows_make(LRK_DTYPE_F32, n_ranks, n, 2);
     padded out = padded_make(n_rows, n_ranks, 2, 3), before = padded_copy(&out);
-    const lrki_dot_args args = {.rows = (const void *const *)left.list,
-                                .ranks = (const float *const *)right.list,
-                                .dtype = dtype,
-                                .n_rows = n_rows,
-                                .n_ranks = n_ranks,
-                                .add = add,
-                                .n = n,
-                                .ahead = {left.list[0], 64, n % 2 ? 64 : 0}, /* fetching changes nothing */
-                                .out = out.data,
-                                .ld_out = out.ld};
+    const lrki_dot_args args = {
+        .rows = (const void *const *)left.list,
+        .ranks = (const float *const *)right.list,
+        .dtype = dtype,
+        .n_rows = n_rows,
+        .n_ranks = n_ranks,
+        .add = add,
+        .n = n,
+        .ahead = {(uintptr_t)left.list[0], 64, n % 2 ? 64 : 0}, /* fetching changes nothing */
+        .out = out.data,
+        .ld_out = out.ld};
     kernels->dot(&args);
     for (int64_t i = 0; i < n_rows; i++)
         for (int64_t j = 0; j < n_ranks; j++) {
@@ -118,8 +119,8 @@ static void check_update(const lrki_skinny *kernels, int32_t dest_type, int32_t 
                                    .n_dest = n_dest,
                                    .n_src = n_src,
                                    .n = n,
-                                   .dest_ahead = {dest.list[0], 64, n % 2 ? 64 : 0},
-                                   .src_ahead = {dest.list[0], 64, n % 3 ? 64 : 0},
+                                   .dest_ahead = {(uintptr_t)dest.list[0], 64, n % 2 ? 64 : 0},
+                                   .src_ahead = {(uintptr_t)dest.list[0], 64, n % 3 ? 64 : 0},
                                    .coef = coef.data,
                                    .ld_coef = coef.ld};
     kernels->update(&args);

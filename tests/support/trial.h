@@ -11,7 +11,7 @@
 #include "oracle.h"
 
 #define MAX_MODULES 3
-#define MAX_RANK    300
+#define MAX_RANK    700
 #define EVERY       (LRK_GRAD_PARAMETERS | LRK_GRAD_GATES | LRK_GRAD_MASK)
 
 typedef struct trial {

@@ -396,6 +396,27 @@ START_TEST(infinity_stays_in_its_row_and_column)
 }
 END_TEST
 
+/* More ranks than are added to an activation at once; 0: of one module, 1: of a group together. _i: kernels, then that */
+START_TEST(very_many_ranks_agree_with_the_oracle)
+{
+    open_kernels(_i % N_KERNELS);
+    for (int64_t rows = 2; rows < 100 && context != NULL; rows += 33) {
+        trial t = {.context = context, .rows = rows, .n = 1, .backwards = 1, .saved = rows % 2};
+        t.shapes[0] = (shape){11, 21, 600, LRK_NO_GROUP, 0, 0.1};
+        if (_i / N_KERNELS == 1) {
+            t.n = 3;
+            t.shapes[0] = (shape){11, 7, 500, 2, 0, 0.1};
+            t.shapes[1] = (shape){11, 5, 0, 2, 0, 0.1};
+            t.shapes[2] = (shape){11, 13, 90, 2, 0, 0.1};
+        }
+        t.x_type = t.dx_type = (int32_t)(rows / 33 % 3);
+        t.y_type = (int32_t)((rows / 33 + 1) % 3);
+        check_trial(&t);
+    }
+    close_kernels();
+}
+END_TEST
+
 /* ---- the workspace ------------------------------------------------------------------------------------------------------------ */
 
 #define GUARD 256
@@ -473,6 +494,7 @@ Suite *lora_kernels_suite(void)
     tcase_add_loop_test(tc, groups_agree_with_the_oracle, 0, 10 * N_KERNELS);
     tcase_add_loop_test(tc, bits_do_not_depend_on_threads_or_the_order_of_tasks, 0, 3 * N_KERNELS);
     tcase_add_loop_test(tc, no_kernels_allocate_or_leave_their_workspace, 0, N_KERNELS);
+    tcase_add_loop_test(tc, very_many_ranks_agree_with_the_oracle, 0, 2 * N_KERNELS);
     tcase_add_loop_test(tc, the_choice_is_readable_and_decides_who_multiplies, 0, N_KERNELS);
     tcase_add_loop_test(tc, silent_ranks_are_not_read, 0, N_KERNELS);
     tcase_add_loop_test(tc, a_factor_of_zero_stops_nan, 0, 2 * N_KERNELS);

@@ -39,7 +39,8 @@ INCLUDE := -Iinclude -Isrc
 ALL_C    = -std=c11 -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE $(WARN) $(INCLUDE) -MMD -MP $(CPPFLAGS) $(CFLAGS)
 LIB_DEPS = $(call pkg,--libs,yaml-0.1 jansson zlib openblas) -lm -lpthread $(OPENMP)
 
-TARGET  := $(shell $(CC) -dumpmachine 2>/dev/null)
+# Asked when a recipe runs: `make deps check` may have no compiler before.
+on_x86   = $(if $(filter x86_64%,$(shell $(CC) -dumpmachine)),$(1))
 obj      = $(patsubst %.c,$(BUILD)/%.o,$(1))
 LIB_OBJ := $(call obj,$(wildcard $(LAYERS:%=src/%/*.c)))
 TOOL_OBJ := $(call obj,$(wildcard src/tool/*.c))
@@ -70,10 +71,8 @@ $(BUILD)/lorank: $(TOOL_OBJ) $(STATIC)
 
 $(BUILD)/src/kernels/%.o: OMP = $(OPENMP)
 $(BUILD)/src/kernels/skinny_%.o: ISA += -ffp-contract=fast
-ifneq (,$(filter x86_64%,$(TARGET)))
-$(BUILD)/src/kernels/skinny_avx2.o: ISA += -mavx2 -mfma -mf16c
-$(BUILD)/src/kernels/skinny_avx512.o: ISA += -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq
-endif
+$(BUILD)/src/kernels/skinny_avx2.o: ISA += $(call on_x86,-mavx2 -mfma -mf16c)
+$(BUILD)/src/kernels/skinny_avx512.o: ISA += $(call on_x86,-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq)
 $(BUILD)/src/%.o: src/%.c
 	@mkdir -p $(@D)
 	$(CC) $(ALL_C) $(OMP) $(ISA) -fPIC -fvisibility=hidden -c -o $@ $<

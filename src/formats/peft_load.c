@@ -310,13 +310,8 @@ static lrk_status read_all(peft_reader *reader)
 static lrk_status create_set(const peft_reader *reader, const lrk_adapters_options *options,
                              lrk_adapters **adapters)
 {
-    lrk_adapters_options known;
-    (void)lrk_adapters_options_init(&known, sizeof known);
-    lrk_status status = lrki_struct_read(reader->context, &known, sizeof known, options, 2 * sizeof(uint32_t),
-                                         "lrk_adapters_options");
-    known.init = LRK_INIT_ZERO;
-    if (status == LRK_OK)
-        status = lrk_adapters_create(reader->context, reader->specs, reader->n, &known, adapters);
+    lrk_status status =
+        lrki_adapters_create_zero(reader->context, reader->specs, reader->n, options, adapters);
     if (status != LRK_OK) return status;
     status = fill_set(reader, *adapters);
     if (status == LRK_OK) return LRK_OK;

@@ -1,32 +1,43 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * The lorank command. Exit status: 0 done, 1 failed (a line on standard error says why), 2 called wrongly.
- */
-#include <stdio.h>
+/* The lorank command: one table of commands. */
 #include <string.h>
 
-#include "lorank/lorank.h"
-#include "page.h"
+#include "command.h"
 
-static const char help[] =
-    "usage: lorank report TRACE.jsonl [-o OUT.html]\n"
-    "       lorank --version | --help\n"
-    "\n"
-    "report   draws a run's trace (docs/trace.md) as one self-contained HTML page. OUT is TRACE with\n"
-    "         .html for its last suffix unless -o names it; \"-\" is standard output.\n";
+static const struct {
+    const char *name;
+    const char *summary;
+    int (*run)(int argc, char **argv);
+} commands[] = {
+    {"inspect", "modules, ranks, norms and sizes of an adapter, a checkpoint or a model", inspect_command},
+    {"convert", "an adapter into another format or element type", convert_command},
+    {"merge", "an adapter into its base model, streamed", merge_command},
+    {"diff", "how far two adapters are from each other, module by module", diff_command},
+    {"resize", "an adapter to other ranks by singular value decomposition", resize_command},
+    {"report", "a run's trace as one self-contained HTML page", report_command},
+};
+
+#define N_COMMANDS (sizeof commands / sizeof commands[0])
+
+static int print_help(FILE *out, int status)
+{
+    fputs("usage: lorank COMMAND ...\n       lorank --version | --help\n\n", out);
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        fprintf(out, "  %-9s%s\n", commands[i].name, commands[i].summary);
+    fputs("\n`lorank COMMAND --help` tells the rest.\n", out);
+    return status;
+}
 
 int main(int argc, char **argv)
 {
+    if (argc < 2) return print_help(stderr, 2);
     if (argc == 2 && strcmp(argv[1], "--version") == 0) {
         printf("lorank %s (ABI %d)\n", lrk_version_text(), (int)lrk_abi_version());
         return 0;
     }
-    if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
-        fputs(help, stdout);
-        return 0;
-    }
-    if (argc >= 2 && strcmp(argv[1], "report") == 0) return report_command(argc - 2, argv + 2);
-    if (argc >= 2) fprintf(stderr, "lorank: unknown command '%s'\n", argv[1]);
-    fputs(help, stderr);
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) return print_help(stdout, 0);
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        if (strcmp(argv[1], commands[i].name) == 0) return commands[i].run(argc - 2, argv + 2);
+    fprintf(stderr, "lorank: unknown command '%s' (lorank --help)\n", argv[1]);
     return 2;
 }

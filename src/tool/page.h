@@ -54,7 +54,4 @@ void report_rounds(FILE *out, const run *r);
 void report_lineage(FILE *out, const run *r);
 void report_page(FILE *out, const run *r);
 
-/* lorank report ...: reads, draws, writes. Returns the exit status. */
-int report_command(int argc, char **argv);
-
 #endif

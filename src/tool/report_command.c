@@ -8,51 +8,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "command.h"
 #include "page.h"
 
 #define ERROR_ROOM 1024
 
-typedef struct report_args {
-    const char *trace;
-    const char *output; /* NULL: beside the trace */
-    const char *unknown;
-    bool help;
-} report_args;
-
-static const char usage_line[] = "usage: lorank report TRACE.jsonl [-o OUT.html]\n";
-
-/* What is wrong with the arguments; NULL: nothing. */
-static const char *parse(int argc, char **argv, report_args *args)
-{
-    for (int i = 0; i < argc; i++) {
-        if (strcmp(argv[i], "-o") == 0 || strcmp(argv[i], "--output") == 0) {
-            if (++i == argc) return "-o needs a file";
-            if (args->output != NULL) return "-o is given twice";
-            args->output = argv[i];
-        } else if (strcmp(argv[i], "-h") == 0 || strcmp(argv[i], "--help") == 0) {
-            args->help = true;
-            return NULL;
-        } else if (argv[i][0] == '-') {
-            args->unknown = argv[i];
-            return "unknown option ";
-        } else {
-            if (args->trace != NULL) return "more than one trace";
-            args->trace = argv[i];
-        }
-    }
-    return args->trace == NULL ? "no trace is given" : NULL;
-}
-
-static int usage(const char *words, const char *what)
-{
-    fprintf(stderr, "lorank report: %s%s\n%s", words, what != NULL ? what : "", usage_line);
-    return 2;
-}
+static const char help[] = "usage: lorank report TRACE.jsonl [-o OUT.html]\n"
+                           "\n"
+                           "Draws a run's trace (docs/trace.md) as one self-contained HTML page. OUT is "
+                           "TRACE with .html for its last\n"
+                           "suffix unless -o (--output) names it; \"-\" is standard output.\n";
 
 static int fail(const char *words, const char *path, int error)
 {
-    fprintf(stderr, "lorank report: %s %s: %s\n", words, path, strerror(error));
-    return 1;
+    return command_say("report", "%s %s: %s", words, path, strerror(error));
 }
 
 /* A device or a pipe is written to, not replaced. */
@@ -129,12 +98,9 @@ static int report_to(const char *trace, const char *output)
 {
     char error[ERROR_ROOM];
     if (strcmp(output, trace) == 0 || are_one_file(output, trace))
-        return usage("the page would replace the trace", NULL);
+        return command_usage("report", "the page would replace the trace", NULL);
     run *r = run_read(trace, error, sizeof error);
-    if (r == NULL) {
-        fprintf(stderr, "lorank report: %s\n", error);
-        return 1;
-    }
+    if (r == NULL) return command_say("report", "%s", error);
     int status = draw(r, output);
     run_free(r);
     return status;
@@ -142,13 +108,14 @@ static int report_to(const char *trace, const char *output)
 
 int report_command(int argc, char **argv)
 {
-    report_args args = {0};
-    const char *wrong = parse(argc, argv, &args);
-    if (wrong != NULL) return usage(wrong, args.unknown);
-    if (args.help) return fputs(usage_line, stdout) < 0;
-    if (args.output != NULL) return report_to(args.trace, args.output);
-    char *output = default_output(args.trace);
-    int status = report_to(args.trace, output);
-    free(output);
+    const char *trace = NULL, *output = NULL;
+    const command_option options[] = {{"-o", false, &output}, {"--output", false, &output}};
+    const command_line line = {"report", help, options, 2, {&trace}, 1};
+    int status;
+    if (!command_parse(&line, argc, argv, &status)) return status;
+    if (output != NULL) return report_to(trace, output);
+    char *beside = default_output(trace);
+    status = report_to(trace, beside);
+    free(beside);
     return status;
 }

@@ -4,7 +4,6 @@
  * line is refused with its number and the field.
  */
 #include <check.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,8 +16,10 @@
 #include "lorank/lorank.h"
 #include "scratch.h"
 #include "sets.h"
+#include "tool/command.h"
 #include "tool/page.h"
 #include "tool/run.h"
+#include "tool_rig.h"
 
 static fault host;
 static lrk_context *context;
@@ -538,91 +539,61 @@ END_TEST
 
 /* ---- the command ---- */
 
-/* Runs it with standard error going to a file; returns the status and what was said. */
-static int command(const char *const *arguments, int n, char *said)
-{
-    char *argv[8];
-    size_t length;
-    char *path = strdup(scratch_path(&files, "stderr"));
-    for (int i = 0; i < n; i++)
-        argv[i] = (char *)arguments[i];
-    fflush(stderr);
-    int kept = dup(2), to = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    ck_assert(kept >= 0 && to >= 0 && dup2(to, 2) == 2);
-    int status = report_command(n, argv);
-    fflush(stderr);
-    ck_assert_int_eq(dup2(kept, 2), 2);
-    close(kept);
-    close(to);
-    char *text = scratch_read(path, &length);
-    snprintf(said, 512, "%s", text);
-    free(text);
-    ck_assert_int_eq(remove(path), 0);
-    free(path);
-    return status;
-}
-
 START_TEST(calls_that_are_wrong_have_status_2)
 {
-    char said[512];
-    const char *const calls[][4] = {{NULL}, {"-q"}, {trace_path, "two"}, {trace_path, "-o"}, {page_path}};
-    const int lengths[] = {0, 1, 2, 2, 1};
-    const char *const words[] = {"no trace", "unknown option -q", "more than one", "-o needs",
-                                 "replace the trace"};
-    for (int i = 0; i < 5; i++) {
-        ck_assert_int_eq(command(calls[i], lengths[i], said), 2);
-        ck_assert_msg(strstr(said, words[i]) != NULL, "'%s' does not say '%s'", said, words[i]);
-    }
-    const char *const help[] = {"--help"};
-    ck_assert_int_eq(command(help, 1, said), 0);
-    ck_assert_str_eq(said, ""); /* it goes to standard output */
-    const char *const twice[] = {trace_path, "-o", "a", "-o", "b"};
-    ck_assert_int_eq(command(twice, 5, said), 2);
-    ck_assert_ptr_nonnull(strstr(said, "given twice"));
+    const char *const none[] = {NULL}, *const unknown[] = {"-q", NULL},
+                      *const two[] = {trace_path, "two", NULL}, *const bare[] = {trace_path, "-o", NULL},
+                      *const itself[] = {page_path, NULL},
+                      *const twice[] = {trace_path, "-o", "a", "--output=b", NULL},
+                      *const help[] = {"--help", NULL};
+    tool_expect(&files, report_command, none, 2, "an argument is missing");
+    tool_expect(&files, report_command, unknown, 2, "unknown option: -q");
+    tool_expect(&files, report_command, two, 2, "one argument too many: two");
+    tool_expect(&files, report_command, bare, 2, "an option lacks its value: -o");
+    tool_expect(&files, report_command, itself, 2, "replace the trace");
+    tool_expect(&files, report_command, twice, 2, "given twice: --output=b");
+    tool_answer answer = tool_run(&files, report_command, help);
+    ck_assert_int_eq(answer.status, 0);
+    ck_assert_str_eq(answer.err, "");
+    ck_assert_ptr_eq(strstr(answer.out, "usage: lorank report"), answer.out);
+    tool_answer_free(&answer);
     ck_assert_int_eq(scratch_count(files.dir), 0);
 }
 END_TEST
 
 START_TEST(failures_have_status_1_and_leave_no_page)
 {
-    char said[512];
-    const char *const one[] = {trace_path};
-    ck_assert_int_eq(command(one, 1, said), 1);
-    ck_assert_ptr_nonnull(strstr(said, "cannot open"));
+    const char *const one[] = {trace_path, NULL},
+                      *const nowhere[] = {trace_path, "-o", "/nonexistent/page.html", NULL},
+                      *const folder[] = {trace_path, "-o", files.dir, NULL},
+                      *const not_a_file[] = {files.dir, "-o", page_path, NULL};
+    tool_expect(&files, report_command, one, 1, "cannot open");
     scratch_write(trace_path, "x", 1);
-    ck_assert_int_eq(command(one, 1, said), 1);
-    ck_assert_ptr_nonnull(strstr(said, "trace.jsonl:1: not valid JSON"));
-    ck_assert_int_eq(count(said, "\n"), 1);
+    tool_expect(&files, report_command, one, 1, "trace.jsonl:1: not valid JSON");
     scratch_write(trace_path, whole, strlen(whole));
-    const char *const nowhere[] = {trace_path, "-o", "/nonexistent/page.html"};
-    ck_assert_int_eq(command(nowhere, 3, said), 1);
-    ck_assert_ptr_nonnull(strstr(said, "/nonexistent/page.html"));
-    const char *const folder[] = {trace_path, "-o", files.dir};
-    ck_assert_int_eq(command(folder, 3, said), 1);
+    tool_expect(&files, report_command, nowhere, 1, "/nonexistent/page.html");
+    tool_expect(&files, report_command, folder, 1, "");
     ck_assert_int_eq(scratch_count(files.dir), 1);
     char part[SCRATCH_PATH + 8];
     snprintf(part, sizeof part, "%s.part", files.dir);
     ck_assert(!scratch_exists(part));
-    const char *const not_a_file[] = {files.dir, "-o", page_path};
-    ck_assert_int_eq(command(not_a_file, 3, said), 1);
-    ck_assert_ptr_nonnull(strstr(said, "cannot read"));
+    tool_expect(&files, report_command, not_a_file, 1, "cannot read");
 }
 END_TEST
 
 /* Through a link, so that a page that replaces what it is told to write to replaces that alone. */
 START_TEST(a_device_is_written_to_and_the_trace_is_spared_by_any_name)
 {
-    char said[512], same[SCRATCH_PATH + 32];
+    char same[SCRATCH_PATH + 32];
     size_t n;
     scratch_write(trace_path, whole, strlen(whole));
     ck_assert_int_eq(symlink("/dev/full", page_path), 0);
-    const char *const device[] = {trace_path, "-o", page_path};
-    ck_assert_int_eq(command(device, 3, said), 1);
-    ck_assert_ptr_nonnull(strstr(said, "cannot write"));
+    const char *const device[] = {trace_path, "-o", page_path, NULL};
+    tool_expect(&files, report_command, device, 1, "cannot write");
     ck_assert_int_gt(readlink(page_path, same, sizeof same), 0);
     snprintf(same, sizeof same, "%s/./trace.jsonl", files.dir);
-    const char *const itself[] = {trace_path, "-o", same};
-    ck_assert_int_eq(command(itself, 3, said), 2);
+    const char *const itself[] = {trace_path, "-o", same, NULL};
+    tool_expect(&files, report_command, itself, 2, "replace the trace");
     char *text = scratch_read(trace_path, &n);
     ck_assert_str_eq(text, whole);
     free(text);
@@ -654,10 +625,10 @@ START_TEST(the_built_command_answers)
     ck_assert_int_eq(built("--version", said), 0);
     ck_assert_str_eq(said, wanted);
     ck_assert_int_eq(built("--help", said), 0);
-    ck_assert_ptr_eq(strstr(said, "usage: lorank report"), said);
+    ck_assert_ptr_eq(strstr(said, "usage: lorank COMMAND"), said);
     ck_assert_int_eq(built("", said), 2);
     ck_assert_int_eq(built("frob", said), 2);
-    ck_assert_str_eq(said, "lorank: unknown command 'frob'\n");
+    ck_assert_str_eq(said, "lorank: unknown command 'frob' (lorank --help)\n");
     scratch_write(trace_path, whole, strlen(whole));
     snprintf(line, sizeof line, "report %s -o -", trace_path);
     ck_assert_int_eq(built(line, said), 0);
@@ -669,7 +640,6 @@ END_TEST
 START_TEST(a_real_trace_becomes_a_page)
 {
     size_t n;
-    char said[512];
     lrk_trace *trace;
     lrk_module_spec specs[3];
     sets_three(specs);
@@ -678,9 +648,8 @@ START_TEST(a_real_trace_becomes_a_page)
     ck_assert_int_eq(lrk_trace_value(trace, "dev_loss", 1, 2.5), LRK_OK);
     ck_assert_int_eq(lrk_trace_close(trace), LRK_OK);
     lrk_adapters_destroy(adapters);
-    const char *const one[] = {trace_path};
-    ck_assert_int_eq(command(one, 1, said), 0);
-    ck_assert_str_eq(said, "");
+    const char *const one[] = {trace_path, NULL};
+    tool_expect(&files, report_command, one, 0, "");
     char *page = scratch_read(page_path, &n);
     ck_assert_ptr_nonnull(strstr(page, "from the library"));
     ck_assert_int_eq(scratch_count(files.dir), 2);

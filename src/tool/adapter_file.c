@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: MIT */
+#include "adapter_file.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define CONFIG_NAME      "adapter_config.json"
+#define MAGIC_BYTES      8
+#define CHECKPOINT_MAGIC "\x89LRK\r\n\x1a\n"
+
+/* ---- which format ---- */
+
+static bool is_folder(const char *path)
+{
+    struct stat facts;
+    return stat(path, &facts) == 0 && S_ISDIR(facts.st_mode);
+}
+
+static bool ends_with(const char *text, const char *suffix)
+{
+    size_t n = strlen(text), m = strlen(suffix);
+    return n >= m && strcmp(text + n - m, suffix) == 0;
+}
+
+/* Kohya's names, or any file of that format. */
+static int safetensors_kind(const command_run *run, const char *path)
+{
+    lrk_safetensors *file;
+    int kind = FILE_SAFETENSORS;
+    if (lrk_safetensors_open(run->context, path, &file) != LRK_OK) return FILE_UNKNOWN;
+    for (int64_t i = 0; i < lrk_safetensors_count(file) && kind == FILE_SAFETENSORS; i++) {
+        lrk_safetensors_tensor tensor = {.struct_size = sizeof tensor};
+        if (lrk_safetensors_get(file, i, &tensor) != LRK_OK) break;
+        if (ends_with(tensor.name, ".lora_down.weight") || ends_with(tensor.name, ".lora.down.weight"))
+            kind = FILE_KOHYA;
+    }
+    lrk_safetensors_close(file);
+    return kind;
+}
+
+int file_kind_of(const command_run *run, const char *path)
+{
+    char magic[MAGIC_BYTES] = "";
+    if (is_folder(path)) return FILE_PEFT;
+    FILE *file = fopen(path, "rb");
+    if (file == NULL) return FILE_UNKNOWN;
+    size_t n = fread(magic, 1, sizeof magic, file);
+    fclose(file);
+    if (n >= 4 && memcmp(magic, "GGUF", 4) == 0) return FILE_GGUF;
+    if (n == MAGIC_BYTES && memcmp(magic, CHECKPOINT_MAGIC, MAGIC_BYTES) == 0) return FILE_CHECKPOINT;
+    return safetensors_kind(run, path);
+}
+
+const char *file_kind_name(int kind)
+{
+    static const char *const names[] = {"unknown", "peft", "gguf", "kohya", "checkpoint", "safetensors"};
+    return names[kind];
+}
+
+/* ---- reading ---- */
+
+static char *text_member(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    return text != NULL ? strdup(text) : NULL;
+}
+
+/* What only passes through; a file that cannot be read has been refused before. */
+static void read_config(const char *folder, adapter *read)
+{
+    size_t n = strlen(folder) + sizeof "/" CONFIG_NAME;
+    char *path = malloc(n);
+    if (path == NULL) return;
+    snprintf(path, n, "%s/" CONFIG_NAME, folder);
+    json_t *config = json_load_file(path, 0, NULL);
+    read->base_model = text_member(config, "base_model_name_or_path");
+    read->task_type = text_member(config, "task_type");
+    json_decref(config);
+    free(path);
+}
+
+static bool heads_of(const command_run *run, const adapter_options *options, int64_t *heads,
+                     int64_t *kv_heads)
+{
+    *heads = *kv_heads = 0;
+    return (options->heads == NULL ||
+            command_integer(run->command, "--heads", options->heads, 1, INT32_MAX, heads)) &&
+           (options->kv_heads == NULL ||
+            command_integer(run->command, "--kv-heads", options->kv_heads, 1, INT32_MAX, kv_heads));
+}
+
+/* Without heads, names and rows are the file's own, which is enough to look at it. */
+static bool read_gguf(const command_run *run, const char *path, const adapter_options *options,
+                      const lrk_adapters_options *inference, adapter *read, lrk_status *status)
+{
+    lrk_gguf_options gguf;
+    (void)lrk_gguf_options_init(&gguf, sizeof gguf);
+    if (!heads_of(run, options, &gguf.n_head, &gguf.n_kv_head)) return false;
+    if (options->to == NULL) gguf.flags = LRK_GGUF_FILE_NAMES | LRK_GGUF_FILE_ORDER;
+    *status = lrk_gguf_load(run->context, path, &gguf, NULL, 0, inference, &read->set);
+    return true;
+}
+
+static lrk_status read_kohya(const command_run *run, const char *path, const adapter_options *options,
+                             const lrk_adapters_options *inference, adapter *read)
+{
+    lrk_kohya_options kohya;
+    (void)lrk_kohya_options_init(&kohya, sizeof kohya);
+    kohya.prefix = options->prefix != NULL ? options->prefix : "";
+    return lrk_kohya_load(run->context, path, &kohya, NULL, 0, inference, &read->set);
+}
+
+bool adapter_read(const command_run *run, const char *path, const adapter_options *options, adapter *read)
+{
+    lrk_adapters_options inference;
+    lrk_safetensors *file;
+    lrk_status status = LRK_OK;
+    (void)lrk_adapters_options_init(&inference, sizeof inference);
+    inference.flags = LRK_ADAPTERS_INFERENCE;
+    *read = (adapter){.kind = file_kind_of(run, path)};
+    switch (read->kind) {
+    case FILE_PEFT:
+        status = lrk_peft_load(run->context, path, NULL, 0, &inference, &read->set);
+        if (status == LRK_OK) read_config(path, read);
+        break;
+    case FILE_GGUF:
+        if (!read_gguf(run, path, options, &inference, read, &status)) return false;
+        break;
+    case FILE_KOHYA:
+        status = read_kohya(run, path, options, &inference, read);
+        break;
+    case FILE_UNKNOWN:
+        status = lrk_safetensors_open(run->context, path, &file); /* for its words */
+        break;
+    default:
+        (void)command_say(run->command, "%s: a %s file, and no adapter", path, file_kind_name(read->kind));
+        return false;
+    }
+    if (status == LRK_OK) return true;
+    (void)command_fail(run);
+    return false;
+}
+
+void adapter_free(adapter *read)
+{
+    lrk_adapters_destroy(read->set);
+    free(read->base_model);
+    free(read->task_type);
+    *read = (adapter){0};
+}
+
+/* ---- writing ---- */
+
+static bool kind_from_name(const char *name, int *kind)
+{
+    for (*kind = FILE_PEFT; *kind <= FILE_KOHYA; ++*kind)
+        if (strcmp(name, file_kind_name(*kind)) == 0) return true;
+    return false;
+}
+
+static bool dtype_from_name(const char *name, int32_t *dtype)
+{
+    static const char *const names[] = {"f32", "bf16", "f16"};
+    for (*dtype = LRK_DTYPE_F32; *dtype <= LRK_DTYPE_F16; ++*dtype)
+        if (strcmp(name, names[*dtype]) == 0) return true;
+    return false;
+}
+
+static bool are_one(const char *a, const char *b)
+{
+    struct stat one, other;
+    return stat(a, &one) == 0 && stat(b, &other) == 0 && one.st_dev == other.st_dev &&
+           one.st_ino == other.st_ino;
+}
+
+bool adapter_options_check(const char *command, const adapter_options *options, const char *in,
+                           const char *out)
+{
+    int kind;
+    int32_t dtype;
+    double alpha;
+    if (options->to != NULL && !kind_from_name(options->to, &kind)) {
+        (void)command_usage(command, "--to is peft, gguf or kohya, not", options->to);
+        return false;
+    }
+    if (options->dtype != NULL && !dtype_from_name(options->dtype, &dtype)) {
+        (void)command_usage(command, "--dtype is f32, bf16 or f16, not", options->dtype);
+        return false;
+    }
+    if (options->alpha != NULL && !command_real(command, "--alpha", options->alpha, &alpha)) return false;
+    if (strcmp(in, out) != 0 && !are_one(in, out)) return true;
+    (void)command_usage(command, "OUT would replace IN", NULL);
+    return false;
+}
+
+static lrk_status write_peft(const adapter *a, const lrk_adapters *set, const char *path,
+                             const adapter_options *options, int32_t dtype, double alpha)
+{
+    lrk_peft_options peft;
+    (void)lrk_peft_options_init(&peft, sizeof peft);
+    peft.flags = (options->uniform != NULL ? LRK_PEFT_UNIFORM : 0) |
+                 (options->fan_in_fan_out != NULL ? LRK_PEFT_FAN_IN_FAN_OUT : 0);
+    peft.base_model = options->base_model != NULL ? options->base_model : a->base_model;
+    peft.task_type = options->task_type != NULL ? options->task_type : a->task_type;
+    peft.alpha = alpha;
+    peft.dtype = dtype;
+    return lrk_peft_save(set, path, &peft);
+}
+
+static bool write_gguf(const command_run *run, const lrk_adapters *set, const char *path,
+                       const adapter_options *options, int32_t dtype, double alpha, lrk_status *status)
+{
+    lrk_gguf_options gguf;
+    (void)lrk_gguf_options_init(&gguf, sizeof gguf);
+    if (!heads_of(run, options, &gguf.n_head, &gguf.n_kv_head)) return false;
+    gguf.architecture = options->architecture;
+    gguf.name = options->name;
+    gguf.alpha = alpha;
+    gguf.dtype = dtype;
+    *status = lrk_gguf_save(set, path, &gguf);
+    return true;
+}
+
+static lrk_status write_kohya(const lrk_adapters *set, const char *path, const adapter_options *options,
+                              int32_t dtype)
+{
+    lrk_kohya_options kohya;
+    (void)lrk_kohya_options_init(&kohya, sizeof kohya);
+    kohya.flags = options->dotted != NULL ? LRK_KOHYA_DOTTED : 0;
+    kohya.prefix = options->prefix;
+    kohya.dtype = dtype;
+    return lrk_kohya_save(set, path, &kohya);
+}
+
+int adapter_write(const command_run *run, const adapter *a, const lrk_adapters *set, const char *path,
+                  const adapter_options *options)
+{
+    int kind = a->kind;
+    int32_t dtype = LRK_DTYPE_F32;
+    double alpha = 16;
+    lrk_status status = LRK_OK;
+    if (options->to != NULL) (void)kind_from_name(options->to, &kind);
+    if (options->dtype != NULL) (void)dtype_from_name(options->dtype, &dtype);
+    if (options->alpha != NULL) alpha = strtod(options->alpha, NULL);
+    if (kind == FILE_PEFT)
+        status = write_peft(a, set, path, options, dtype, alpha);
+    else if (kind == FILE_KOHYA)
+        status = write_kohya(set, path, options, dtype);
+    else if (!write_gguf(run, set, path, options, dtype, alpha, &status))
+        return 1;
+    return status == LRK_OK ? 0 : command_fail(run);
+}

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT */
+#include "command.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WORDS_ROOM 1024
+
+/* ---- arguments ---- */
+
+int command_usage(const char *command, const char *words, const char *what)
+{
+    fprintf(stderr, "lorank %s: %s%s%s (lorank %s --help)\n", command, words, what != NULL ? ": " : "",
+            what != NULL ? what : "", command);
+    return 2;
+}
+
+/* The option that an argument names, whole or before its '='. */
+static const command_option *find_option(const command_line *line, const char *argument)
+{
+    size_t n = strcspn(argument, "=");
+    for (int i = 0; i < line->n_options; i++)
+        if (strlen(line->options[i].name) == n && strncmp(line->options[i].name, argument, n) == 0)
+            return &line->options[i];
+    return NULL;
+}
+
+/* What is wrong with the option at argv[*i], NULL: nothing. */
+static const char *take_option(const command_line *line, int argc, char **argv, int *i)
+{
+    const char *argument = argv[*i], *equals = strchr(argument, '=');
+    const command_option *option = find_option(line, argument);
+    if (option == NULL) return "unknown option";
+    if (*option->value != NULL) return "an option is given twice";
+    if (option->is_flag) {
+        *option->value = option->name;
+        return equals != NULL ? "an option takes no value" : NULL;
+    }
+    if (equals != NULL)
+        *option->value = equals + 1;
+    else if (++*i < argc)
+        *option->value = argv[*i];
+    return *option->value == NULL ? "an option lacks its value" : NULL;
+}
+
+bool command_parse(const command_line *line, int argc, char **argv, int *status)
+{
+    int n = 0;
+    bool options_end = false;
+    *status = 2;
+    for (int i = 0; i < argc; i++) {
+        const char *argument = argv[i], *wrong = NULL;
+        if (!options_end && (strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0)) {
+            *status = fputs(line->help, stdout) < 0;
+            return false;
+        }
+        if (!options_end && strcmp(argument, "--") == 0)
+            options_end = true;
+        else if (!options_end && argument[0] == '-' && argument[1] != '\0')
+            wrong = take_option(line, argc, argv, &i);
+        else if (n == line->n_operands)
+            wrong = "one argument too many";
+        else
+            *line->operands[n++] = argument;
+        if (wrong != NULL) {
+            (void)command_usage(line->command, wrong, argument);
+            return false;
+        }
+    }
+    if (n == line->n_operands) return true;
+    (void)command_usage(line->command, "an argument is missing", NULL);
+    return false;
+}
+
+bool command_integer(const char *command, const char *option, const char *text, int64_t least, int64_t most,
+                     int64_t *value)
+{
+    char *end;
+    errno = 0;
+    long long number = strtoll(text, &end, 10);
+    *value = number;
+    if (errno == 0 && end != text && *end == '\0' && number >= least && number <= most) return true;
+    fprintf(stderr, "lorank %s: %s must be a whole number from %" PRId64 " to %" PRId64 ", not '%s'\n",
+            command, option, least, most, text);
+    return false;
+}
+
+bool command_real(const char *command, const char *option, const char *text, double *value)
+{
+    char *end;
+    *value = strtod(text, &end);
+    if (end != text && *end == '\0' && isfinite(*value) && *value > 0) return true;
+    fprintf(stderr, "lorank %s: %s must be a number above 0, not '%s'\n", command, option, text);
+    return false;
+}
+
+/* ---- a run ---- */
+
+bool command_begin(command_run *run, const char *command)
+{
+    char words[WORDS_ROOM] = "";
+    *run = (command_run){.command = command};
+    if (lrk_context_create(NULL, &run->context, words, sizeof words) == LRK_OK) return true;
+    (void)command_say(command, "%s", words);
+    return false;
+}
+
+void command_end(command_run *run)
+{
+    lrk_context_destroy(run->context);
+}
+
+int command_say(const char *command, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fprintf(stderr, "lorank %s: ", command);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+    return 1;
+}
+
+int command_fail(const command_run *run)
+{
+    char words[WORDS_ROOM] = "";
+    lrk_context_error(run->context, words, sizeof words);
+    return command_say(run->command, "%s", words);
+}
+
+int command_print(const char *command, FILE *stream, char **text, size_t *n)
+{
+    int status = 0;
+    bool is_whole = !ferror(stream);
+    if (fclose(stream) != 0 || !is_whole)
+        status = command_say(command, "out of memory");
+    else if (fwrite(*text, 1, *n, stdout) != *n || fflush(stdout) != 0)
+        status = command_say(command, "cannot write to standard output: %s", strerror(errno));
+    free(*text);
+    return status;
+}
+
+/* ---- JSON ---- */
+
+void command_json_text(FILE *out, const char *text)
+{
+    fputc('"', out);
+    for (; *text != '\0'; text++) {
+        unsigned char c = (unsigned char)*text;
+        if (c == '"' || c == '\\')
+            fprintf(out, "\\%c", c);
+        else if (c < 0x20)
+            fprintf(out, "\\u%04x", c);
+        else
+            fputc(c, out);
+    }
+    fputc('"', out);
+}
+
+void command_json_real(FILE *out, double value)
+{
+    if (isfinite(value))
+        fprintf(out, "%.17g", value);
+    else
+        fputs("null", out);
+}

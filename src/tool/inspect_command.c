@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: MIT */
+/* lorank inspect: what is in a file, of whatever format. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "adapter_file.h"
+
+static const char help[] =
+    "usage: lorank inspect PATH [--norms] [--json]\n"
+    "\n"
+    "PATH is a PEFT directory, a GGUF adapter, a kohya file, a checkpoint, or any safetensors file; its "
+    "content\n"
+    "tells which.\n"
+    "\n"
+    "  --norms   the Frobenius norm of each update, and its effective rank: exp of the entropy of its\n"
+    "            singular values over their sum (Roy and Vetterli 2007)\n"
+    "  --json    the same as JSON\n" ADAPTER_READ_HELP;
+
+typedef struct inspection {
+    const command_run *run;
+    const char *path;
+    bool norms;
+    bool json;
+    FILE *out;
+} inspection;
+
+/* ---- adapters ---- */
+
+typedef struct facts {
+    lrk_module_info info;
+    double norm;
+    double effective_rank;
+} facts;
+
+static double effective_rank(const double *values, int64_t n)
+{
+    double sum = 0, entropy = 0;
+    for (int64_t j = 0; j < n; j++)
+        sum += values[j];
+    for (int64_t j = 0; j < n && sum > 0; j++) {
+        double share = values[j] / sum;
+        if (share > 0) entropy -= share * log(share);
+    }
+    return sum > 0 ? exp(entropy) : 0;
+}
+
+static bool facts_of(const inspection *look, const lrk_adapters *set, int32_t module, facts *f)
+{
+    *f = (facts){.info = {.struct_size = sizeof f->info}};
+    lrk_status status = lrk_adapters_module(set, module, &f->info);
+    double *values = calloc((size_t)f->info.rank + 1, sizeof *values);
+    if (values == NULL) {
+        (void)command_say(look->run->command, "out of memory");
+        return false;
+    }
+    if (status == LRK_OK && look->norms) status = lrk_module_spectrum(set, module, values, f->info.rank);
+    for (int64_t j = 0; j < f->info.rank; j++)
+        f->norm = hypot(f->norm, values[j]);
+    f->effective_rank = effective_rank(values, f->info.rank);
+    free(values);
+    if (status != LRK_OK) (void)command_fail(look->run);
+    return status == LRK_OK;
+}
+
+static void print_module(const inspection *look, const facts *f)
+{
+    fprintf(look->out, "%-52s %6" PRId64 " %7" PRId64 " %7" PRId64 " %10.5g", f->info.name, f->info.rank,
+            f->info.n_in, f->info.n_out, f->info.scale);
+    if (look->norms) fprintf(look->out, " %12.6g %9.2f", f->norm, f->effective_rank);
+    fputc('\n', look->out);
+}
+
+static void print_module_json(const inspection *look, const facts *f)
+{
+    fputs("{\"name\":", look->out);
+    command_json_text(look->out, f->info.name);
+    fprintf(look->out,
+            ",\"rank\":%" PRId64 ",\"n_in\":%" PRId64 ",\"n_out\":%" PRId64 ",\"scale\":", f->info.rank,
+            f->info.n_in, f->info.n_out);
+    command_json_real(look->out, f->info.scale);
+    if (look->norms) {
+        fputs(",\"norm\":", look->out);
+        command_json_real(look->out, f->norm);
+        fputs(",\"effective_rank\":", look->out);
+        command_json_real(look->out, f->effective_rank);
+    }
+    fputc('}', look->out);
+}
+
+static void print_adapter_head(const inspection *look, const adapter *a, const lrk_adapters_info *info)
+{
+    if (look->json) {
+        fprintf(look->out, "{\"format\":\"%s\",\"modules\":[\n", file_kind_name(a->kind));
+        return;
+    }
+    fprintf(look->out, "%s: %s adapter, %" PRId64 " modules, %" PRId64 " ranks, %" PRId64 " parameters\n",
+            look->path, file_kind_name(a->kind), info->modules, info->ranks, info->parameters);
+    if (a->base_model != NULL) fprintf(look->out, "base model: %s\n", a->base_model);
+    fprintf(look->out, "%-52s %6s %7s %7s %10s%s\n", "module", "rank", "n_in", "n_out", "scale",
+            look->norms ? "         norm effective" : "");
+}
+
+static void print_adapter_foot(const inspection *look, const adapter *a, const lrk_adapters_info *info)
+{
+    if (!look->json) return;
+    fprintf(look->out, "\n],\"ranks\":%" PRId64 ",\"parameters\":%" PRId64 ",\"base_model\":", info->ranks,
+            info->parameters);
+    if (a->base_model != NULL)
+        command_json_text(look->out, a->base_model);
+    else
+        fputs("null", look->out);
+    fputs("}\n", look->out);
+}
+
+static bool inspect_adapter(const inspection *look, const adapter *a)
+{
+    lrk_adapters_info info = {.struct_size = sizeof info};
+    (void)lrk_adapters_info_get(a->set, &info);
+    print_adapter_head(look, a, &info);
+    for (int32_t m = 0; m < info.modules; m++) {
+        facts f;
+        if (!facts_of(look, a->set, m, &f)) return false;
+        if (look->json && m > 0) fputs(",\n", look->out);
+        (look->json ? print_module_json : print_module)(look, &f);
+    }
+    print_adapter_foot(look, a, &info);
+    return true;
+}
+
+/* ---- checkpoints ---- */
+
+static void print_section(const inspection *look, const lrk_checkpoint_section *s, int64_t i)
+{
+    static const char *const kinds[] = {"?",         "origin",    "config",    "adapters",
+                                        "optimizer", "estimator", "allocator", "schedule",
+                                        "snapshot",  "scores",    "blob"};
+    const char *kind = s->kind >= 1 && s->kind <= LRK_SECTION_BLOB ? kinds[s->kind] : kinds[0];
+    if (!look->json) {
+        fprintf(look->out, "%-12s %-32s %8" PRId32 " %14" PRIu64 "\n", kind, s->name, s->version, s->bytes);
+        return;
+    }
+    fprintf(look->out,
+            "%s{\"kind\":\"%s\",\"version\":%" PRId32 ",\"bytes\":%" PRIu64 ",\"name\":", i > 0 ? ",\n" : "",
+            kind, s->version, s->bytes);
+    command_json_text(look->out, s->name);
+    fputc('}', look->out);
+}
+
+static void print_checkpoint_head(const inspection *look, const lrk_checkpoint_info *info)
+{
+    if (!look->json) {
+        fprintf(look->out, "%s: checkpoint of format %" PRIu32 ", %" PRIu64 " bytes, made by %s\nwith %s\n",
+                look->path, info->format, info->bytes, info->made_by, info->made_with);
+        fprintf(look->out, "%-12s %-32s %8s %14s\n", "section", "name", "version", "bytes");
+        return;
+    }
+    fprintf(look->out,
+            "{\"format\":\"checkpoint\",\"version\":%" PRIu32 ",\"bytes\":%" PRIu64 ",\"made_by\":",
+            info->format, info->bytes);
+    command_json_text(look->out, info->made_by);
+    fputs(",\"made_with\":", look->out);
+    command_json_text(look->out, info->made_with);
+    fputs(",\"sections\":[\n", look->out);
+}
+
+static bool inspect_checkpoint(const inspection *look)
+{
+    lrk_checkpoint_file *file;
+    lrk_checkpoint_info info = {.struct_size = sizeof info};
+    lrk_status status = lrk_checkpoint_open(look->run->context, look->path, &file);
+    if (status == LRK_OK) status = lrk_checkpoint_info_get(file, &info);
+    if (status == LRK_OK) print_checkpoint_head(look, &info);
+    for (int64_t i = 0; i < info.sections && status == LRK_OK; i++) {
+        lrk_checkpoint_section section = {.struct_size = sizeof section};
+        status = lrk_checkpoint_section_get(file, i, &section);
+        if (status == LRK_OK) print_section(look, &section, i);
+    }
+    if (look->json) fputs("\n]}\n", look->out);
+    lrk_checkpoint_close(file);
+    if (status != LRK_OK) (void)command_fail(look->run);
+    return status == LRK_OK;
+}
+
+/* ---- other safetensors files ---- */
+
+static void print_tensor(const inspection *look, const lrk_safetensors_tensor *t, int64_t i)
+{
+    bool has_shape = t->n_dims <= LRK_SAFETENSORS_MAX_DIMS;
+    if (look->json) {
+        fprintf(look->out, "%s{\"name\":", i > 0 ? ",\n" : "");
+        command_json_text(look->out, t->name);
+        fprintf(look->out, ",\"dtype\":\"%s\",\"bytes\":%zu,\"shape\":[", t->dtype, t->bytes);
+    } else {
+        fprintf(look->out, "%-60s %-8s %14zu  [", t->name, t->dtype, t->bytes);
+    }
+    for (int32_t d = 0; d < t->n_dims && has_shape; d++)
+        fprintf(look->out, "%s%" PRId64, d > 0 ? "," : "", t->shape[d]);
+    fputs(look->json ? "]}" : "]\n", look->out);
+}
+
+static void print_metadata(const inspection *look, const lrk_safetensors *file)
+{
+    const char *key, *value;
+    int64_t n = lrk_safetensors_metadata_count(file);
+    if (look->json) fputs("\n],\"metadata\":{", look->out);
+    for (int64_t i = 0; i < n && lrk_safetensors_metadata_get(file, i, &key, &value) == LRK_OK; i++) {
+        if (!look->json) {
+            fprintf(look->out, "metadata %s: %.200s\n", key, value);
+            continue;
+        }
+        if (i > 0) fputc(',', look->out);
+        command_json_text(look->out, key);
+        fputc(':', look->out);
+        command_json_text(look->out, value);
+    }
+    if (look->json) fputs("}}\n", look->out);
+}
+
+static bool inspect_safetensors(const inspection *look)
+{
+    lrk_safetensors *file;
+    if (lrk_safetensors_open(look->run->context, look->path, &file) != LRK_OK) {
+        (void)command_fail(look->run);
+        return false;
+    }
+    int64_t n = lrk_safetensors_count(file);
+    if (look->json)
+        fputs("{\"format\":\"safetensors\",\"tensors\":[\n", look->out);
+    else
+        fprintf(look->out, "%s: safetensors, %" PRId64 " tensors\n%-60s %-8s %14s  shape\n", look->path, n,
+                "tensor", "dtype", "bytes");
+    for (int64_t i = 0; i < n; i++) {
+        lrk_safetensors_tensor tensor = {.struct_size = sizeof tensor};
+        if (lrk_safetensors_get(file, i, &tensor) == LRK_OK) print_tensor(look, &tensor, i);
+    }
+    print_metadata(look, file);
+    lrk_safetensors_close(file);
+    return true;
+}
+
+/* ---- the command ---- */
+
+static bool inspect(const inspection *look, const adapter_options *options)
+{
+    int kind = file_kind_of(look->run, look->path);
+    adapter read;
+    if (kind == FILE_CHECKPOINT) return inspect_checkpoint(look);
+    if (kind == FILE_SAFETENSORS || kind == FILE_UNKNOWN) return inspect_safetensors(look);
+    bool done = adapter_read(look->run, look->path, options, &read) && inspect_adapter(look, &read);
+    adapter_free(&read);
+    return done;
+}
+
+int inspect_command(int argc, char **argv)
+{
+    const char *path = NULL, *norms = NULL, *json = NULL;
+    char *text = NULL;
+    size_t n = 0;
+    adapter_options options = {0};
+    const command_option table[] = {
+        {"--norms", true, &norms}, {"--json", true, &json}, ADAPTER_READ_OPTIONS(options)};
+    const command_line line = {"inspect", help, table, sizeof table / sizeof table[0], {&path}, 1};
+    command_run run;
+    int status = 2;
+    if (!command_parse(&line, argc, argv, &status)) return status;
+    if (!command_begin(&run, line.command)) return 1;
+    inspection look = {&run, path, norms != NULL, json != NULL, open_memstream(&text, &n)};
+    if (look.out == NULL) {
+        status = command_say(line.command, "out of memory");
+    } else if (inspect(&look, &options)) {
+        status = command_print(line.command, look.out, &text, &n);
+    } else {
+        status = 1;
+        fclose(look.out);
+        free(text);
+    }
+    command_end(&run);
+    return status;
+}

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT */
+/* lorank resize: an adapter to other ranks, each update by its best approximation. */
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "adapter_file.h"
+
+static const char help[] =
+    "usage: lorank resize IN OUT (--rank N | --ranks FILE.json | --energy SHARE) [options]\n"
+    "\n"
+    "Replaces every module's update by its truncated singular value decomposition, the best approximation "
+    "of\n"
+    "that rank, and tells what was lost.\n"
+    "\n"
+    "  --rank N             the same rank for all modules\n"
+    "  --ranks FILE.json    an object of module names and ranks, or one with such an object as its\n"
+    "                       rank_pattern (adapter_config.json); other modules stay as they are\n"
+    "  --energy SHARE       the least rank whose squared singular values are SHARE (0 to 1) of all\n"
+    "  --json               the report as JSON\n" ADAPTER_WRITE_HELP ADAPTER_READ_HELP;
+
+typedef struct resize_args {
+    const char *in;
+    const char *out;
+    const char *rank;
+    const char *ranks;
+    const char *energy;
+    const char *json;
+} resize_args;
+
+typedef struct resizing {
+    const command_run *run;
+    const lrk_adapters *set;
+    int64_t n;
+    int64_t *ranks; /* [n] wanted             */
+    double *lost;   /* [n] share of the square */
+} resizing;
+
+static lrk_module_info module_of(const lrk_adapters *set, int64_t i)
+{
+    lrk_module_info info = {.struct_size = sizeof info};
+    (void)lrk_adapters_module(set, (int32_t)i, &info);
+    return info;
+}
+
+/* ---- the ranks that are wanted ---- */
+
+static bool from_number(const resizing *r, const char *text)
+{
+    int64_t rank;
+    if (!command_integer(r->run->command, "--rank", text, 0, INT32_MAX, &rank)) return false;
+    for (int64_t i = 0; i < r->n; i++)
+        r->ranks[i] = rank;
+    return true;
+}
+
+static bool take_rank(const resizing *r, const char *path, const char *name, const json_t *value)
+{
+    int32_t module;
+    if (lrk_adapters_find(r->set, name, &module) != LRK_OK) {
+        (void)command_say(r->run->command, "%s: no module '%s' in the adapter", path, name);
+        return false;
+    }
+    if (!json_is_integer(value) || json_integer_value(value) < 0 || json_integer_value(value) > INT32_MAX) {
+        (void)command_say(r->run->command, "%s: the rank of '%s' is not a whole number from 0", path, name);
+        return false;
+    }
+    r->ranks[module] = json_integer_value(value);
+    return true;
+}
+
+static bool from_file(const resizing *r, const char *path)
+{
+    json_error_t error;
+    const char *name;
+    json_t *value, *root = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
+    bool done = json_is_object(root);
+    if (root == NULL) (void)command_say(r->run->command, "%s: %s", path, error.text);
+    if (root != NULL && !done)
+        (void)command_say(r->run->command, "%s: not an object of modules and ranks", path);
+    json_t *pattern = json_object_get(root, "rank_pattern");
+    for (int64_t i = 0; i < r->n; i++)
+        r->ranks[i] = module_of(r->set, i).rank;
+    if (done) json_object_foreach(json_is_object(pattern) ? pattern : root, name, value)
+        {
+            done = take_rank(r, path, name, value);
+            if (!done) break;
+        }
+    json_decref(root);
+    return done;
+}
+
+/* Sum of squares of values[first .. n). */
+static double energy_of(const double *values, int64_t first, int64_t n)
+{
+    double sum = 0;
+    for (int64_t j = n - 1; j >= first; j--)
+        sum += values[j] * values[j];
+    return sum;
+}
+
+/* The spectrum of module i, freed by the caller; NULL, and said why, on failure. */
+static double *spectrum_of(const resizing *r, int64_t i, int64_t rank)
+{
+    double *values = calloc((size_t)rank + 1, sizeof *values);
+    if (values == NULL) {
+        (void)command_say(r->run->command, "out of memory");
+        return NULL;
+    }
+    if (lrk_module_spectrum(r->set, (int32_t)i, values, rank) == LRK_OK) return values;
+    (void)command_fail(r->run);
+    free(values);
+    return NULL;
+}
+
+static int64_t least_rank(const double *values, int64_t rank, double share)
+{
+    double all = energy_of(values, 0, rank);
+    int64_t least = 0;
+    while (least < rank && energy_of(values, least, rank) > (1 - share) * all)
+        least++;
+    return least;
+}
+
+static bool from_energy(const resizing *r, const char *text)
+{
+    double share;
+    if (!command_real(r->run->command, "--energy", text, &share)) return false;
+    if (share > 1) {
+        (void)command_say(r->run->command, "--energy is a share, at most 1");
+        return false;
+    }
+    for (int64_t i = 0; i < r->n; i++) {
+        int64_t rank = module_of(r->set, i).rank;
+        double *values = spectrum_of(r, i, rank);
+        if (values == NULL) return false;
+        r->ranks[i] = least_rank(values, rank, share);
+        free(values);
+    }
+    return true;
+}
+
+/* ---- what is lost ---- */
+
+static bool find_lost(const resizing *r)
+{
+    for (int64_t i = 0; i < r->n; i++) {
+        int64_t rank = module_of(r->set, i).rank;
+        double *values = r->ranks[i] < rank ? spectrum_of(r, i, rank) : NULL;
+        if (r->ranks[i] < rank && values == NULL) return false;
+        double all = values != NULL ? energy_of(values, 0, rank) : 0;
+        r->lost[i] = all > 0 ? sqrt(energy_of(values, r->ranks[i], rank) / all) : 0;
+        free(values);
+    }
+    return true;
+}
+
+static int print_lost(const resizing *r, bool json)
+{
+    if (json)
+        fputs("{\"modules\":[", stdout);
+    else
+        printf("%-52s %6s %6s %12s\n", "module", "was", "is", "lost");
+    for (int64_t i = 0; i < r->n; i++) {
+        lrk_module_info info = module_of(r->set, i);
+        if (!json) {
+            printf("%-52s %6" PRId64 " %6" PRId64 " %11.4f%%\n", info.name, info.rank, r->ranks[i],
+                   100 * r->lost[i]);
+            continue;
+        }
+        fputs(i > 0 ? ",\n{\"name\":" : "{\"name\":", stdout);
+        command_json_text(stdout, info.name);
+        printf(",\"rank_before\":%" PRId64 ",\"rank\":%" PRId64 ",\"lost\":", info.rank, r->ranks[i]);
+        command_json_real(stdout, r->lost[i]);
+        fputc('}', stdout);
+    }
+    if (json) fputs("]}\n", stdout);
+    return fflush(stdout) == 0 ? 0 : command_say(r->run->command, "cannot write to standard output");
+}
+
+/* ---- the command ---- */
+
+static bool wanted_ranks(const resizing *r, const resize_args *args)
+{
+    if (args->rank != NULL) return from_number(r, args->rank);
+    if (args->ranks != NULL) return from_file(r, args->ranks);
+    return from_energy(r, args->energy);
+}
+
+static int resize(const command_run *run, const resize_args *args, const adapter_options *options,
+                  const adapter *read)
+{
+    lrk_adapters_info info = {.struct_size = sizeof info};
+    lrk_adapters_options inference;
+    lrk_adapters *resized = NULL;
+    int status = 1;
+    (void)lrk_adapters_info_get(read->set, &info);
+    (void)lrk_adapters_options_init(&inference, sizeof inference);
+    inference.flags = LRK_ADAPTERS_INFERENCE;
+    resizing r = {.run = run, .set = read->set, .n = info.modules};
+    r.ranks = calloc((size_t)info.modules, sizeof *r.ranks);
+    r.lost = calloc((size_t)info.modules, sizeof *r.lost);
+    if (r.ranks == NULL || r.lost == NULL) {
+        status = command_say(run->command, "out of memory");
+    } else if (wanted_ranks(&r, args) && find_lost(&r)) {
+        if (lrk_adapters_resize(read->set, r.ranks, &inference, &resized) != LRK_OK)
+            status = command_fail(run);
+        else
+            status = adapter_write(run, read, resized, args->out, options);
+        if (status == 0) status = print_lost(&r, args->json != NULL);
+    }
+    lrk_adapters_destroy(resized);
+    free(r.ranks);
+    free(r.lost);
+    return status;
+}
+
+int resize_command(int argc, char **argv)
+{
+    resize_args args = {0};
+    adapter_options options = {0};
+    const command_option table[] = {{"--rank", false, &args.rank},     {"--ranks", false, &args.ranks},
+                                    {"--energy", false, &args.energy}, {"--json", true, &args.json},
+                                    ADAPTER_WRITE_OPTIONS(options),    ADAPTER_READ_OPTIONS(options)};
+    const command_line line = {"resize", help, table, sizeof table / sizeof table[0], {&args.in, &args.out},
+                               2};
+    command_run run;
+    adapter read = {0};
+    int status = 2;
+    if (!command_parse(&line, argc, argv, &status)) return status;
+    if ((args.rank != NULL) + (args.ranks != NULL) + (args.energy != NULL) != 1)
+        return command_usage(line.command, "one of --rank, --ranks and --energy is needed", NULL);
+    if (!adapter_options_check(line.command, &options, args.in, args.out)) return 2;
+    if (!command_begin(&run, line.command)) return 1;
+    if (options.to == NULL) options.to = file_kind_name(file_kind_of(&run, args.in));
+    status = 1;
+    if (adapter_read(&run, args.in, &options, &read)) status = resize(&run, &args, &options, &read);
+    adapter_free(&read);
+    command_end(&run);
+    return status;
+}

@@ -8,6 +8,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "lorank/pass.h"
+
 static float float_of(uint32_t bits)
 {
     float value;
@@ -128,6 +130,20 @@ const lrki_dtype *lrki_dtype_find(const char *name)
     for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++)
         if (strcmp(dtypes[i].name, name) == 0) return &dtypes[i];
     return NULL;
+}
+
+const lrki_dtype *lrki_dtype_of(int32_t number)
+{
+    switch (number) {
+    case LRK_DTYPE_F32:
+        return lrki_dtype_find("F32");
+    case LRK_DTYPE_BF16:
+        return lrki_dtype_find("BF16");
+    case LRK_DTYPE_F16:
+        return lrki_dtype_find("F16");
+    default:
+        return NULL;
+    }
 }
 
 int32_t lrki_dtype_place(const lrki_dtype *dtype)

@@ -28,6 +28,9 @@ typedef struct lrki_dtype {
 /* The dtype of exactly that name, or NULL. Lives as long as the program. */
 const lrki_dtype *lrki_dtype_find(const char *name);
 
+/* The dtype of an LRK_DTYPE_..., or NULL. */
+const lrki_dtype *lrki_dtype_of(int32_t number);
+
 /* Where it stands in the format's ascending order by alignment. */
 int32_t lrki_dtype_place(const lrki_dtype *dtype);
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "gguf_parts.h"
+#include "loaded.h"
 #include "peft_parts.h"
 
 #include "../adapters/set.h"
@@ -159,13 +160,8 @@ static lrk_status match_module(gguf_loader *loader, const lrk_module_spec *modul
     int32_t rows;
     gguf_pair key;
     lrk_module_spec *spec = &loader->specs[i];
-    (void)lrk_module_spec_init(spec, sizeof *spec);
-    lrk_status status = lrki_struct_read_at(loader->context, spec, sizeof *spec, modules, i,
-                                            2 * sizeof(uint32_t), "lrk_module_spec");
+    lrk_status status = lrki_loaded_spec(loader->context, modules, i, spec);
     if (status != LRK_OK) return status;
-    if (spec->name == NULL)
-        return lrki_fail(loader->context, LRK_ERR_ARGUMENT, "module %lld: name is NULL", (long long)i);
-    spec->rank = 0;
     status = lrki_gguf_tensor_of(&loader->rules, spec->name, key.base, &rows);
     if (status == LRK_ERR_NOT_FOUND || status == LRK_ERR_UNSUPPORTED) return LRK_OK;
     if (status != LRK_OK) return status;
@@ -253,10 +249,7 @@ static lrk_status create_set(const gguf_loader *loader, const lrk_adapters_optio
         status = fill_a(loader, pair, bank);
         if (status == LRK_OK) status = fill_b(loader, pair, bank);
     }
-    if (status == LRK_OK) return LRK_OK;
-    lrk_adapters_destroy(*adapters);
-    *adapters = NULL;
-    return status;
+    return lrki_loaded_end(status, adapters);
 }
 
 /* ---- the calls ---- */
@@ -302,24 +295,12 @@ static lrk_status load(lrk_context *context, const lrki_source *source, const lr
     return status;
 }
 
-static lrk_status check_arguments(lrk_context *context, const void *from, const lrk_module_spec *modules,
-                                  int64_t n_modules, lrk_adapters **adapters)
-{
-    if (adapters == NULL) return LRK_ERR_ARGUMENT;
-    *adapters = NULL;
-    if (context == NULL) return LRK_ERR_ARGUMENT;
-    if (from == NULL) return lrki_fail(context, LRK_ERR_ARGUMENT, "path or reader is NULL");
-    if ((modules == NULL) != (n_modules == 0) || n_modules < 0)
-        return lrki_fail(context, LRK_ERR_ARGUMENT, "modules and n_modules contradict each other");
-    return LRK_OK;
-}
-
 lrk_status lrk_gguf_load(lrk_context *context, const char *path, const lrk_gguf_options *options,
                          const lrk_module_spec *modules, int64_t n_modules,
                          const lrk_adapters_options *adapters_options, lrk_adapters **adapters)
 {
     lrki_source source;
-    lrk_status status = check_arguments(context, path, modules, n_modules, adapters);
+    lrk_status status = lrki_loaded_arguments(context, path, "path", modules, n_modules, adapters);
     if (status == LRK_OK) status = lrki_source_open(context, path, &source);
     if (status != LRK_OK) return status;
     status = load(context, &source, options, modules, n_modules, adapters_options, adapters);
@@ -333,7 +314,7 @@ lrk_status lrk_gguf_load_reader(lrk_context *context, const lrk_reader *reader,
                                 lrk_adapters **adapters)
 {
     lrki_source source;
-    lrk_status status = check_arguments(context, reader, modules, n_modules, adapters);
+    lrk_status status = lrki_loaded_arguments(context, reader, "reader", modules, n_modules, adapters);
     if (status == LRK_OK) status = lrki_source_reader(context, reader, &source);
     if (status != LRK_OK) return status;
     status = load(context, &source, options, modules, n_modules, adapters_options, adapters);

@@ -12,10 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "file.h"
 #include "peft_parts.h"
-
-#define CONFIG_MOST ((int64_t)64 << 20)
 
 bool lrki_peft_task_known(const char *task_type)
 {
@@ -86,14 +83,6 @@ static lrki_json *target_modules(const lrki_peft_facts *facts)
     return targets;
 }
 
-static int64_t greatest_rank(const lrki_peft_facts *facts)
-{
-    int64_t rank = 0;
-    for (int64_t i = 0; i < facts->n_live; i++)
-        if (facts->live[i].rank > rank) rank = facts->live[i].rank;
-    return rank;
-}
-
 lrk_status lrki_peft_config_print(lrk_context *context, const lrki_peft_facts *facts, lrki_bytes *text)
 {
     lrki_json *config = lrki_json_new_object();
@@ -101,7 +90,7 @@ lrk_status lrki_peft_config_print(lrk_context *context, const lrki_peft_facts *f
     lrki_json_put(&config, "auto_mapping", lrki_json_new_text(NULL));
     lrki_json_put(&config, "base_model_name_or_path", lrki_json_new_text(facts->base_model));
     lrki_json_put(&config, "bias", lrki_json_new_text("none"));
-    lrki_json_put(&config, "fan_in_fan_out", lrki_json_new_boolean(false));
+    lrki_json_put(&config, "fan_in_fan_out", lrki_json_new_boolean(facts->fan_in_fan_out));
     lrki_json_put(&config, "inference_mode", lrki_json_new_boolean(true));
     lrki_json_put(&config, "init_lora_weights", lrki_json_new_boolean(true));
     lrki_json_put(&config, "layers_pattern", lrki_json_new_text(NULL));
@@ -110,8 +99,9 @@ lrk_status lrki_peft_config_print(lrk_context *context, const lrki_peft_facts *f
     lrki_json_put(&config, "lora_dropout", lrki_json_new_real(0));
     lrki_json_put(&config, "modules_to_save", lrki_json_new_text(NULL));
     lrki_json_put(&config, "peft_type", lrki_json_new_text("LORA"));
-    lrki_json_put(&config, "r", lrki_json_new_integer(greatest_rank(facts)));
-    lrki_json_put(&config, "rank_pattern", rank_pattern(context, facts));
+    lrki_json_put(&config, "r", lrki_json_new_integer(facts->greatest_rank));
+    lrki_json_put(&config, "rank_pattern",
+                  facts->is_uniform ? lrki_json_new_object() : rank_pattern(context, facts));
     lrki_json_put(&config, "revision", lrki_json_new_text(NULL));
     lrki_json_put(&config, "target_modules", target_modules(facts));
     lrki_json_put(&config, "task_type", lrki_json_new_text(facts->task_type));
@@ -151,8 +141,8 @@ static bool targets_agree(const lrki_json *targets, const lrki_json *pattern)
     return true;
 }
 
-static lrk_status compare(lrk_context *context, const char *path, const lrki_json *config,
-                          const lrki_peft_facts *facts)
+lrk_status lrki_peft_config_check(lrk_context *context, const char *path, const lrki_json *config,
+                                  const lrki_peft_facts *facts)
 {
     double alpha;
     bool rs_scale = false;
@@ -169,17 +159,4 @@ static lrk_status compare(lrk_context *context, const char *path, const lrki_jso
         return fail_config(context, path, "alpha_pattern");
     (void)lrki_json_boolean(lrki_json_get(config, "use_rslora"), &rs_scale);
     return rs_scale ? fail_config(context, path, "use_rslora") : LRK_OK;
-}
-
-lrk_status lrki_peft_config_check(lrk_context *context, const char *path, const lrki_peft_facts *facts)
-{
-    lrki_bytes text;
-    lrki_json *config = NULL;
-    lrk_status status = lrki_file_load(context, path, CONFIG_MOST, &text);
-    if (status != LRK_OK) return status;
-    status = lrki_json_parse(context, text.data, text.n, path, &config);
-    if (status == LRK_OK) status = compare(context, path, config, facts);
-    lrki_json_free(config);
-    lrki_bytes_free(context, &text);
-    return status;
 }

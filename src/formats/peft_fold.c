@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The fold B' = B^T diag(g s r / alpha), rounded to f32 once, and its exact inverse. Dividing B' by the factor gives B
+ * The fold B' = B^T diag(g s r / alpha) (r the ranks in the file), rounded to f32 once, and its exact inverse. Dividing B' by the factor gives B
  * back up to one unit in the last place (both roundings err by half a unit of B' or B, and those units differ by at
  * most a factor of 2). The difference is kept in 2 bits an element: 0 as divided, 1 the next larger magnitude, 2 the
  * next smaller one, 3 escape: the value itself follows in a list (gate 0, underflow, the wrong sign of zero).
@@ -19,7 +19,7 @@
 
 static double factor_of(const lrki_peft_module *module, double alpha, int64_t rank_index)
 {
-    return module->scale * (double)module->rank / alpha * (double)module->gates[rank_index];
+    return module->scale * (double)module->width / alpha * (double)module->gates[rank_index];
 }
 
 static float fold(float b, double factor)
@@ -52,28 +52,53 @@ static uint32_t code_of(float b, double factor)
 
 /* ---- describe ---- */
 
-static bool folds_finite(const lrki_peft_module *m, double alpha)
+/* Are they once narrowed? */
+static bool narrows_finite(const float *values, int64_t n, const lrki_dtype *dtype)
 {
-    int64_t n_bad = 0;
-    for (int64_t j = 0; j < m->rank; j++) {
-        double factor = factor_of(m, alpha, j);
-        for (int64_t i = 0; i < m->n_out; i++)
-            n_bad += !isfinite(fold(m->b[j * m->n_out + i], factor));
+    enum { PIECE = 256 };
+    float back[PIECE];
+    unsigned char narrow[PIECE * sizeof(float)];
+    if (dtype->from_f32 == NULL) return true;
+    for (int64_t at = 0; at < n; at += PIECE) {
+        int64_t n_piece = n - at < PIECE ? n - at : PIECE;
+        dtype->from_f32(values + at, narrow, (size_t)n_piece);
+        dtype->to_f32(narrow, back, (size_t)n_piece);
+        if (!lrki_all_finite(back, n_piece)) return false;
     }
-    return n_bad == 0;
+    return true;
 }
 
-lrk_status lrki_fold_check(lrk_context *context, const lrki_peft_module *m, double alpha)
+static bool folds_finite(const lrki_peft_module *m, double alpha, const lrki_dtype *dtype)
+{
+    enum { PIECE = 256 };
+    float folded[PIECE];
+    for (int64_t j = 0; j < m->rank; j++) {
+        const float *b = m->b + j * m->n_out;
+        double factor = factor_of(m, alpha, j);
+        for (int64_t at = 0; at < m->n_out; at += PIECE) {
+            int64_t n = m->n_out - at < PIECE ? m->n_out - at : PIECE;
+            for (int64_t i = 0; i < n; i++)
+                folded[i] = fold(b[at + i], factor);
+            if (!lrki_all_finite(folded, n) || !narrows_finite(folded, n, dtype)) return false;
+        }
+    }
+    return true;
+}
+
+lrk_status lrki_fold_check(lrk_context *context, const lrki_peft_module *m, double alpha,
+                           const lrki_dtype *dtype)
 {
     const char *what = NULL;
-    if (!lrki_all_finite(m->a, m->rank * m->n_in)) what = "A";
+    if (!lrki_all_finite(m->a, m->rank * m->n_in) || !narrows_finite(m->a, m->rank * m->n_in, dtype))
+        what = "A";
     if (!lrki_all_finite(m->b, m->rank * m->n_out)) what = "B";
     if (!lrki_all_finite(m->gates, m->rank)) what = "gates";
-    if (what == NULL && !folds_finite(m, alpha)) what = "B times scale and gates";
+    if (what == NULL && !folds_finite(m, alpha, dtype)) what = "B times scale and gates";
     if (what == NULL) return LRK_OK;
     lrki_place place = {m->index, 0, 0, 0};
-    return lrki_fail_at(context, LRK_ERR_NONFINITE, place, "module '%s': %s holds a value that is not finite",
-                        m->name, what);
+    return lrki_fail_at(context, LRK_ERR_NONFINITE, place,
+                        "module '%s': %s holds a value that is not finite%s%s", m->name, what,
+                        dtype->from_f32 == NULL ? "" : " in ", dtype->from_f32 == NULL ? "" : dtype->name);
 }
 
 /* Fills codes[0 .. (n + 3) / 4) and returns the number of escapes; *exact says whether all codes are 0. */
@@ -114,7 +139,7 @@ static lrki_json *escapes_json(lrk_context *context, const lrki_peft_module *m, 
 lrk_status lrki_fold_describe(lrk_context *context, const lrki_peft_module *module, double alpha,
                               lrki_json **fold_object)
 {
-    lrk_status status = lrki_fold_check(context, module, alpha);
+    lrk_status status = lrki_fold_check(context, module, alpha, lrki_dtype_find("F32"));
     if (status != LRK_OK) return status;
     int64_t n_bytes = (module->rank * module->n_out + 3) / 4;
     unsigned char *codes = lrki_array(context, n_bytes, 1);
@@ -139,8 +164,11 @@ static void store_rows(const lrki_peft_module *m, double alpha, int64_t begin, i
     for (int64_t j = 0; j < m->rank; j++) {
         double factor = factor_of(m, alpha, j);
         for (int64_t i = begin; i < end; i++)
-            stored[i * m->rank + j] = fold(m->b[j * m->n_out + i], factor);
+            stored[i * m->width + j] = fold(m->b[j * m->n_out + i], factor);
     }
+    for (int64_t j = m->rank; j < m->width; j++)
+        for (int64_t i = begin; i < end; i++)
+            stored[i * m->width + j] = 0;
 }
 
 void lrki_fold_store(const lrki_peft_module *module, double alpha, float *stored)
@@ -148,6 +176,16 @@ void lrki_fold_store(const lrki_peft_module *module, double alpha, float *stored
     for (int64_t begin = 0; begin < module->n_out; begin += LRKI_FOLD_ROWS) {
         int64_t end = begin + LRKI_FOLD_ROWS;
         store_rows(module, alpha, begin, end < module->n_out ? end : module->n_out, stored);
+    }
+}
+
+void lrki_fold_transpose(const float *stored, int64_t rank, int64_t n_out, float *b)
+{
+    for (int64_t begin = 0; begin < n_out; begin += LRKI_FOLD_ROWS) {
+        int64_t end = n_out - begin < LRKI_FOLD_ROWS ? n_out : begin + LRKI_FOLD_ROWS;
+        for (int64_t j = 0; j < rank; j++)
+            for (int64_t i = begin; i < end; i++)
+                b[j * n_out + i] = stored[i * rank + j];
     }
 }
 

@@ -1,349 +1,92 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Loading a PEFT directory that lorank wrote. The model file's metadata says what the set is; the tensors and
- * adapter_config.json must agree with it before anything is allocated by its numbers.
+ * Loading a PEFT adapter from a directory or from readers: opens and parses both files and hands them to the loader for
+ * what lorank wrote (peft_own.c), or for what others did (peft_foreign.c).
  */
-#include <inttypes.h>
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
+#include <stddef.h>
 
-#include "file.h"
+#include "loaded.h"
 #include "lorank/peft.h"
-#include "lorank/safetensors.h"
 #include "peft_parts.h"
+#include "stream.h"
 
-#include "../adapters/set.h"
+#define CONFIG_MOST ((uint64_t)64 << 20)
 
-typedef struct peft_reader {
-    lrk_context *context;
-    const char *directory;
-    lrk_safetensors *file;
-    lrki_json *set;
-    lrki_json *modules;
-    lrki_json *fold;
-    int64_t n;
-    lrk_module_spec *specs;
-    int64_t *initial_ranks;
-    lrki_peft_module *live; /* index: in the set */
-    int64_t n_live;
-    double alpha;
-    int64_t next_identity;
-} peft_reader;
-
-static lrk_status fail_module(const peft_reader *reader, const char *name, const char *what)
+static lrk_status parse_config(const lrki_source *source, lrki_json **config)
 {
-    return lrki_fail(reader->context, LRK_ERR_FORMAT, "metadata " LRKI_KEY_MODULES ": module '%s': %s", name,
-                     what);
-}
-
-/* ---- metadata ---- */
-
-static lrk_status parse_key(const peft_reader *reader, const char *key, lrki_json **json)
-{
-    const char *text = lrk_safetensors_metadata(reader->file, key);
-    if (text == NULL) return lrki_fail(reader->context, LRK_ERR_FORMAT, "metadata %s is missing", key);
-    return lrki_json_parse(reader->context, text, strlen(text), key, json);
-}
-
-static lrk_status parse_metadata(peft_reader *reader)
-{
-    const char *format = lrk_safetensors_metadata(reader->file, LRKI_KEY_FORMAT);
-    if (format == NULL)
-        return lrki_fail(reader->context, LRK_ERR_UNSUPPORTED, "%s was not written by lorank",
-                         reader->directory);
-    if (strcmp(format, LRKI_FORMAT) != 0)
-        return lrki_fail(reader->context, LRK_ERR_UNSUPPORTED,
-                         "%s is of format %s, known here is " LRKI_FORMAT, reader->directory, format);
-    lrk_status status = parse_key(reader, LRKI_KEY_SET, &reader->set);
-    if (status == LRK_OK) status = parse_key(reader, LRKI_KEY_MODULES, &reader->modules);
-    if (status == LRK_OK) status = parse_key(reader, LRKI_KEY_FOLD, &reader->fold);
+    lrki_bytes text;
+    lrk_status status = lrki_source_load(source, CONFIG_MOST, &text);
     if (status != LRK_OK) return status;
-    if (!lrki_json_number(lrki_json_get(reader->set, "alpha"), &reader->alpha) || !(reader->alpha > 0) ||
-        !lrki_json_integer(lrki_json_get(reader->set, "next_identity"), &reader->next_identity) ||
-        reader->next_identity < 1)
-        return lrki_fail(reader->context, LRK_ERR_FORMAT,
-                         "metadata " LRKI_KEY_SET ": alpha or next_identity is wrong");
-    return LRK_OK;
-}
-
-/* ---- modules ---- */
-
-static bool integer_in(const lrki_json *object, const char *key, int64_t least, int64_t most, int64_t *value)
-{
-    return lrki_json_integer(lrki_json_get(object, key), value) && *value >= least && *value <= most;
-}
-
-static bool read_spec(const lrki_json *json, lrk_module_spec *spec, int64_t *initial_rank)
-{
-    int64_t flags, kind, stage, group;
-    (void)lrk_module_spec_init(spec, sizeof *spec);
-    spec->name = lrki_json_text(lrki_json_get(json, "name"));
-    if (spec->name == NULL || !integer_in(json, "flags", 0, UINT32_MAX, &flags) ||
-        !integer_in(json, "kind", 0, INT32_MAX, &kind) || !integer_in(json, "stage", 0, INT32_MAX, &stage) ||
-        !integer_in(json, "input_group", LRK_NO_GROUP, INT32_MAX, &group) ||
-        !integer_in(json, "n_in", 1, INT64_MAX, &spec->n_in) ||
-        !integer_in(json, "n_out", 1, INT64_MAX, &spec->n_out) ||
-        !integer_in(json, "rank", 0, INT64_MAX, &spec->rank) ||
-        !integer_in(json, "initial_rank", 0, INT64_MAX, initial_rank) ||
-        !lrki_json_number(lrki_json_get(json, "scale"), &spec->scale))
-        return false;
-    spec->flags = (uint32_t)flags;
-    spec->kind = (int32_t)kind;
-    spec->stage = (int32_t)stage;
-    spec->input_group = (int32_t)group;
-    return true;
-}
-
-static bool integers_from(const lrki_json *array, int64_t n, int64_t least, int64_t most)
-{
-    if (!lrki_json_is_array(array) || lrki_json_count(array) != n) return false;
-    for (int64_t i = 0; i < n; i++) {
-        int64_t value;
-        if (!lrki_json_integer(lrki_json_at(array, i), &value) || value < least || value > most) return false;
-    }
-    return true;
-}
-
-static bool gates_fit(const lrki_json *array, int64_t n)
-{
-    if (!lrki_json_is_array(array) || lrki_json_count(array) != n) return false;
-    for (int64_t i = 0; i < n; i++) {
-        double gate;
-        if (!lrki_json_number(lrki_json_at(array, i), &gate) || !isfinite((float)gate)) return false;
-    }
-    return true;
-}
-
-static lrk_status read_module(peft_reader *reader, int64_t i)
-{
-    const lrki_json *json = lrki_json_at(reader->modules, i);
-    lrk_module_spec *spec = &reader->specs[i];
-    if (!read_spec(json, spec, &reader->initial_ranks[i]))
-        return fail_module(reader, spec->name == NULL ? "?" : spec->name,
-                           "a field is missing or out of range");
-    if (!integers_from(lrki_json_get(json, "identities"), spec->rank, 1, reader->next_identity - 1) ||
-        !integers_from(lrki_json_get(json, "births"), spec->rank, INT64_MIN, INT64_MAX) ||
-        !gates_fit(lrki_json_get(json, "gates"), spec->rank))
-        return fail_module(reader, spec->name, "identities, births or gates do not fit its rank");
-    if (spec->rank > 0)
-        reader->live[reader->n_live++] = (lrki_peft_module){.name = spec->name,
-                                                            .index = (int32_t)i,
-                                                            .n_in = spec->n_in,
-                                                            .n_out = spec->n_out,
-                                                            .rank = spec->rank,
-                                                            .scale = spec->scale};
-    return LRK_OK;
-}
-
-static lrk_status read_modules(peft_reader *reader)
-{
-    if (!lrki_json_is_array(reader->modules) || lrki_json_count(reader->modules) > INT32_MAX)
-        return lrki_fail(reader->context, LRK_ERR_FORMAT,
-                         "metadata " LRKI_KEY_MODULES " is not an array of modules");
-    reader->n = lrki_json_count(reader->modules);
-    reader->specs = lrki_array(reader->context, reader->n, sizeof *reader->specs);
-    reader->initial_ranks = lrki_array(reader->context, reader->n, sizeof *reader->initial_ranks);
-    reader->live = lrki_array(reader->context, reader->n, sizeof *reader->live);
-    if (reader->specs == NULL || reader->initial_ranks == NULL || reader->live == NULL)
-        return lrki_fail_nomem(reader->context, reader->directory);
-    lrk_status status = LRK_OK;
-    for (int64_t i = 0; i < reader->n && status == LRK_OK; i++)
-        status = read_module(reader, i);
+    status = lrki_json_parse(source->context, text.data, text.n, source->name, config);
+    lrki_bytes_free(source->context, &text);
     return status;
 }
 
-/* ---- agreement of metadata and tensors ---- */
-
-static int by_value(const void *left, const void *right)
+static lrk_status load(lrki_peft_files *files, const lrki_source *source, const lrk_module_spec *modules,
+                       int64_t n_modules, const lrk_adapters_options *options, lrk_adapters **adapters)
 {
-    int64_t a = *(const int64_t *)left, b = *(const int64_t *)right;
-    return (a > b) - (a < b);
-}
-
-static int64_t gather_identities(const peft_reader *reader, int64_t *all)
-{
-    int64_t n = 0;
-    for (int64_t i = 0; i < reader->n; i++) {
-        const lrki_json *list = lrki_json_get(lrki_json_at(reader->modules, i), "identities");
-        for (int64_t j = 0; j < lrki_json_count(list); j++)
-            (void)lrki_json_integer(lrki_json_at(list, j), &all[n++]);
-    }
-    return n;
-}
-
-static lrk_status check_identities(const peft_reader *reader)
-{
-    int64_t n = 0;
-    for (int64_t i = 0; i < reader->n; i++)
-        n += reader->specs[i].rank; /* each is the length of a list in memory */
-    int64_t *all = lrki_array(reader->context, n, sizeof *all);
-    if (all == NULL) return lrki_fail_nomem(reader->context, "identities");
-    qsort(all, (size_t)gather_identities(reader, all), sizeof *all, by_value);
-    lrk_status status = LRK_OK;
-    for (int64_t i = 1; i < n && status == LRK_OK; i++)
-        if (all[i] == all[i - 1])
-            status = lrki_fail(reader->context, LRK_ERR_FORMAT,
-                               "metadata " LRKI_KEY_MODULES ": identity %" PRId64 " twice", all[i]);
-    lrki_array_free(reader->context, all, n, sizeof *all);
-    return status;
-}
-
-/* Index of the tensor of a module, checked to be rows x cols and convertible. */
-static lrk_status find_tensor(const peft_reader *reader, const lrki_peft_module *module, const char *suffix,
-                              int64_t rows, int64_t cols, int64_t *index)
-{
-    lrk_safetensors_tensor facts = {.struct_size = sizeof facts};
-    char *name = lrki_peft_tensor_name(reader->context, module->name, suffix);
-    if (name == NULL) return LRK_ERR_NOMEM;
-    lrk_status status = lrk_safetensors_find(reader->file, name, index);
-    if (status == LRK_OK) status = lrk_safetensors_get(reader->file, *index, &facts);
-    if (status == LRK_ERR_NOT_FOUND)
-        status =
-            lrki_fail(reader->context, LRK_ERR_FORMAT, "%s: tensor '%s' is missing", reader->directory, name);
-    else if (status == LRK_OK && (facts.n_dims != 2 || facts.shape[0] != rows || facts.shape[1] != cols ||
-                                  strcmp(facts.dtype, "F32") != 0))
-        status = lrki_fail(reader->context, LRK_ERR_FORMAT,
-                           "%s: tensor '%s' is not F32 of %" PRId64 " x %" PRId64 " as the metadata says",
-                           reader->directory, name, rows, cols);
-    lrki_text_free(reader->context, name);
-    return status;
-}
-
-static lrk_status check_tensors(const peft_reader *reader)
-{
-    int64_t index;
-    for (int64_t i = 0; i < reader->n_live; i++) {
-        const lrki_peft_module *m = &reader->live[i];
-        lrk_status status = find_tensor(reader, m, LRKI_PEFT_A, m->rank, m->n_in, &index);
-        if (status == LRK_OK) status = find_tensor(reader, m, LRKI_PEFT_B, m->n_out, m->rank, &index);
-        if (status != LRK_OK) return status;
-    }
-    if (lrk_safetensors_count(reader->file) == 2 * reader->n_live) return LRK_OK;
-    return lrki_fail(reader->context, LRK_ERR_FORMAT, "%s: tensors that the metadata does not know",
-                     reader->directory);
-}
-
-static lrk_status check_config(const peft_reader *reader)
-{
-    lrki_peft_facts facts = {NULL, NULL, reader->alpha, reader->live, reader->n_live};
-    char *path = lrki_path_join(reader->context, reader->directory, LRKI_PEFT_CONFIG);
-    if (path == NULL) return LRK_ERR_NOMEM;
-    lrk_status status = lrki_peft_config_check(reader->context, path, &facts);
-    lrki_text_free(reader->context, path);
-    return status;
-}
-
-/* ---- values ---- */
-
-static void fill_ranks(const lrki_json *json, lrki_module *module, int64_t initial_rank)
-{
-    for (int64_t j = 0; j < module->bank.rank; j++) {
-        int64_t identity = 0;
-        double gate = 1;
-        (void)lrki_json_integer(lrki_json_at(lrki_json_get(json, "identities"), j), &identity);
-        (void)lrki_json_integer(lrki_json_at(lrki_json_get(json, "births"), j), &module->bank.births[j]);
-        (void)lrki_json_number(lrki_json_at(lrki_json_get(json, "gates"), j), &gate);
-        module->bank.identities[j] = (uint64_t)identity;
-        module->bank.gates[j] = (float)gate;
-    }
-    module->initial_rank = initial_rank;
-}
-
-static lrk_status fill_b(const peft_reader *reader, lrki_peft_module *live, lrki_bank *bank)
-{
-    int64_t index, count = live->rank * live->n_out;
-    lrk_status status = find_tensor(reader, live, LRKI_PEFT_B, live->n_out, live->rank, &index);
-    if (status != LRK_OK) return status;
-    float *stored = lrki_array(reader->context, count, sizeof *stored);
-    if (stored == NULL) return lrki_fail_nomem(reader->context, live->name);
-    status = lrk_safetensors_read_f32(reader->file, index, stored, count);
-    live->gates = bank->gates;
+    lrki_json *config = NULL;
+    bool is_own = lrki_peft_is_own(files->model);
+    if (is_own && modules != NULL)
+        return lrki_fail(files->context, LRK_ERR_ARGUMENT,
+                         "%s: modules are given, but lorank's metadata names its own", files->model_name);
+    lrk_status status = parse_config(source, &config);
+    files->config_name = source->name;
+    files->config = config;
     if (status == LRK_OK)
-        status = lrki_fold_restore(reader->context, live, reader->alpha,
-                                   lrki_json_get(reader->fold, live->name), stored, bank->b);
-    lrki_array_free(reader->context, stored, count, sizeof *stored);
+        status = is_own ? lrki_peft_own_load(files, options, adapters)
+                        : lrki_peft_foreign_load(files, modules, n_modules, options, adapters);
+    lrki_json_free(config);
     return status;
 }
 
-static lrk_status fill_values(const peft_reader *reader, lrki_peft_module *live, lrki_bank *bank)
+static lrk_status load_paths(lrk_context *context, const char *model, const char *config,
+                             const lrk_module_spec *modules, int64_t n_modules,
+                             const lrk_adapters_options *options, lrk_adapters **adapters)
 {
-    int64_t index;
-    lrk_status status = find_tensor(reader, live, LRKI_PEFT_A, live->rank, live->n_in, &index);
-    if (status == LRK_OK)
-        status = lrk_safetensors_read_f32(reader->file, index, bank->a, live->rank * live->n_in);
-    if (status == LRK_OK) status = fill_b(reader, live, bank);
-    if (status != LRK_OK) return status;
-    if (lrki_all_finite(bank->a, live->rank * live->n_in) &&
-        lrki_all_finite(bank->b, live->rank * live->n_out))
-        return LRK_OK;
-    return lrki_fail(reader->context, LRK_ERR_FORMAT, "%s: " LRKI_PEFT_PREFIX "%s: a value is not finite",
-                     reader->directory, live->name);
-}
-
-static lrk_status fill_set(const peft_reader *reader, lrk_adapters *adapters)
-{
-    lrk_status status = LRK_OK;
-    for (int64_t i = 0; i < reader->n; i++)
-        fill_ranks(lrki_json_at(reader->modules, i), &adapters->modules[i], reader->initial_ranks[i]);
-    for (int64_t i = 0; i < reader->n_live && status == LRK_OK; i++)
-        status = fill_values(reader, &reader->live[i], &adapters->modules[reader->live[i].index].bank);
-    adapters->next_identity = (uint64_t)reader->next_identity;
+    lrki_source source = {0};
+    lrk_safetensors *file = NULL;
+    lrk_status status = lrk_safetensors_open(context, model, &file);
+    if (status == LRK_OK) status = lrki_source_open(context, config, &source);
+    lrki_peft_files files = {.context = context, .model_name = model, .model = file};
+    if (status == LRK_OK) status = load(&files, &source, modules, n_modules, options, adapters);
+    lrki_source_close(&source);
+    lrk_safetensors_close(file);
     return status;
-}
-
-/* ---- the call ---- */
-
-static lrk_status read_all(peft_reader *reader)
-{
-    char *path = lrki_path_join(reader->context, reader->directory, LRKI_PEFT_MODEL);
-    if (path == NULL) return LRK_ERR_NOMEM;
-    lrk_status status = lrk_safetensors_open(reader->context, path, &reader->file);
-    lrki_text_free(reader->context, path);
-    if (status == LRK_OK) status = parse_metadata(reader);
-    if (status == LRK_OK) status = read_modules(reader);
-    if (status == LRK_OK) status = check_identities(reader);
-    if (status == LRK_OK) status = check_tensors(reader);
-    return status == LRK_OK ? check_config(reader) : status;
-}
-
-static lrk_status create_set(const peft_reader *reader, const lrk_adapters_options *options,
-                             lrk_adapters **adapters)
-{
-    lrk_status status =
-        lrki_adapters_create_zero(reader->context, reader->specs, reader->n, options, adapters);
-    if (status != LRK_OK) return status;
-    status = fill_set(reader, *adapters);
-    if (status == LRK_OK) return LRK_OK;
-    lrk_adapters_destroy(*adapters);
-    *adapters = NULL;
-    return status;
-}
-
-static void reader_free(peft_reader *reader)
-{
-    lrki_array_free(reader->context, reader->specs, reader->n, sizeof *reader->specs);
-    lrki_array_free(reader->context, reader->initial_ranks, reader->n, sizeof *reader->initial_ranks);
-    lrki_array_free(reader->context, reader->live, reader->n, sizeof *reader->live);
-    lrki_json_free(reader->set);
-    lrki_json_free(reader->modules);
-    lrki_json_free(reader->fold);
-    lrk_safetensors_close(reader->file);
 }
 
 lrk_status lrk_peft_load(lrk_context *context, const char *directory, const lrk_module_spec *modules,
-                         int64_t n_modules, const lrk_adapters_options *options, lrk_adapters **adapters)
+                         int64_t n_modules, const lrk_adapters_options *adapters_options,
+                         lrk_adapters **adapters)
 {
-    if (adapters == NULL) return LRK_ERR_ARGUMENT;
-    *adapters = NULL;
-    if (context == NULL) return LRK_ERR_ARGUMENT;
-    if (directory == NULL || directory[0] == '\0')
-        return lrki_fail(context, LRK_ERR_ARGUMENT, "directory is NULL or empty");
-    if (modules != NULL || n_modules != 0)
-        return lrki_fail(context, LRK_ERR_ARGUMENT, "modules with an adapter that names its own");
-    peft_reader reader = {.context = context, .directory = directory};
-    lrk_status status = read_all(&reader);
-    if (status == LRK_OK) status = create_set(&reader, options, adapters);
-    reader_free(&reader);
+    lrk_status status = lrki_loaded_arguments(context, directory, "directory", modules, n_modules, adapters);
+    if (status != LRK_OK) return status;
+    if (directory[0] == '\0') return lrki_fail(context, LRK_ERR_ARGUMENT, "directory is empty");
+    char *model = lrki_path_join(context, directory, LRKI_PEFT_MODEL);
+    char *config = model == NULL ? NULL : lrki_path_join(context, directory, LRKI_PEFT_CONFIG);
+    status = config == NULL
+                 ? LRK_ERR_NOMEM
+                 : load_paths(context, model, config, modules, n_modules, adapters_options, adapters);
+    lrki_text_free(context, config);
+    lrki_text_free(context, model);
+    return status;
+}
+
+lrk_status lrk_peft_load_readers(lrk_context *context, const lrk_reader *config, const lrk_reader *model,
+                                 const lrk_module_spec *modules, int64_t n_modules,
+                                 const lrk_adapters_options *adapters_options, lrk_adapters **adapters)
+{
+    lrki_source source = {0}, names;
+    lrk_safetensors *file = NULL;
+    lrk_status status = lrki_loaded_arguments(context, config, "config reader", modules, n_modules, adapters);
+    if (status == LRK_OK && model == NULL)
+        status = lrki_fail(context, LRK_ERR_ARGUMENT, "model reader is NULL");
+    if (status == LRK_OK) status = lrki_source_reader(context, config, &source);
+    if (status == LRK_OK) status = lrki_source_reader(context, model, &names);
+    if (status == LRK_OK) status = lrk_safetensors_open_reader(context, model, &file);
+    if (status != LRK_OK) return status;
+    lrki_peft_files files = {.context = context, .model_name = names.name, .model = file};
+    status = load(&files, &source, modules, n_modules, adapters_options, adapters);
+    lrk_safetensors_close(file);
     return status;
 }

@@ -60,6 +60,21 @@ lrk_status lrki_source_read(const lrki_source *source, uint64_t offset, void *da
                               "cannot read %s: read_at() returned %" PRId32, source->name, answer);
 }
 
+lrk_status lrki_source_load(const lrki_source *source, uint64_t limit, lrki_bytes *bytes)
+{
+    *bytes = (lrki_bytes){0};
+    if (source->size > limit)
+        return lrki_fail(source->context, LRK_ERR_FORMAT, "%s: larger than %" PRIu64 " bytes", source->name,
+                         limit);
+    bytes->n = (size_t)source->size;
+    bytes->allocated = bytes->n + 1;
+    bytes->data = lrki_alloc_zeroed(source->context, bytes->allocated);
+    if (bytes->data == NULL) return lrki_fail_nomem(source->context, source->name);
+    lrk_status status = lrki_source_read(source, 0, bytes->data, bytes->n);
+    if (status != LRK_OK) lrki_bytes_free(source->context, bytes);
+    return status;
+}
+
 void lrki_source_close(lrki_source *source)
 {
     if (source->path == NULL) return;

@@ -22,6 +22,8 @@ typedef struct lrki_source {
 lrk_status lrki_source_open(lrk_context *context, const char *path, lrki_source *source);
 lrk_status lrki_source_reader(lrk_context *context, const lrk_reader *reader, lrki_source *source);
 lrk_status lrki_source_read(const lrki_source *source, uint64_t offset, void *data, size_t n);
+/* All of it with a NUL after it. A larger one than `limit` is LRK_ERR_FORMAT. Free with lrki_bytes_free(). */
+lrk_status lrki_source_load(const lrki_source *source, uint64_t limit, lrki_bytes *bytes);
 void lrki_source_close(lrki_source *source);
 
 typedef struct lrki_target {

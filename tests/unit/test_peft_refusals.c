@@ -73,8 +73,14 @@ START_TEST(wrong_options_are_named)
         refuses(adapters, &options, LRK_ERR_ARGUMENT, "alpha");
     }
     options = peft_alpha(16);
-    options.flags = 1;
+    options.flags = 4;
     refuses(adapters, &options, LRK_ERR_ARGUMENT, "flags");
+    options = peft_alpha(16);
+    options.reserved = 1;
+    refuses(adapters, &options, LRK_ERR_ARGUMENT, "reserved");
+    options = peft_alpha(16);
+    options.dtype = 3;
+    refuses(adapters, &options, LRK_ERR_ARGUMENT, "dtype 3");
     options = peft_alpha(16);
     options.task_type = "CAUSAL";
     refuses(adapters, &options, LRK_ERR_ARGUMENT, "CAUSAL");
@@ -180,8 +186,7 @@ typedef struct edit {
 
 static const edit edits[] = {
     {MODEL, "\"lorank.format\":\"1\"", "\"lorank.format\":\"2\"", LRK_ERR_UNSUPPORTED, "is of format 2"},
-    {MODEL, "\"lorank.format\":\"1\"", "\"other_.format\":\"1\"", LRK_ERR_UNSUPPORTED,
-     "not written by lorank"},
+    {MODEL, "\"lorank.format\":\"1\"", "\"other_.format\":\"1\"", LRK_ERR_FORMAT, "lorank.format is missing"},
     {MODEL, "\"lorank.set\"", "\"lorank.sat\"", LRK_ERR_FORMAT, "lorank.set is missing"},
     {MODEL, "\"lorank.modules\"", "\"lorank.modulas\"", LRK_ERR_FORMAT, "lorank.modules is missing"},
     {MODEL, "\"lorank.fold\"", "\"lorank.fald\"", LRK_ERR_FORMAT, "lorank.fold is missing"},

@@ -22,7 +22,8 @@
 extern "C" {
 #endif
 
-#define LRK_KOHYA_DOTTED 0x1u /* dots of names are kept */
+#define LRK_KOHYA_DOTTED    0x1u /* dots of names are kept */
+#define LRK_KOHYA_ONE_ALPHA 0x2u /* writing: every alpha is 1 and s * r is folded into up, for readers that mix alphas up */
 
 typedef struct lrk_kohya_options {
     uint32_t struct_size;

@@ -6,6 +6,8 @@
 
 #include "lorank/pass.h"
 
+#define KNOWN_FLAGS (LRK_KOHYA_DOTTED | LRK_KOHYA_ONE_ALPHA)
+
 lrk_status lrk_kohya_options_init(lrk_kohya_options *options, size_t struct_size)
 {
     const lrk_kohya_options defaults = {
@@ -22,7 +24,7 @@ lrk_status lrki_kohya_options(lrk_context *context, const lrk_kohya_options *opt
         lrki_struct_read(context, known, sizeof *known, options, 2 * sizeof(uint32_t), "lrk_kohya_options");
     if (status != LRK_OK) return status;
     if (known->prefix == NULL) known->prefix = prefix;
-    if ((known->flags & ~LRK_KOHYA_DOTTED) != 0)
+    if ((known->flags & ~KNOWN_FLAGS) != 0)
         return lrki_fail(context, LRK_ERR_ARGUMENT, "lrk_kohya_options: unknown flags 0x%x",
                          (unsigned)known->flags);
     if (known->dtype < LRK_DTYPE_F32 || known->dtype > LRK_DTYPE_F16)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Writing a kohya file: down = A, up = (B diag(g))^T, alpha = s r. An alpha of 0 would be read as a scale of 1: where s r
- * rounds to 0 (s = 0 above all), s goes into up and alpha is r.
+ * rounds to 0 (s = 0 above all), s goes into up and alpha is r. With one alpha for all, s r goes into up.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -68,6 +68,7 @@ static lrk_status add_module(kohya_saver *saver, int32_t i)
     live->divisor = m->scale * (double)m->rank;
     live->alpha = (float)live->divisor;
     if (live->alpha == 0) live->divisor = live->alpha = (float)m->rank;
+    if ((saver->options.flags & LRK_KOHYA_ONE_ALPHA) != 0) live->divisor = live->alpha = 1;
     if (!isfinite(live->alpha))
         return lrki_fail_at(saver->context, LRK_ERR_NONFINITE, (lrki_place){.module = i},
                             "module '%s': scale times rank is too large for an alpha", m->name);

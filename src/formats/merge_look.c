@@ -27,10 +27,9 @@ static lrk_status check_transposed(const lrki_merge *merge)
                      merge->options.transposed);
 }
 
-lrk_status lrki_merge_begin(const lrk_adapters *adapters, const lrk_merge_options *options, lrki_merge *merge)
+lrk_status lrki_merge_begin(lrki_merge *merge, const lrk_merge_options *options)
 {
-    lrk_context *context = adapters->context;
-    *merge = (lrki_merge){.context = context, .adapters = adapters};
+    lrk_context *context = merge->context;
     (void)lrk_merge_options_init(&merge->options, sizeof merge->options);
     lrk_status status = lrki_struct_read(context, &merge->options, sizeof merge->options, options,
                                          2 * sizeof(uint32_t), "lrk_merge_options");
@@ -39,8 +38,7 @@ lrk_status lrki_merge_begin(const lrk_adapters *adapters, const lrk_merge_option
         return lrki_fail(context, LRK_ERR_ARGUMENT, "lrk_merge_options: unknown flags 0x%x",
                          (unsigned)merge->options.flags);
     if (merge->options.prefix == NULL) merge->options.prefix = "";
-    merge->report = (lrk_merge_report){.struct_size = sizeof merge->report, .worst_module = LRKI_NO_MODULE};
-    merge->found = lrki_array(context, adapters->n_modules, sizeof *merge->found);
+    merge->found = lrki_array(context, merge->adapters->n_modules, sizeof *merge->found);
     return merge->found != NULL ? check_transposed(merge) : lrki_fail_nomem(context, "a merge");
 }
 

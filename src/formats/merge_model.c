@@ -159,12 +159,15 @@ static lrk_status merge_stream(lrki_merge *merge, const lrk_reader *model, const
     return status;
 }
 
-/* The report begins empty, and one that cannot be filled is refused before anything is written. */
+/* The report begins empty, and one that cannot be filled is refused before anything is done. */
 static lrk_status begin(const lrk_adapters *adapters, const lrk_merge_options *options,
                         lrk_merge_report *report, lrki_merge *merge)
 {
-    lrk_status status = lrki_merge_begin(adapters, options, merge);
-    return status == LRK_OK ? lrki_merge_report(merge, report) : status;
+    lrk_status status = LRK_OK;
+    *merge = (lrki_merge){.context = adapters->context, .adapters = adapters};
+    merge->report = (lrk_merge_report){.struct_size = sizeof merge->report, .worst_module = LRKI_NO_MODULE};
+    if (report != NULL) status = lrki_merge_report(merge, report);
+    return status == LRK_OK ? lrki_merge_begin(merge, options) : status;
 }
 
 lrk_status lrk_merge_model(const lrk_adapters *adapters, const char *model, const char *merged,

@@ -43,9 +43,8 @@ typedef struct lrki_merge {
     lrk_merge_report report;
 } lrki_merge;
 
-/* Reads the options. lrki_merge_end() is right at any time. */
-lrk_status lrki_merge_begin(const lrk_adapters *adapters, const lrk_merge_options *options,
-                            lrki_merge *merge);
+/* Reads the options; context, adapters and the empty report are set. lrki_merge_end() is right at any time. */
+lrk_status lrki_merge_begin(lrki_merge *merge, const lrk_merge_options *options);
 /* Whether a module's weight is [n_in x n_out]. */
 bool lrki_merge_transposed(const lrki_merge *merge, int64_t module);
 /* A tensor whose shape is known: LRK_ERR_UNSUPPORTED if it has too many dimensions. */

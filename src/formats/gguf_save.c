@@ -65,8 +65,7 @@ static lrk_status collect(gguf_saver *saver, int32_t index)
     gguf_module *live = &saver->live[saver->n_live];
     int32_t rows;
     if (m->bank.rank == 0) return LRK_OK;
-    live->values = (lrki_peft_module){m->name,      index,    m->n_in,   m->n_out,  m->bank.rank,
-                                      m->bank.rank, m->scale, m->bank.a, m->bank.b, m->bank.gates};
+    live->values = lrki_peft_module_of(saver->adapters, index);
     lrk_status status = lrki_gguf_tensor_of(&saver->rules, m->name, live->base, &rows);
     if (status == LRK_OK) status = lrki_gguf_head_rows(&saver->rules, rows, m->name, m->n_out, &live->head);
     if (status == LRK_OK)

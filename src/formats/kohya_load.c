@@ -320,13 +320,8 @@ static lrk_status fill_pair(const kohya_loader *loader, const kohya_pair *pair, 
 static lrk_status create_set(const kohya_loader *loader, const lrk_adapters_options *options,
                              lrk_adapters **adapters)
 {
-    lrk_adapters_options known;
-    (void)lrk_adapters_options_init(&known, sizeof known);
-    lrk_status status = lrki_struct_read(loader->context, &known, sizeof known, options, 2 * sizeof(uint32_t),
-                                         "lrk_adapters_options");
-    known.init = LRK_INIT_ZERO;
-    if (status == LRK_OK)
-        status = lrk_adapters_create(loader->context, loader->specs, loader->n_specs, &known, adapters);
+    lrk_status status =
+        lrki_adapters_create_zero(loader->context, loader->specs, loader->n_specs, options, adapters);
     if (status != LRK_OK) return status;
     for (int64_t i = 0; i < loader->n_pairs && status == LRK_OK; i++) {
         const kohya_pair *pair = &loader->pairs[i];

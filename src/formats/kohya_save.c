@@ -36,20 +36,6 @@ typedef struct kohya_saver {
 
 /* ---- modules --------------------------------------------------------------------------------------------------------- */
 
-static lrki_peft_module values_of(const lrk_adapters *adapters, int32_t i)
-{
-    const lrki_module *m = &adapters->modules[i];
-    return (lrki_peft_module){.name = m->name,
-                              .index = i,
-                              .n_in = m->n_in,
-                              .n_out = m->n_out,
-                              .rank = m->bank.rank,
-                              .scale = m->scale,
-                              .a = m->bank.a,
-                              .b = m->bank.b,
-                              .gates = m->bank.gates};
-}
-
 static lrk_status name_module(const kohya_saver *saver, kohya_module *live)
 {
     for (int part = 0; part < PARTS; part++) {
@@ -63,7 +49,7 @@ static lrk_status name_module(const kohya_saver *saver, kohya_module *live)
 static lrk_status add_module(kohya_saver *saver, int32_t i)
 {
     kohya_module *live = &saver->live[saver->n_live++];
-    live->values = values_of(saver->adapters, i);
+    live->values = lrki_peft_module_of(saver->adapters, i);
     const lrki_peft_module *m = &live->values;
     live->divisor = m->scale * (double)m->rank;
     live->alpha = (float)live->divisor;
@@ -72,7 +58,7 @@ static lrk_status add_module(kohya_saver *saver, int32_t i)
     if (!isfinite(live->alpha))
         return lrki_fail_at(saver->context, LRK_ERR_NONFINITE, (lrki_place){.module = i},
                             "module '%s': scale times rank is too large for an alpha", m->name);
-    lrk_status status = lrki_fold_check(saver->context, m, live->divisor);
+    lrk_status status = lrki_fold_check(saver->context, m, live->divisor, saver->dtype);
     return status == LRK_OK ? name_module(saver, live) : status;
 }
 

@@ -12,6 +12,8 @@
 #include "base64.h"
 #include "peft_parts.h"
 
+#include "../adapters/set.h"
+
 #define CODE_SAME   0u
 #define CODE_UP     1u
 #define CODE_DOWN   2u
@@ -48,6 +50,21 @@ static uint32_t code_of(float b, double factor)
     if (wanted == given + 1) return CODE_UP;
     if (wanted == given - 1) return CODE_DOWN;
     return CODE_ESCAPE;
+}
+
+lrki_peft_module lrki_peft_module_of(const lrk_adapters *adapters, int32_t i)
+{
+    const lrki_module *m = &adapters->modules[i];
+    return (lrki_peft_module){.name = m->name,
+                              .index = i,
+                              .n_in = m->n_in,
+                              .n_out = m->n_out,
+                              .rank = m->bank.rank,
+                              .width = m->bank.rank,
+                              .scale = m->scale,
+                              .a = m->bank.a,
+                              .b = m->bank.b,
+                              .gates = m->bank.gates};
 }
 
 /* ---- describe ---- */

@@ -41,6 +41,9 @@ typedef struct lrki_peft_module {
     const float *gates; /* [rank]         */
 } lrki_peft_module;
 
+/* Module i of a set, its width its rank. */
+lrki_peft_module lrki_peft_module_of(const lrk_adapters *adapters, int32_t i);
+
 /* "base_model.model.<name><suffix>", freed by lrki_text_free(); NULL with an error recorded on lack of memory. */
 char *lrki_peft_tensor_name(lrk_context *context, const char *name, const char *suffix);
 

@@ -57,9 +57,7 @@ static lrk_status collect_live(peft_writer *writer)
         lrk_status status = lrki_peft_check_name(writer->context, m->name);
         if (status != LRK_OK) return status;
         if (m->bank.rank == 0) continue;
-        writer->live[writer->facts.n_live++] =
-            (lrki_peft_module){m->name,      (int32_t)i, m->n_in,   m->n_out,  m->bank.rank,
-                               m->bank.rank, m->scale,   m->bank.a, m->bank.b, m->bank.gates};
+        writer->live[writer->facts.n_live++] = lrki_peft_module_of(adapters, (int32_t)i);
         if (m->bank.rank > writer->facts.greatest_rank) writer->facts.greatest_rank = m->bank.rank;
     }
     writer->facts.live = writer->live;

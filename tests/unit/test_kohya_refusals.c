@@ -15,7 +15,7 @@
 #include "sets.h"
 #include "st_bytes.h"
 
-#define DOWN "lora_unet_x.lora_down.weight"
+#define DOWN "module 'x': A holds a value that is not finite in F16"
 #define UP   "lora_unet_x.lora_up.weight"
 
 static lrk_kohya_options options;

@@ -218,11 +218,12 @@ install: all ## install library, headers, pkg-config file, command (PREFIX, LIBD
 	ln -sf liblorank.so.$(VER) $(DESTDIR)$(LIBDIR)/liblorank.so.$(ABI)
 	ln -sf liblorank.so.$(ABI) $(DESTDIR)$(LIBDIR)/liblorank.so
 	install -m 755 $(BUILD)/lorank $(DESTDIR)$(PREFIX)/bin
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 && install -m 644 docs/lorank.1 $(DESTDIR)$(PREFIX)/share/man/man1
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VER)|' -e 's|@BLAS@|$(strip $(call pkg,--libs,openblas))|' pkgconfig/lorank.pc.in \
 	  >$(DESTDIR)$(LIBDIR)/pkgconfig/lorank.pc
 uninstall: ## remove what install put there
 	rm -f $(DESTDIR)$(LIBDIR)/liblorank.a $(DESTDIR)$(LIBDIR)/liblorank.so* $(DESTDIR)$(LIBDIR)/pkgconfig/lorank.pc
-	rm -f $(DESTDIR)$(PREFIX)/bin/lorank && rm -rf $(DESTDIR)$(PREFIX)/include/lorank
+	rm -f $(DESTDIR)$(PREFIX)/bin/lorank $(DESTDIR)$(PREFIX)/share/man/man1/lorank.1 && rm -rf $(DESTDIR)$(PREFIX)/include/lorank
 clean: ## remove build output
 	rm -rf build lib/liblorank.*
 help: ## this list

@@ -61,131 +61,28 @@ typedef struct row {
     const char *words; /* of the refusal; NULL: accepted */
 } row;
 
-static const row refused[] = {
-    /* JSON */
-    {"", 0, "header is empty"},
-    {" ", 0, "not valid JSON"},
-    {"[]", 0, "not a JSON object"},
-    {"17", 0, "not valid JSON"},
-    {"{", 0, "not valid JSON"},
-    {"{} x", 0, "not valid JSON"},
-    {"{}{}", 0, "not valid JSON"},
-    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]},}", 0, "not valid JSON"},
-    {"{\"\xff\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 0, "not valid JSON"},
-    {"{\"\xc0\x80\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 0, "not valid JSON"},
-    {"{\"\\ud800\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 0, "not valid JSON"},
-    {"{\"\\udc00\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 0, "not valid JSON"},
-    /* entries */
-    {"{\"t\":1}", 0, "tensor 't': its entry is not an object"},
-    {"{\"t\":{\"shape\":[1],\"data_offsets\":[0,1]}}", 1, "dtype is missing"},
-    {"{\"t\":{\"dtype\":8,\"shape\":[1],\"data_offsets\":[0,1]}}", 1, "dtype is missing or not a string"},
-    {"{\"t\":{\"dtype\":\"U8\",\"data_offsets\":[0,1]}}", 1, "shape is missing"},
-    {"{\"t\":{\"dtype\":\"U8\",\"shape\":1,\"data_offsets\":[0,1]}}", 1, "shape is missing or not an array"},
-    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[1]}}", 1, "data_offsets"},
-    {"{\"t\":{\"dtype\":\"u8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1, "unknown dtype"},
-    {"{\"t\":{\"dtype\":\"F31\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1, "unknown dtype"},
-    {"{\"t\":{\"dtype\":\"\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1, "unknown dtype"},
-    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[-1],\"data_offsets\":[0,1]}}", 1,
-     "dimension is not an unsigned integer"},
-    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[1.0],\"data_offsets\":[0,1]}}", 1,
-     "dimension is not an unsigned integer"},
-    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[\"1\"],\"data_offsets\":[0,1]}}", 1,
-     "dimension is not an unsigned integer"},
-    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[0,true],\"data_offsets\":[0,0]}}", 0,
-     "dimension is not an unsigned integer"},
-    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1,1]}}", 1, "array of two unsigned"},
-    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0]}}", 1, "array of two unsigned"},
-    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1.0]}}", 1, "array of two unsigned"},
-    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[-1,0]}}", 1, "array of two unsigned"},
-    {"{\"t\":{\"dtype\":\"U8\",\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1, "duplicate"},
-    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
-     "\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}",
-     1, "duplicate"},
-    /* metadata */
-    {"{\"__metadata__\":{},\"__metadata__\":{}}", 0, "duplicate"},
-    {"{\"__metadata__\":{\"a\":\"1\",\"a\":\"1\"}}", 0, "duplicate"},
-    {"{\"__metadata__\":{\"a\":1}}", 0, "metadata 'a' is not a string"},
-    {"{\"__metadata__\":{\"a\":null}}", 0, "metadata 'a' is not a string"},
-    {"{\"__metadata__\":[]}", 0, "__metadata__ is not an object"},
-    {"{\"__metadata__\":\"x\"}", 0, "__metadata__ is not an object"},
-    /* offsets */
-    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}", 2, "hole, overlap"},
-    {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
-     "\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[2,3]}}",
-     3, "tensor 't': data_offsets leave a hole"},
-    {"{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},"
-     "\"t\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[1,3]}}",
-     3, "hole, overlap"},
-    {"{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},"
-     "\"t\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}}",
-     2, "hole, overlap"},
-    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[1,0]}}", 1, "hole, overlap or run backwards"},
-    {"{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},"
-     "\"t\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[2,1]}}",
-     2, "run backwards"},
-    /* sizes */
-    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[4294967296,4294967296,0],\"data_offsets\":[0,0]}}", 0,
-     "elements overflows"},
-    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,0]}}", 0,
-     "elements overflows"},
-    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[4611686018427387904],\"data_offsets\":[0,0]}}", 0,
-     "bits overflows"},
-    {"{\"t\":{\"dtype\":\"F32\",\"shape\":[576460752303423488],\"data_offsets\":[0,0]}}", 0,
-     "bits overflows"},
-    {"{\"t\":{\"dtype\":\"F4\",\"shape\":[3],\"data_offsets\":[0,2]}}", 2, "whole bytes"},
-    {"{\"t\":{\"dtype\":\"F6_E2M3\",\"shape\":[3],\"data_offsets\":[0,2]}}", 2, "whole bytes"},
-    {"{\"t\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]}}", 4, "contradict dtype and shape"},
-    {"{\"t\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,8]}}", 8, "contradict dtype and shape"},
-    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}}", 1,
-     "the tensors take 2 bytes and the file has 1"},
-    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}}", 3,
-     "the tensors take 2 bytes and the file has 3"},
-    {"{}", 1, "the tensors take 0 bytes"},
+#define ROW(header, data_bytes, words)    {header, data_bytes, words},
+#define STRICT(header, data_bytes, words) ROW(header, data_bytes, words)
+static const row rows[] = {
+#include "safetensors_rows.def"
 };
+#undef ROW
+#undef STRICT
 
-START_TEST(refuses_what_the_reference_refuses)
+#define N_ROWS ((int)(sizeof rows / sizeof rows[0]))
+
+START_TEST(verdicts_are_the_reference_s_or_stricter)
 {
-    const row *r = &refused[_i];
+    const row *r = &rows[_i];
     lrk_safetensors *file = (lrk_safetensors *)&host;
-    sets_expect(context, lrk_safetensors_open(context, craft(r->header, r->data_bytes), &file),
-                LRK_ERR_FORMAT, r->words);
-    ck_assert_ptr_null(file);
-}
-END_TEST
-
-static const row accepted[] = {
-    {"{\"b\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]},"
-     "\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}",
-     2, NULL},
-    {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
-     "\"t\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[1,5]}}",
-     5, NULL},
-    {" \t\r\n{\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}} \n\t\r", 1, NULL},
-    {"{\"__metadata__\":null,\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1, NULL},
-    {"{}", 0, NULL},
-    {"{\"__metadata__\":{}}", 0, NULL},
-    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1],\"more\":{\"x\":[1.5,null]}}}", 1, NULL},
-    {"{\"\\u00e9\\ud83d\\ude00\\n\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1, NULL},
-    {"{\"\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1, NULL},
-    {"{\"t\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]}}", 4, NULL},
-    {"{\"t\":{\"dtype\":\"F32\",\"shape\":[0,4294967296,4294967296],\"data_offsets\":[0,0]}}", 0, NULL},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[2,2]},"
-     "\"b\":{\"dtype\":\"U8\",\"shape\":[3,0],\"data_offsets\":[0,0]},"
-     "\"c\":{\"dtype\":\"F32\",\"shape\":[5,0],\"data_offsets\":[2,2]},"
-     "\"d\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}}",
-     2, NULL},
-    {"{\"t\":{\"dtype\":\"F4\",\"shape\":[4],\"data_offsets\":[0,2]}}", 2, NULL},
-    {"{\"t\":{\"dtype\":\"F6_E3M2\",\"shape\":[4],\"data_offsets\":[0,3]}}", 3, NULL},
-    {"{\"t\":{\"dtype\":\"U8\",\"shape\":[1,1,1,1,1,1,1,1,2],\"data_offsets\":[0,2]}}", 2, NULL},
-};
-
-START_TEST(accepts_what_the_reference_accepts)
-{
-    const row *r = &accepted[_i];
-    lrk_safetensors *file;
-    ck_assert_int_eq(lrk_safetensors_open(context, craft(r->header, r->data_bytes), &file), LRK_OK);
-    ck_assert_ptr_nonnull(file);
-    lrk_safetensors_close(file);
+    lrk_status status = lrk_safetensors_open(context, craft(r->header, r->data_bytes), &file);
+    if (r->words != NULL) {
+        sets_expect(context, status, LRK_ERR_FORMAT, r->words);
+        ck_assert_ptr_null(file);
+    } else {
+        ck_assert_int_eq(status, LRK_OK);
+        lrk_safetensors_close(file);
+    }
 }
 END_TEST
 
@@ -325,12 +222,21 @@ START_TEST(a_header_with_any_bit_flipped_is_refused_or_consistent)
 }
 END_TEST
 
+static const char nine_dimensions[] =
+    "{\"t\":{\"dtype\":\"U8\",\"shape\":[1,1,1,1,1,1,1,1,2],\"data_offsets\":[0,2]}}";
+
+/* In the header out of order, two of them empty. */
+static const char four_tensors[] = "{\"a\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[2,2]},"
+                                   "\"b\":{\"dtype\":\"U8\",\"shape\":[3,0],\"data_offsets\":[0,0]},"
+                                   "\"c\":{\"dtype\":\"F32\",\"shape\":[5,0],\"data_offsets\":[2,2]},"
+                                   "\"d\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}}";
+
 START_TEST(tensors_come_in_order_of_data_and_are_found_by_name)
 {
     lrk_safetensors *file;
     lrk_safetensors_tensor tensor = {.struct_size = sizeof tensor};
     int64_t index;
-    ck_assert_int_eq(lrk_safetensors_open(context, craft(accepted[11].header, 2), &file), LRK_OK);
+    ck_assert_int_eq(lrk_safetensors_open(context, craft(four_tensors, 2), &file), LRK_OK);
     static const char *const order[] = {"b", "d", "a", "c"};
     ck_assert_int_eq(lrk_safetensors_count(file), 4);
     for (int64_t i = 0; i < 4; i++) {
@@ -343,7 +249,7 @@ START_TEST(tensors_come_in_order_of_data_and_are_found_by_name)
     ck_assert_int_eq(index, -1);
     ck_assert_ptr_null(lrk_safetensors_metadata(file, "format"));
     lrk_safetensors_close(file);
-    ck_assert_int_eq(lrk_safetensors_open(context, craft(accepted[14].header, 2), &file), LRK_OK);
+    ck_assert_int_eq(lrk_safetensors_open(context, craft(nine_dimensions, 2), &file), LRK_OK);
     ck_assert_int_eq(lrk_safetensors_get(file, 0, &tensor), LRK_OK);
     ck_assert_int_eq(tensor.n_dims, 9);
     ck_assert_int_eq(tensor.shape[0], 0);
@@ -450,10 +356,7 @@ Suite *safetensors_suite(void)
     TCase *cases = tcase_create("all");
     tcase_add_checked_fixture(cases, setup, teardown);
     tcase_set_timeout(cases, 60);
-    tcase_add_loop_test(cases, refuses_what_the_reference_refuses, 0,
-                        (int)(sizeof refused / sizeof refused[0]));
-    tcase_add_loop_test(cases, accepts_what_the_reference_accepts, 0,
-                        (int)(sizeof accepted / sizeof accepted[0]));
+    tcase_add_loop_test(cases, verdicts_are_the_reference_s_or_stricter, 0, N_ROWS);
     tcase_add_test(cases, every_dtype_is_listed_and_four_convert);
     tcase_add_test(cases, lengths_are_checked_before_anything_is_allocated);
     tcase_add_test(cases, trailing_nul_in_the_header_is_refused);

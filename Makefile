@@ -140,6 +140,10 @@ bench: $(BUILD)/bench-kernels ## the kernels against BLAS, PyTorch and the floor
 	$(BENCH) $(BENCH_ARGS)
 bench-quick: $(BUILD)/bench-kernels ## the same on eight shapes, under 50 seconds
 	$(BENCH) --quick $(BENCH_ARGS)
+$(BUILD)/bench-files: $(BUILD)/tests/bench/io/files.o $(STATIC)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIB_DEPS) $(LDLIBS)
+bench-io: $(BUILD)/bench-files ## files of 1 GB against dd on the same file system, all synced
+	$(BUILD)/bench-files $(BUILD) $(BENCH_ARGS)
 
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ ?= $(firstword $(FUZZERS))
@@ -230,6 +234,6 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' Makefile
 
 -include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(FT_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(BENCH_OBJ:.o=.d)
-.PHONY: all always examples check-examples demo check check-interop check-kill check-neon fuzz fuzz-replay bench bench-quick asan ubsan tsan valgrind coverage mutation abi docs-links format \
+.PHONY: all always examples check-examples demo check check-interop check-kill check-neon fuzz fuzz-replay bench bench-quick bench-io asan ubsan tsan valgrind coverage mutation abi docs-links format \
   format-check tidy install-check deps deps-dev install uninstall clean help
 .SECONDARY:

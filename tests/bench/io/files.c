@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Files against dd: files FOLDER [GIB [ROUNDS]]. Writes and reads an adapter set of about that size as safetensors, PEFT
+ * directory and checkpoint, and as many bytes by dd, in turn. All writes are synced; reads follow the write, from the
+ * system's cache. Prints the least seconds of each and their share of dd's speed. What was written is removed.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "lorank/lorank.h"
+
+#define WIDTH       4096
+#define RANK        64
+#define MODULES     4096
+#define PER_MODULE  (2.0 * WIDTH * RANK * sizeof(float))
+#define ALPHA       16
+#define ODD_FACTOR  3 /* scale * rank / alpha: B changes, and PEFT's metadata says how it comes back */
+#define TENSOR_ROWS ((int64_t)RANK * WIDTH)
+
+typedef struct bench {
+    char folder[512], path[640], command[2048];
+    int64_t n_modules;
+    lrk_context *context;
+    lrk_adapters *adapters;
+    lrk_tensor *tensors; /* [2 * n_modules] */
+    lrk_module_spec *specs;
+    char (*names)[64];
+    float *values; /* of one tensor */
+} bench;
+
+static void fail(const char *what)
+{
+    fprintf(stderr, "%s\n", what);
+    exit(1);
+}
+
+static void check(const bench *b, lrk_status status, const char *what)
+{
+    char text[512];
+    if (status == LRK_OK) return;
+    lrk_context_error(b->context, text, sizeof text);
+    fprintf(stderr, "%s: %s: %s\n", what, lrk_status_name(status), text);
+    exit(1);
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static const char *path_of(bench *b, const char *name)
+{
+    snprintf(b->path, sizeof b->path, "%s/%s", b->folder, name);
+    return b->path;
+}
+
+/* ---- the set ---- */
+
+static lrk_adapters *make_set(bench *b)
+{
+    lrk_adapters_options options;
+    lrk_adapters *adapters;
+    check(b, lrk_adapters_options_init(&options, sizeof options), "options");
+    options.flags = LRK_ADAPTERS_INFERENCE;
+    check(b, lrk_adapters_create(b->context, b->specs, b->n_modules, &options, &adapters), "adapters");
+    return adapters;
+}
+
+static void fill_tensor(bench *b, int64_t i)
+{
+    static uint32_t state = 1;
+    lrk_tensor *t = &b->tensors[i];
+    t->struct_size = sizeof *t;
+    check(b, lrk_adapters_tensor(b->adapters, (int32_t)(i / 2), i % 2 == 0 ? LRK_TENSOR_A : LRK_TENSOR_B, t),
+          "tensor");
+    for (int64_t k = 0; k < t->rows * t->cols; k++) {
+        state = state * 1664525u + 1013904223u;
+        t->data[k] = (float)(int32_t)state * 0x1p-34f;
+    }
+}
+
+static void make_adapters(bench *b)
+{
+    b->specs = calloc((size_t)b->n_modules, sizeof *b->specs);
+    b->names = calloc((size_t)(2 * b->n_modules), sizeof *b->names);
+    b->tensors = calloc((size_t)(2 * b->n_modules), sizeof *b->tensors);
+    b->values = malloc((size_t)TENSOR_ROWS * sizeof *b->values);
+    if (b->specs == NULL || b->names == NULL || b->tensors == NULL || b->values == NULL) fail("no memory");
+    for (int64_t i = 0; i < b->n_modules; i++) {
+        lrk_module_spec *spec = &b->specs[i];
+        check(b, lrk_module_spec_init(spec, sizeof *spec), "spec");
+        snprintf(b->names[2 * i], sizeof *b->names, "layers.%04d.linear", (int)i);
+        spec->name = b->names[2 * i];
+        spec->n_in = spec->n_out = WIDTH;
+        spec->rank = RANK;
+        spec->scale = (double)ODD_FACTOR * ALPHA / RANK;
+    }
+    b->adapters = make_set(b);
+    for (int64_t i = 0; i < 2 * b->n_modules; i++)
+        fill_tensor(b, i);
+}
+
+/* ---- what is timed ---- */
+
+static void run(bench *b, const char *from, const char *to, const char *conversion)
+{
+    snprintf(b->command, sizeof b->command, "dd if='%s' of='%s' bs=1M count=%.0f %s 2>/dev/null", from, to,
+             (double)b->n_modules * PER_MODULE / 1048576, conversion);
+    if (system(b->command) != 0) fail("dd failed");
+}
+
+static void write_dd(bench *b)
+{
+    char to[640];
+    strcpy(to, path_of(b, "dd"));
+    run(b, "/dev/zero", to, "conv=fsync");
+}
+
+static void read_dd(bench *b)
+{
+    char from[640];
+    strcpy(from, path_of(b, "dd"));
+    run(b, from, "/dev/null", "");
+}
+
+static int32_t fill(void *user, int64_t tensor, uint64_t offset, void *data, size_t n)
+{
+    const bench *b = user;
+    memcpy(data, (const char *)b->tensors[tensor].data + offset, n);
+    return 0;
+}
+
+static void write_safetensors(bench *b)
+{
+    int64_t n = 2 * b->n_modules;
+    lrk_safetensors_item *items = calloc((size_t)n, sizeof *items);
+    char(*names)[80] = calloc((size_t)n, sizeof *names);
+    lrk_safetensors_content content;
+    if (items == NULL || names == NULL) fail("no memory");
+    for (int64_t i = 0; i < n; i++) {
+        snprintf(names[i], sizeof *names, "%s.%s", b->names[i / 2 * 2], i % 2 == 0 ? "A" : "B");
+        items[i] = (lrk_safetensors_item){.struct_size = sizeof *items, .n_dims = 2, .name = names[i]};
+        items[i].dtype = "F32";
+        items[i].shape[0] = b->tensors[i].rows;
+        items[i].shape[1] = b->tensors[i].cols;
+    }
+    check(b, lrk_safetensors_content_init(&content, sizeof content), "content");
+    content.tensors = items;
+    content.n_tensors = n;
+    content.user = b;
+    content.fill = fill;
+    check(b, lrk_safetensors_save(b->context, path_of(b, "set.safetensors"), &content), "safetensors");
+    free(items);
+    free(names);
+}
+
+static void read_safetensors(bench *b)
+{
+    lrk_safetensors *file;
+    check(b, lrk_safetensors_open(b->context, path_of(b, "set.safetensors"), &file), "safetensors");
+    for (int64_t i = 0; i < lrk_safetensors_count(file); i++)
+        check(b, lrk_safetensors_read_f32(file, i, b->values, TENSOR_ROWS), "safetensors");
+    lrk_safetensors_close(file);
+}
+
+static void write_peft(bench *b)
+{
+    check(b, lrk_peft_save(b->adapters, path_of(b, "peft"), NULL), "PEFT");
+}
+
+static void read_peft(bench *b)
+{
+    lrk_adapters *loaded;
+    check(b, lrk_peft_load(b->context, path_of(b, "peft"), NULL, 0, NULL, &loaded), "PEFT");
+    lrk_adapters_destroy(loaded);
+}
+
+static lrk_checkpoint *list(bench *b, lrk_adapters *adapters)
+{
+    lrk_checkpoint *checkpoint;
+    check(b, lrk_checkpoint_create(b->context, &checkpoint), "checkpoint");
+    check(b, lrk_checkpoint_add_adapters(checkpoint, "set", adapters), "checkpoint");
+    return checkpoint;
+}
+
+static void write_checkpoint(bench *b)
+{
+    lrk_checkpoint *checkpoint = list(b, b->adapters);
+    check(b, lrk_checkpoint_save(checkpoint, path_of(b, "checkpoint")), "checkpoint");
+    lrk_checkpoint_destroy(checkpoint);
+}
+
+static void read_checkpoint(bench *b)
+{
+    lrk_checkpoint *checkpoint = list(b, b->adapters);
+    lrk_checkpoint_file *file;
+    check(b, lrk_checkpoint_open(b->context, path_of(b, "checkpoint"), &file), "checkpoint");
+    check(b, lrk_checkpoint_restore(file, checkpoint, 0), "checkpoint");
+    lrk_checkpoint_close(file);
+    lrk_checkpoint_destroy(checkpoint);
+}
+
+static const struct {
+    const char *name;
+    void (*act)(bench *b);
+} acts[] = {{"dd, write", write_dd},
+            {"dd, read", read_dd},
+            {"safetensors, write", write_safetensors},
+            {"safetensors, read", read_safetensors},
+            {"PEFT, save", write_peft},
+            {"PEFT, load", read_peft},
+            {"checkpoint, save", write_checkpoint},
+            {"checkpoint, restore", read_checkpoint}};
+#define N_ACTS ((int)(sizeof acts / sizeof *acts))
+
+static void remove_all(bench *b)
+{
+    static const char *const files[] = {"dd", "set.safetensors", "peft/adapter_model.safetensors",
+                                        "peft/adapter_config.json", "checkpoint"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        unlink(path_of(b, files[i]));
+    rmdir(path_of(b, "peft"));
+}
+
+int main(int argc, char **argv)
+{
+    bench b = {0};
+    double least[N_ACTS];
+    if (argc < 2) {
+        fputs("usage: files FOLDER [GIB [ROUNDS]]\n", stderr);
+        return 2;
+    }
+    snprintf(b.folder, sizeof b.folder, "%s", argv[1]);
+    b.n_modules = (int64_t)((argc > 2 ? atof(argv[2]) : 1) * 0x1p30 / PER_MODULE + 0.5);
+    if (b.n_modules < 1 || b.n_modules > MODULES) fail("GIB: 0.004 to 16");
+    int rounds = argc > 3 ? atoi(argv[3]) : 3;
+    check(&b, lrk_context_create(NULL, &b.context, NULL, 0), "context");
+    make_adapters(&b);
+    for (int round = 0; round < rounds; round++)
+        for (int i = 0; i < N_ACTS; i++) {
+            double start = now();
+            acts[i].act(&b);
+            double took = now() - start;
+            if (round == 0 || took < least[i]) least[i] = took;
+        }
+    printf("%.2f GB, least of %d rounds\n", (double)b.n_modules * PER_MODULE * 1e-9, rounds);
+    for (int i = 0; i < N_ACTS && rounds > 0; i++)
+        printf("%-20s %6.2f s  %3.0f %% of dd\n", acts[i].name, least[i], 100 * least[i % 2] / least[i]);
+    remove_all(&b);
+    lrk_adapters_destroy(b.adapters);
+    lrk_context_destroy(b.context);
+    free(b.specs);
+    free(b.names);
+    free(b.tensors);
+    free(b.values);
+    return 0;
+}

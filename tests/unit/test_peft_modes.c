@@ -212,6 +212,7 @@ START_TEST(what_16_bits_cannot_hold_is_refused_before_a_byte_is_written)
         lrk_peft_options options = choose(0, rows[i].dtype);
         lrk_writer config = gguf_bytes_writer(&w.config), model = gguf_bytes_writer(&w.model);
         sets_fill(adapters);
+        sets_tensor(adapters, 1, LRK_TENSOR_GATES).data[0] = 1;
         sets_tensor(adapters, 1, rows[i].which).data[299] = rows[i].value;
         lrk_status status = lrk_peft_write(adapters, &config, &model, &options);
         if (rows[i].fits) {

@@ -8,21 +8,10 @@
 #include <math.h>
 
 #include "../kernels/kernels.h"
-#include "bank.h"
+#include "delta.h"
 
-#define BLOCK_ROWS                                                                                           \
-    64 /* of delta at a time: scratch of 64 rows, and the right factor is read rows / 64 times */
-
-typedef struct job {
-    const lrk_adapters *adapters;
-    const lrki_module *module;
-    int64_t rows;
-    int64_t cols;
-    const float *left;  /* [rank x rows] */
-    const float *right; /* [rank x cols] */
-    float *scratch;     /* BLOCK_ROWS columns of gated left, then BLOCK_ROWS rows of delta */
-    int64_t scratch_floats;
-} job;
+#define BLOCK_ROWS   64                 /* of delta at a time: the right factor is read rows / 64 times   */
+#define BLOCK_FLOATS ((int64_t)1 << 21) /* of delta at a time where rows are very long: 8 MiB, or one row */
 
 static lrk_status check_finite(const lrk_adapters *adapters, int32_t module, const float *values,
                                int64_t cols, const char *tensor)
@@ -39,7 +28,7 @@ static lrk_status check_finite(const lrk_adapters *adapters, int32_t module, con
     return LRK_OK;
 }
 
-static lrk_status check_parameters(const lrk_adapters *adapters, int32_t module)
+lrk_status lrki_parameters_check(const lrk_adapters *adapters, int32_t module)
 {
     const lrki_module *m = &adapters->modules[module];
     lrk_status status = check_finite(adapters, module, m->bank.a, m->n_in, "A");
@@ -48,16 +37,20 @@ static lrk_status check_parameters(const lrk_adapters *adapters, int32_t module)
     return status;
 }
 
-static job make_job(const lrk_adapters *adapters, int32_t module, int32_t orientation)
+static lrki_delta make_delta(const lrk_adapters *adapters, int32_t module, int32_t orientation)
 {
     const lrki_module *m = &adapters->modules[module];
     bool out_in = orientation == LRK_WEIGHT_OUT_IN;
-    return (job){.adapters = adapters,
-                 .module = m,
-                 .rows = out_in ? m->n_out : m->n_in,
-                 .cols = out_in ? m->n_in : m->n_out,
-                 .left = out_in ? m->bank.b : m->bank.a,
-                 .right = out_in ? m->bank.a : m->bank.b};
+    lrki_delta delta = {.context = adapters->context,
+                        .module = m,
+                        .rows = out_in ? m->n_out : m->n_in,
+                        .cols = out_in ? m->n_in : m->n_out,
+                        .left = out_in ? m->bank.b : m->bank.a,
+                        .right = out_in ? m->bank.a : m->bank.b};
+    delta.block_rows = BLOCK_FLOATS / delta.cols;
+    if (delta.block_rows > BLOCK_ROWS) delta.block_rows = BLOCK_ROWS;
+    if (delta.block_rows < 1) delta.block_rows = 1;
+    return delta;
 }
 
 static lrk_status check_weight(const lrk_adapters *adapters, int32_t module, int32_t orientation,
@@ -71,42 +64,59 @@ static lrk_status check_weight(const lrk_adapters *adapters, int32_t module, int
         return lrki_fail_at(context, LRK_ERR_ARGUMENT, place, "%s: unknown orientation %d", what,
                             (int)orientation);
     if (weight == NULL) return lrki_fail_at(context, LRK_ERR_ARGUMENT, place, "%s: the weight is NULL", what);
-    job j = make_job(adapters, module, orientation);
+    lrki_delta d = make_delta(adapters, module, orientation);
     int64_t span;
-    if (ld < j.cols)
+    if (ld < d.cols)
         return lrki_fail_at(context, LRK_ERR_SHAPE, place,
                             "%s: ld %lld is less than the %lld columns of module '%s'", what, (long long)ld,
-                            (long long)j.cols, adapters->modules[module].name);
-    if (!lrki_mul(j.rows, ld, &span) || !lrki_mul(span, sizeof(float), &span))
+                            (long long)d.cols, adapters->modules[module].name);
+    if (!lrki_mul(d.rows, ld, &span) || !lrki_mul(span, sizeof(float), &span))
         return lrki_fail_at(context, LRK_ERR_SHAPE, place, "%s: %lld rows of ld %lld of module '%s' overflow",
-                            what, (long long)j.rows, (long long)ld, adapters->modules[module].name);
-    return check_parameters(adapters, module);
+                            what, (long long)d.rows, (long long)ld, adapters->modules[module].name);
+    return LRK_OK;
 }
 
-static lrk_status take_scratch(job *j)
+static int64_t gated_floats(const lrki_delta *delta)
 {
-    lrk_context *context = j->adapters->context;
-    int64_t width, floats;
-    bool fits = lrki_add(j->module->bank.rank, j->cols, &width) && lrki_mul(width, BLOCK_ROWS, &floats);
-    j->scratch_floats = fits ? floats : -1;
-    j->scratch = lrki_array(context, j->scratch_floats, sizeof *j->scratch);
-    return j->scratch != NULL ? LRK_OK : lrki_fail_nomem(context, "merging a module");
+    int64_t floats;
+    return lrki_mul(delta->module->bank.rank, delta->block_rows, &floats) ? floats : -1;
 }
 
-static void free_scratch(job *j)
+lrk_status lrki_delta_open(const lrk_adapters *adapters, int32_t module, int32_t orientation,
+                           lrki_delta *delta)
 {
-    lrki_array_free(j->adapters->context, j->scratch, j->scratch_floats, sizeof *j->scratch);
+    lrk_status status = lrki_parameters_check(adapters, module);
+    if (status != LRK_OK) return status;
+    *delta = make_delta(adapters, module, orientation);
+    delta->gated = lrki_array(delta->context, gated_floats(delta), sizeof *delta->gated);
+    return delta->gated != NULL ? LRK_OK : lrki_fail_nomem(delta->context, "the delta of a module");
 }
 
-/* delta rows first..first+n-1 to out. */
-static lrk_status delta_block(const job *j, int64_t first, int64_t n, float *out, int64_t ld)
+void lrki_delta_close(lrki_delta *delta)
 {
-    const lrki_bank *bank = &j->module->bank;
+    if (delta->gated != NULL)
+        lrki_array_free(delta->context, delta->gated, gated_floats(delta), sizeof *delta->gated);
+    *delta = (lrki_delta){0};
+}
+
+static lrk_status delta_block(const lrki_delta *delta, int64_t first, int64_t n, float *out, int64_t ld)
+{
+    const lrki_bank *bank = &delta->module->bank;
     for (int64_t r = 0; r < bank->rank; r++)
         for (int64_t i = 0; i < n; i++)
-            j->scratch[r * n + i] = bank->gates[r] * j->left[r * j->rows + first + i];
-    return lrki_gemm(j->adapters->context, true, false, n, j->cols, bank->rank, (float)j->module->scale,
-                     j->scratch, n, j->right, j->cols, 0.0f, out, ld);
+            delta->gated[r * n + i] = bank->gates[r] * delta->left[r * delta->rows + first + i];
+    return lrki_gemm(delta->context, true, false, n, delta->cols, bank->rank, (float)delta->module->scale,
+                     delta->gated, n, delta->right, delta->cols, 0.0f, out, ld);
+}
+
+lrk_status lrki_delta_rows(const lrki_delta *delta, int64_t first, int64_t n, float *out, int64_t ld)
+{
+    lrk_status status = LRK_OK;
+    for (int64_t done = 0; done < n && status == LRK_OK; done += delta->block_rows) {
+        int64_t block = n - done < delta->block_rows ? n - done : delta->block_rows;
+        status = delta_block(delta, first + done, block, out + done * ld, ld);
+    }
+    return status;
 }
 
 static void add_block(const float *delta, int64_t n, int64_t cols, int32_t sign, float *weight, int64_t ld)
@@ -116,45 +126,45 @@ static void add_block(const float *delta, int64_t n, int64_t cols, int32_t sign,
             weight[i * ld + c] += (float)sign * delta[i * cols + c];
 }
 
-/* sign 0: delta itself. */
-static lrk_status run(job *j, int32_t sign, float *weight, int64_t ld)
+static lrk_status add_all(const lrki_delta *delta, int32_t sign, float *weight, int64_t ld)
 {
-    float *delta = j->scratch + j->module->bank.rank * BLOCK_ROWS;
-    for (int64_t first = 0; first < j->rows; first += BLOCK_ROWS) {
-        int64_t n = j->rows - first < BLOCK_ROWS ? j->rows - first : BLOCK_ROWS;
-        float *rows = weight + first * ld;
-        lrk_status status =
-            sign == 0 ? delta_block(j, first, n, rows, ld) : delta_block(j, first, n, delta, j->cols);
-        if (status != LRK_OK) return status;
-        if (sign != 0) add_block(delta, n, j->cols, sign, rows, ld);
+    int64_t floats = delta->block_rows * delta->cols;
+    float *block = lrki_array(delta->context, floats, sizeof *block);
+    if (block == NULL) return lrki_fail_nomem(delta->context, "merging a module");
+    lrk_status status = LRK_OK;
+    for (int64_t first = 0; first < delta->rows && status == LRK_OK; first += delta->block_rows) {
+        int64_t left = delta->rows - first, n = left < delta->block_rows ? left : delta->block_rows;
+        status = lrki_delta_rows(delta, first, n, block, delta->cols);
+        if (status == LRK_OK) add_block(block, n, delta->cols, sign, weight + first * ld, ld);
     }
-    return LRK_OK;
+    lrki_array_free(delta->context, block, floats, sizeof *block);
+    return status;
 }
 
 lrk_status lrk_adapters_merge(const lrk_adapters *adapters, int32_t module, int32_t sign, int32_t orientation,
                               float *weight, int64_t ld)
 {
+    lrki_delta delta = {0};
     lrk_status status = check_weight(adapters, module, orientation, weight, ld, "lrk_adapters_merge");
     if (status != LRK_OK) return status;
     if (sign != 1 && sign != -1)
         return lrki_fail_at(adapters->context, LRK_ERR_ARGUMENT, (lrki_place){.module = module},
                             "lrk_adapters_merge: sign %d is neither 1 nor -1", (int)sign);
-    job j = make_job(adapters, module, orientation);
-    if (j.module->bank.rank == 0) return LRK_OK;
-    status = take_scratch(&j);
-    if (status == LRK_OK) status = run(&j, sign, weight, ld);
-    free_scratch(&j);
+    if (adapters->modules[module].bank.rank == 0) return LRK_OK;
+    status = lrki_delta_open(adapters, module, orientation, &delta);
+    if (status == LRK_OK) status = add_all(&delta, sign, weight, ld);
+    lrki_delta_close(&delta);
     return status;
 }
 
 lrk_status lrk_adapters_delta(const lrk_adapters *adapters, int32_t module, int32_t orientation, float *delta,
                               int64_t ld)
 {
+    lrki_delta rows = {0};
     lrk_status status = check_weight(adapters, module, orientation, delta, ld, "lrk_adapters_delta");
     if (status != LRK_OK) return status;
-    job j = make_job(adapters, module, orientation);
-    status = take_scratch(&j);
-    if (status == LRK_OK) status = run(&j, 0, delta, ld);
-    free_scratch(&j);
+    status = lrki_delta_open(adapters, module, orientation, &rows);
+    if (status == LRK_OK) status = lrki_delta_rows(&rows, 0, rows.rows, delta, ld);
+    lrki_delta_close(&rows);
     return status;
 }

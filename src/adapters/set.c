@@ -313,3 +313,14 @@ lrk_status lrk_adapters_create(lrk_context *context, const lrk_module_spec *spec
         lrki_adapters_unref(set);
     return status;
 }
+
+lrk_status lrki_adapters_create_zero(lrk_context *context, const lrk_module_spec *specs, int64_t n_modules,
+                                     const lrk_adapters_options *options, lrk_adapters **adapters)
+{
+    lrk_adapters_options known = option_defaults;
+    lrk_status status =
+        lrki_struct_read(context, &known, sizeof known, options, HEAD, "lrk_adapters_options");
+    if (status != LRK_OK) return status;
+    known.init = LRK_INIT_ZERO;
+    return lrk_adapters_create(context, specs, n_modules, &known, adapters);
+}

@@ -77,6 +77,10 @@ struct lrk_adapters {
 /* LRK_ERR_ARGUMENT naming the member if a value is out of range. */
 lrk_status lrki_adapters_options_check(lrk_context *context, const lrk_adapters_options *options);
 
+/* lrk_adapters_create() with LRK_INIT_ZERO, whatever the options say: for callers that fill the set themselves. */
+lrk_status lrki_adapters_create_zero(lrk_context *context, const lrk_module_spec *specs, int64_t n_modules,
+                                     const lrk_adapters_options *options, lrk_adapters **adapters);
+
 lrk_adapters *lrki_adapters_ref(lrk_adapters *adapters);
 void lrki_adapters_unref(lrk_adapters *adapters);
 void lrki_pass_cache_free(

@@ -240,7 +240,8 @@ static lrk_status fill_b(const gguf_loader *loader, const gguf_pair *pair, lrki_
 static lrk_status create_set(const gguf_loader *loader, const lrk_adapters_options *options,
                              lrk_adapters **adapters)
 {
-    lrk_status status = lrki_loaded_set(loader->context, loader->specs, loader->n_specs, options, adapters);
+    lrk_status status =
+        lrki_adapters_create_zero(loader->context, loader->specs, loader->n_specs, options, adapters);
     if (status != LRK_OK) return status;
     for (int64_t i = 0; i < loader->n_pairs && status == LRK_OK; i++) {
         const gguf_pair *pair = &loader->pairs[i];

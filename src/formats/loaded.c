@@ -29,17 +29,6 @@ lrk_status lrki_loaded_spec(lrk_context *context, const lrk_module_spec *modules
     return LRK_OK;
 }
 
-lrk_status lrki_loaded_set(lrk_context *context, const lrk_module_spec *specs, int64_t n,
-                           const lrk_adapters_options *options, lrk_adapters **adapters)
-{
-    lrk_adapters_options known;
-    (void)lrk_adapters_options_init(&known, sizeof known);
-    lrk_status status =
-        lrki_struct_read(context, &known, sizeof known, options, HEAD, "lrk_adapters_options");
-    known.init = LRK_INIT_ZERO;
-    return status == LRK_OK ? lrk_adapters_create(context, specs, n, &known, adapters) : status;
-}
-
 lrk_status lrki_loaded_end(lrk_status status, lrk_adapters **adapters)
 {
     if (status == LRK_OK) return LRK_OK;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What loading a file of another program as a set takes, whatever its format: the arguments of the call, the host's
- * module specs, and a set of zeros to fill.
+ * What loading a file of another program as a set takes, whatever its format: the arguments of the call and the host's
+ * module specs. The set itself is lrki_adapters_create_zero()'s.
  */
 #ifndef LRKI_LOADED_H
 #define LRKI_LOADED_H
@@ -16,10 +16,6 @@ lrk_status lrki_loaded_arguments(lrk_context *context, const void *from, const c
 /* Spec i of the host's list as it holds where the file has nothing for it: rank 0, its own rank remembered by an alpha rule. */
 lrk_status lrki_loaded_spec(lrk_context *context, const lrk_module_spec *modules, int64_t i,
                             lrk_module_spec *spec);
-
-/* A set of zeros (gates 1); `options` are the host's, their init is not used. */
-lrk_status lrki_loaded_set(lrk_context *context, const lrk_module_spec *specs, int64_t n,
-                           const lrk_adapters_options *options, lrk_adapters **adapters);
 
 /* Destroys a set that could not be filled, and hands on why; LRK_OK leaves it. */
 lrk_status lrki_loaded_end(lrk_status status, lrk_adapters **adapters);

@@ -312,7 +312,8 @@ static lrk_status fill_pair(const foreign_loader *loader, const foreign_pair *pa
 static lrk_status create_set(const foreign_loader *loader, const lrk_adapters_options *options,
                              lrk_adapters **adapters)
 {
-    lrk_status status = lrki_loaded_set(loader->context, loader->specs, loader->n_specs, options, adapters);
+    lrk_status status =
+        lrki_adapters_create_zero(loader->context, loader->specs, loader->n_specs, options, adapters);
     if (status != LRK_OK) return status;
     for (int64_t i = 0; i < loader->n_pairs && status == LRK_OK; i++)
         status = fill_pair(loader, &loader->pairs[i], &(*adapters)->modules[loader->pairs[i].module].bank);

@@ -320,7 +320,8 @@ lrk_status lrki_peft_own_load(const lrki_peft_files *files, const lrk_adapters_o
 {
     peft_reader reader = {.context = files->context, .file = files->model, .name = files->model_name};
     lrk_status status = read_all(&reader, files);
-    if (status == LRK_OK) status = lrki_loaded_set(reader.context, reader.specs, reader.n, options, adapters);
+    if (status == LRK_OK)
+        status = lrki_adapters_create_zero(reader.context, reader.specs, reader.n, options, adapters);
     if (status == LRK_OK) status = lrki_loaded_end(fill_set(&reader, *adapters), adapters);
     reader_free(&reader);
     return status;

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "adapters/delta.h"
 #include "sets.h"
 
 #define U      (FLT_EPSILON / 2.0)
@@ -132,6 +133,75 @@ START_TEST(delta_agrees_with_the_oracle)
     ck_assert_int_eq(lrk_context_create(NULL, &blas, NULL, 0), LRK_OK);
     check_delta(blas, &shapes[_i / 2], _i % 2);
     lrk_context_destroy(blas);
+}
+END_TEST
+
+/* However many whole blocks are asked for at a time. */
+static void check_rows(lrk_context *in, const shape *s, int32_t orientation, int64_t blocks)
+{
+    lrki_delta rows = {0};
+    lrk_adapters *adapters = create(in, s);
+    weight whole = weight_of(s, orientation), pieces = weight_of(s, orientation);
+    ck_assert_int_eq(lrk_adapters_delta(adapters, 1, orientation, whole.data, whole.ld), LRK_OK);
+    ck_assert_int_eq(lrki_delta_open(adapters, 1, orientation, &rows), LRK_OK);
+    ck_assert(rows.rows == whole.rows && rows.cols == whole.cols);
+    int64_t step = blocks * rows.block_rows;
+    for (int64_t first = 0; first < rows.rows; first += step) {
+        int64_t n = rows.rows - first < step ? rows.rows - first : step;
+        float *out = pieces.data + first * pieces.ld;
+        ck_assert_int_eq(lrki_delta_rows(&rows, first, n, out, pieces.ld), LRK_OK);
+    }
+    lrki_delta_close(&rows);
+    lrki_delta_close(&rows);
+    ck_assert_mem_eq(pieces.data, whole.data, (size_t)(whole.rows * whole.ld) * sizeof(float));
+    free(whole.data);
+    free(pieces.data);
+    lrk_adapters_destroy(adapters);
+}
+
+START_TEST(rows_of_delta_have_the_bits_of_the_whole)
+{
+    lrk_context *blas;
+    ck_assert_int_eq(lrk_context_create(NULL, &blas, NULL, 0), LRK_OK);
+    for (int64_t blocks = 1; blocks <= 3; blocks++) {
+        check_rows(context, &shapes[_i / 2], _i % 2, blocks);
+        check_rows(blas, &shapes[_i / 2], _i % 2, blocks);
+    }
+    lrk_context_destroy(blas);
+}
+END_TEST
+
+/* Where 64 rows would take more than 8 MiB there are fewer in a block, and one where a row does. */
+START_TEST(blocks_of_long_rows_are_bounded)
+{
+    static const struct {
+        int64_t n_in, block_rows;
+    } cases[] = {{32768, 64}, {32769, 63}, {300000, 6}, {2097152, 1}, {3000000, 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        lrki_delta rows = {0};
+        lrk_module_spec spec = sets_spec("it", cases[i].n_in, 3, 1);
+        lrk_adapters *adapters = sets_create(context, &spec, 1, NULL);
+        ck_assert_int_eq(lrki_delta_open(adapters, 0, LRK_WEIGHT_OUT_IN, &rows), LRK_OK);
+        ck_assert_int_eq(rows.block_rows, cases[i].block_rows);
+        lrki_delta_close(&rows);
+        lrk_adapters_destroy(adapters);
+    }
+}
+END_TEST
+
+START_TEST(long_rows_agree_with_the_oracle)
+{
+    const shape s = {300000, 14, 2, 0.5, 0};
+    lrk_adapters *adapters = create(context, &s);
+    weight delta = weight_of(&s, LRK_WEIGHT_OUT_IN);
+    ck_assert_int_eq(lrk_adapters_delta(adapters, 1, LRK_WEIGHT_OUT_IN, delta.data, delta.ld), LRK_OK);
+    for (int64_t i = 0; i < delta.rows * delta.cols; i += 997) {
+        double size, expected = oracle(adapters, &s, &delta, i / delta.cols, i % delta.cols, &size);
+        ck_assert_double_le(fabs((double)delta.data[i] - expected), 6 * U * size);
+    }
+    free(delta.data);
+    lrk_adapters_destroy(adapters);
+    check_rows(context, &s, LRK_WEIGHT_OUT_IN, 1);
 }
 END_TEST
 
@@ -302,6 +372,9 @@ Suite *merge_suite(void)
     TCase *tcase = tcase_create("merge");
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_loop_test(tcase, delta_agrees_with_the_oracle, 0, 2 * SHAPES);
+    tcase_add_loop_test(tcase, rows_of_delta_have_the_bits_of_the_whole, 0, 2 * SHAPES);
+    tcase_add_test(tcase, blocks_of_long_rows_are_bounded);
+    tcase_add_test(tcase, long_rows_agree_with_the_oracle);
     tcase_add_loop_test(tcase, merge_adds_exactly_delta_and_unmerge_takes_it_back, 0, 2 * SHAPES);
     tcase_add_test(tcase, unmerging_is_merging_the_negative);
     tcase_add_loop_test(tcase, parameters_that_are_not_finite_leave_the_weight_untouched, 0, 3);

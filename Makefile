@@ -120,7 +120,7 @@ $(BUILD)/run-tests: $(TEST_LINK)
 check: $(BUILD)/run-tests $(BUILD)/lorank $(BUILD)/finetune ## build and run the test suite
 	LRK_BUILD=$(BUILD) $(TEST_ENV) $(TEST_WRAP) $(BUILD)/run-tests
 
-check-interop: $(SHARED) ## the files' real readers: llama.cpp and the gguf package, in a virtual environment (long)
+check-interop: $(SHARED) ## the files' real readers: llama.cpp, gguf and peft, in a virtual environment (long)
 	tests/interop/run.sh $(SHARED) $(BUILD)/interop
 KILLS ?= 30
 check-kill: $(BUILD)/finetune ## kill the trainer at random moments and resume it: KILLS times, SEED says when (long)

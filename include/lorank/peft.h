@@ -69,18 +69,20 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_peft_write(const lrk_adapters *adapters, 
  *   ADALORA  delta = B (A * E) * lora_alpha / (init_r + 1e-5): lora_E goes into the gates, the factor is s.
  *   modules NULL with n_modules 0: one module a pair, in byte order of its name, named as in PEFT without
  *   "base_model.model.". Else the set has exactly these modules in this order: a pair belongs to the module whose name is
- *   its own, or one of the two is a suffix of the other after a '.', if there is just one such module; rank, scale and
- *   scale_rule of a spec are ignored where the file has a pair for it and hold (with rank 0) where it has none.
+ *   its own, else to the only one of which one name ends with the other after a '.'; rank, scale and scale_rule of a spec
+ *   are ignored where the file has a pair for it; elsewhere the rank is 0 and the scale holds (by an alpha rule: for the
+ *   spec's rank).
  * Errors   LRK_ERR_UNSUPPORTED  what lorank does not compute; the detail names the field or tensor: another peft_type,
  *                               use_dora (lora_magnitude_vector), bias other than "none", modules_to_save, embeddings,
  *                               convolutions, lora_bias, trainable_token_indices, target_parameters, layer_replication,
  *                               megatron_config, alora_invocation_tokens, an init_lora_weights that changes the base
  *                               model ("pissa", "olora", "corda", "loftq", ...), a pattern that is a regular expression
- *                               beyond what lorank matches exactly; a newer lorank
+ *                               beyond what lorank matches exactly (docs/peft.md); a field that is not known and on; a
+ *                               newer lorank. A number in an unknown field is logged as a warning
  *          LRK_ERR_FORMAT       files that contradict each other or themselves; the detail names key or tensor
  *          LRK_ERR_NOT_FOUND    no such file; a pair for none of `modules`
  *          LRK_ERR_SHAPE        a pair that does not fit its module
- *          LRK_ERR_ARGUMENT     a pair that fits several modules; `modules` with lorank's own metadata
+ *          LRK_ERR_ARGUMENT     a pair that fits several modules, a module that several pairs fit; `modules` with lorank's own metadata
  *          LRK_ERR_IO, LRK_ERR_NOMEM, LRK_ERR_VERSION, those of lrk_adapters_create()
  * Threads  any.   Since 0.1
  */

@@ -4,7 +4,8 @@
  * back up to one unit in the last place (both roundings err by half a unit of B' or B, and those units differ by at
  * most a factor of 2). The difference is kept in 2 bits an element: 0 as divided, 1 the next larger magnitude, 2 the
  * next smaller one, 3 escape: the value itself follows in a list (gate 0, underflow, the wrong sign of zero).
- * Describe chooses every code by running the inverse, so that what is written is known to come back.
+ * Describe chooses every code by running the inverse, so that what is written is known to come back; restoring folds
+ * again and compares, so that damaged metadata gives the delta that PEFT sees, or an error.
  */
 #include <math.h>
 #include <string.h>
@@ -264,7 +265,7 @@ lrk_status lrki_fold_restore(lrk_context *context, const lrki_peft_module *modul
 {
     fold_residual residual = {0};
     lrk_status status = entry == NULL ? LRK_OK : residual_read(context, module, entry, &residual);
-    int64_t escape = 0;
+    int64_t escape = 0, n_other = 0;
     for (int64_t j = 0; status == LRK_OK && j < module->rank; j++) {
         double factor = factor_of(module, alpha, j);
         for (int64_t o = 0; o < module->n_out; o++) {
@@ -273,8 +274,13 @@ lrk_status lrki_fold_restore(lrk_context *context, const lrki_peft_module *modul
             /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): there are as many as codes say */
             b[i] = code == CODE_ESCAPE ? residual.escapes[escape++]
                                        : corrected(unfold(stored[o * module->rank + j], factor), code);
+            n_other += bits_of(fold(b[i], factor)) != bits_of(stored[o * module->rank + j]);
         }
     }
     residual_free(context, &residual);
+    if (n_other > 0)
+        return lrki_fail(context, LRK_ERR_FORMAT,
+                         "module '%s': scale, gates and " LRKI_KEY_FOLD " of the metadata contradict lora_B",
+                         module->name);
     return status;
 }

@@ -68,6 +68,7 @@ static const char *what_is(const char *tensor)
     static const char *const known[][2] = {
         {"lora_magnitude_vector", "a magnitude of DoRA (use_dora)"},
         {".lora_embedding_", "an adapter of an embedding"},
+        {".base_layer.", "an embedding or a head of the base model (save_embedding_layers)"},
         {".lora_B.bias", "a bias of LoRA (lora_bias)"},
         {".token_adapter.", "trained tokens (trainable_token_indices)"},
         {".trainable_tokens", "trained tokens (trainable_token_indices)"},

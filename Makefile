@@ -145,6 +145,13 @@ $(BUILD)/bench-files: $(BUILD)/tests/bench/io/files.o $(STATIC)
 bench-io: $(BUILD)/bench-files ## files of 1 GB against dd on the same file system, all synced
 	$(BUILD)/bench-files $(BUILD) $(BENCH_ARGS)
 
+FOLDER ?= $(BUILD)
+GIB ?= 4
+$(BUILD)/bench-merge: tests/bench/io/merge.c $(STATIC)
+	$(CC) $(filter-out -MMD -MP,$(ALL_C)) $(LDFLAGS) -o $@ $^ $(LIB_DEPS) $(LDLIBS)
+bench-merge: $(BUILD)/bench-merge ## time and memory of merging a model of GIB gibibytes in FOLDER, which holds it twice
+	$(BUILD)/bench-merge $(FOLDER) $(GIB)
+
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ ?= $(firstword $(FUZZERS))
 TIME ?= 600
@@ -234,6 +241,6 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' Makefile
 
 -include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(FT_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(BENCH_OBJ:.o=.d)
-.PHONY: all always examples check-examples demo check check-interop check-kill check-neon fuzz fuzz-replay bench bench-quick bench-io asan ubsan tsan valgrind coverage mutation abi docs-links format \
+.PHONY: all always examples check-examples demo check check-interop check-kill check-neon fuzz fuzz-replay bench bench-quick bench-io bench-merge asan ubsan tsan valgrind coverage mutation abi docs-links format \
   format-check tidy install-check deps deps-dev install uninstall clean help
 .SECONDARY:

@@ -9,7 +9,7 @@ here=$(dirname "$0")
 mkdir -p "$folder"
 if [ -z "${INTEROP_PYTHON:-}" ]; then
   [ -x "$folder/venv/bin/python" ] || python3 -m venv "$folder/venv"
-  "$folder/venv/bin/pip" install --quiet numpy gguf llama-cpp-python torch transformers peft safetensors
+  "$folder/venv/bin/pip" install --quiet numpy gguf llama-cpp-python torch safetensors diffusers peft transformers accelerate
   INTEROP_PYTHON=$folder/venv/bin/python
 fi
 for check in "$here"/test_*.py; do

@@ -419,6 +419,16 @@ static lrk_status use_rule(const void *structure)
     return use_gguf(&options);
 }
 
+static void make_kohya(void *structure)
+{
+    lrk_kohya_options_init(structure, sizeof(lrk_kohya_options));
+}
+
+static lrk_status use_kohya(const void *structure)
+{
+    return lrk_kohya_save(w->adapters, scratch_path(&w->files, "kohya.safetensors"), structure);
+}
+
 #define READER(type, enough, make, use)                                                                      \
     {                                                                                                        \
 #type, sizeof(type), enough, make, use                                                               \
@@ -453,6 +463,7 @@ const reader readers[] = {
     READER(lrk_peft_options, HEAD, make_peft, use_peft),
     READER(lrk_gguf_options, UP_TO(lrk_gguf_options, name), make_gguf, use_gguf),
     READER(lrk_gguf_rule, UP_TO(lrk_gguf_rule, rows), make_rule, use_rule),
+    READER(lrk_kohya_options, HEAD, make_kohya, use_kohya),
 };
 
 const int n_readers = sizeof readers / sizeof *readers;

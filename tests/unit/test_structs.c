@@ -55,7 +55,9 @@ typedef lrk_status (*init_function)(void *structure, size_t struct_size);
     X(round_binding)                                                                                         \
     X(peft_options)                                                                                          \
     X(gguf_options)                                                                                          \
-    X(gguf_rule)
+    X(gguf_rule)                                                                                             \
+    X(kohya_options)                                                                                         \
+    X(merge_options)
 
 EACH_INIT(INIT)
 

@@ -43,6 +43,12 @@ typedef struct lrk_snapshot lrk_snapshot;
 #define LRK_INIT_KAIMING_UNIFORM 0 /* A ~ U(-1/sqrt(n_in), 1/sqrt(n_in)), B = 0 */
 #define LRK_INIT_GAUSSIAN        1 /* A ~ N(0, 1/n_in), B = 0                   */
 #define LRK_INIT_ZERO            2 /* A = 0, B = 0: the host fills them         */
+/*
+ * The row of KAIMING_UNIFORM without its components along the module's rows before it (their span, in double), stretched to
+ * length 1/sqrt(3), the root mean square length of such a row; B = 0. Where less than 1e-6 of its length is left, as
+ * when a module has more ranks than inputs, the row of KAIMING_UNIFORM itself.
+ */
+#define LRK_INIT_ORTHOGONAL 3
 
 /* One adapted layer. lrk_module_spec_init() sets the defaults given in brackets. */
 typedef struct lrk_module_spec {

@@ -118,7 +118,7 @@ lrk_status lrki_adapters_options_check(lrk_context *context, const lrk_adapters_
                          "lrk_adapters_options: unknown flag or reserved member set");
     if (!(options->dropout >= 0.0 && options->dropout < 1.0))
         return lrki_fail(context, LRK_ERR_ARGUMENT, "dropout %g is not in [0, 1)", options->dropout);
-    if (options->init < LRK_INIT_KAIMING_UNIFORM || options->init > LRK_INIT_ZERO)
+    if (options->init < LRK_INIT_KAIMING_UNIFORM || options->init > LRK_INIT_ORTHOGONAL)
         return lrki_fail(context, LRK_ERR_ARGUMENT, "unknown init %d", (int)options->init);
     return LRK_OK;
 }

@@ -156,7 +156,7 @@ START_TEST(create_refuses_options_that_break_their_contract)
         options.dropout = dropouts[i];
         expect_refused(specs, 3, &options, LRK_ERR_ARGUMENT, "dropout");
     }
-    for (int32_t init = -1; init <= 3; init += 4) {
+    for (int32_t init = -1; init <= 4; init += 5) {
         options = options_default();
         options.init = init;
         expect_refused(specs, 3, &options, LRK_ERR_ARGUMENT, "unknown init");

@@ -90,6 +90,8 @@ typedef struct lrki_rules {
 
 /* LRK_ERR_ARGUMENT beginning with the member's name if a value is out of range. */
 lrk_status lrki_alora_options_check(lrk_context *context, const lrk_alora_options *options);
+lrk_status lrki_elalora_options_check(lrk_context *context, const lrk_elalora_options *options);
+lrk_status lrki_increlora_options_check(lrk_context *context, const lrk_increlora_options *options);
 lrk_status lrki_rules_check(lrk_context *context, const lrki_rules *rules);
 /* The same for one limit, whose pattern the detail quotes. */
 lrk_status lrki_limit_check(lrk_context *context, const lrk_limit *limit);
@@ -116,6 +118,16 @@ lrk_status lrki_limits_read(const lrk_adapters *adapters, const lrk_limit *limit
 /* Gathers a round; lrki_round_free() also after failure. */
 lrk_status lrki_round_gather(const lrk_allocator *allocator, const lrk_scores *scores, lrki_round *round);
 void lrki_round_free(const lrk_allocator *allocator, lrki_round *round);
+/*
+ * For policies: whether scores of modules are made of estimates (as they are where every rank has one and not all scores are
+ * exact, so that those of one provenance are compared), the sum over a module's ranks, and how many more fit it.
+ */
+bool lrki_round_of_estimates(const lrki_round *round);
+double lrki_round_sum(const lrki_round *round, int64_t module, bool of_estimates);
+int64_t lrki_round_headroom(const lrki_round *round, int64_t module);
+/* Whether a module of mean (or sum) `score` comes before one of `other`: higher first, NaN (rank 0) last. */
+bool lrki_score_receives_before(double score, double other);
+
 /* LRK_ERR_BUDGET, naming the module, unless the answer keeps to budget, floors and ceilings. */
 lrk_status lrki_round_check(const lrk_allocator *allocator, const lrki_round *round);
 

@@ -32,6 +32,8 @@ void lrki_settings_default(lrki_settings *s)
     (void)lrk_adapters_options_init(&s->adapters, sizeof s->adapters);
     (void)lrk_ablation_options_init(&s->ablation, sizeof s->ablation);
     (void)lrk_alora_options_init(&s->alora, sizeof s->alora);
+    (void)lrk_elalora_options_init(&s->elalora, sizeof s->elalora);
+    (void)lrk_increlora_options_init(&s->increlora, sizeof s->increlora);
     (void)lrk_adamw_options_init(&s->adamw, sizeof s->adamw);
     (void)lrk_lr_options_init(&s->lr, sizeof s->lr);
     (void)lrk_schedule_options_init(&s->schedule, sizeof s->schedule);

@@ -44,10 +44,12 @@ typedef struct lrki_node {
 
 #define LRKI_POLICY_ALORA       0
 #define LRKI_POLICY_FIXED       1
+#define LRKI_POLICY_ELALORA     2
+#define LRKI_POLICY_INCRELORA   3
 #define LRKI_ESTIMATOR_ABLATION 0
 #define LRKI_ESTIMATOR_RANDOM   1
 
-#define LRKI_MAX_KEYS   40 /* of a table in keys.c */
+#define LRKI_MAX_KEYS   64 /* of a table in keys.c */
 #define LRKI_N_SECTIONS 7
 
 /* What entries of both lists have; a list's own struct begins with it. */
@@ -74,7 +76,9 @@ typedef struct lrki_settings {
     int32_t estimator;
     lrk_ablation_options ablation;
     int32_t policy;
-    lrk_alora_options alora;
+    lrk_alora_options alora; /* what all policies share is here */
+    lrk_elalora_options elalora;
+    lrk_increlora_options increlora;
     lrk_adamw_options adamw;
     lrk_lr_options lr;
     double warmup_share; /* NaN: unset */
@@ -138,6 +142,8 @@ extern const lrki_key lrki_limit_keys[];   /* over lrki_limit_entry */
 
 /* A key of a table, NULL if it has none of that name. */
 const lrki_key *lrki_key_find(const lrki_key *keys, const char *section, const char *name);
+/* Whether a text or an override gave the key. */
+bool lrki_key_given(const lrki_settings *settings, const char *section, const char *name);
 /* Index in lrki_config_sections, -1 if it has none of that name. */
 int lrki_section_find(const char *name);
 

@@ -21,12 +21,29 @@ static lrk_status check_ablation(const lrk_config *config)
     return lrki_ablation_options_check(config->context, &options);
 }
 
-/* How much to move may be missing until an allocator is made: a later override can bring it. */
+/* How much to move, and how far to grow, may be missing until an allocator is made: a later override can bring it. */
 static lrk_status check_alora(const lrk_config *config)
 {
     lrk_alora_options options = config->settings.alora;
     if (options.n_move == 0 && options.move_share == 0) options.n_move = 1;
     return lrki_alora_options_check(config->context, &options);
+}
+
+static lrk_status check_elalora(const lrk_config *config)
+{
+    lrk_elalora_options options = config->settings.elalora;
+    options.n_move = 1;
+    if (options.n_rounds != 0 && options.n_move_last == 0) options.n_move_last = 1;
+    if (options.n_rounds == 0 && options.n_move_last != 0) options.n_rounds = 2;
+    return lrki_elalora_options_check(config->context, &options);
+}
+
+static lrk_status check_increlora(const lrk_config *config)
+{
+    lrk_increlora_options options = config->settings.increlora;
+    options.budget = 0;
+    if (options.grow_modules == 0) options.grow_modules = 1;
+    return lrki_increlora_options_check(config->context, &options);
 }
 
 static lrk_status check_lr(const lrk_config *config)
@@ -79,6 +96,8 @@ lrk_status lrki_config_check(const lrk_config *config)
         check_in(config, "adapters", lrki_adapters_options_check(config->context, &s->adapters));
     if (status == LRK_OK) status = check_in(config, "importance", check_ablation(config));
     if (status == LRK_OK) status = check_in(config, "allocation", check_alora(config));
+    if (status == LRK_OK) status = check_in(config, "allocation", check_elalora(config));
+    if (status == LRK_OK) status = check_in(config, "allocation", check_increlora(config));
     if (status == LRK_OK)
         status = check_in(config, "optimizer", lrki_adamw_options_check(config->context, &s->adamw));
     if (status == LRK_OK) status = check_in(config, "learning_rate", check_lr(config));
@@ -130,24 +149,59 @@ lrk_status lrk_config_create_adapters(const lrk_config *config, const lrk_module
     return made(config, "adapters", status);
 }
 
-static lrk_status create_alora(const lrk_config *config, lrk_adapters *adapters, lrk_allocator **allocator)
+/* ---- policies: what they share comes from one place --------------------------------------------------------------------- */
+
+static lrk_status create_alora(const lrk_config *config, lrk_adapters *adapters, const lrk_limit *limits,
+                               lrk_allocator **allocator)
 {
     lrk_alora_options options = config->settings.alora;
-    int64_t n = config->n_limits;
-    lrk_limit *limits = lrki_array(config->context, n, sizeof *limits);
-    if (limits == NULL) return lrki_fail_nomem(config->context, "the limits");
-    for (int64_t i = 0; i < n; i++)
-        limits[i] = config->limits[i].limit;
     options.limits = limits;
-    options.n_limits = n;
-    lrk_status status = lrk_allocator_create_alora(adapters, &options, allocator);
-    lrki_array_free(config->context, limits, n, sizeof *limits);
-    for (int64_t i = 0; i < n && status != LRK_OK; i++) {
-        const lrki_entry *entry = &config->limits[i].entry;
-        if (lrki_entry_named(config, entry))
-            return lrki_entry_locate(config, entry, lrki_limit_keys, status, status);
+    options.n_limits = config->n_limits;
+    return lrk_allocator_create_alora(adapters, &options, allocator);
+}
+
+static lrk_status create_elalora(const lrk_config *config, lrk_adapters *adapters, const lrk_limit *limits,
+                                 lrk_allocator **allocator)
+{
+    const lrk_alora_options *shared = &config->settings.alora;
+    lrk_elalora_options options = config->settings.elalora;
+    options.n_move = shared->n_move;
+    options.budget = shared->budget;
+    options.budget_unit = shared->budget_unit;
+    options.protect_rounds = shared->protect_rounds;
+    if (lrki_key_given(&config->settings, "allocation", "new_rank_init"))
+        options.new_rank_init = shared->new_rank_init;
+    options.limits = limits;
+    options.n_limits = config->n_limits;
+    return lrk_allocator_create_elalora(adapters, &options, allocator);
+}
+
+static lrk_status create_increlora(const lrk_config *config, lrk_adapters *adapters, const lrk_limit *limits,
+                                   lrk_allocator **allocator)
+{
+    const lrk_alora_options *shared = &config->settings.alora;
+    lrk_increlora_options options = config->settings.increlora;
+    options.budget = shared->budget;
+    options.budget_unit = shared->budget_unit;
+    options.new_rank_init = shared->new_rank_init;
+    options.limits = limits;
+    options.n_limits = config->n_limits;
+    return lrk_allocator_create_increlora(adapters, &options, allocator);
+}
+
+static lrk_status create_policy(const lrk_config *config, lrk_adapters *adapters, const lrk_limit *limits,
+                                lrk_allocator **allocator)
+{
+    switch (config->settings.policy) {
+    case LRKI_POLICY_FIXED:
+        return lrk_allocator_create_fixed(adapters, allocator);
+    case LRKI_POLICY_ELALORA:
+        return create_elalora(config, adapters, limits, allocator);
+    case LRKI_POLICY_INCRELORA:
+        return create_increlora(config, adapters, limits, allocator);
+    default:
+        return create_alora(config, adapters, limits, allocator);
     }
-    return made(config, "allocation", status);
 }
 
 lrk_status lrk_config_create_allocator(const lrk_config *config, lrk_adapters *adapters,
@@ -156,8 +210,19 @@ lrk_status lrk_config_create_allocator(const lrk_config *config, lrk_adapters *a
     if (allocator != NULL) *allocator = NULL;
     lrk_status status = check_call(config, adapters, allocator);
     if (status != LRK_OK) return status;
-    if (config->settings.policy == LRKI_POLICY_FIXED) return lrk_allocator_create_fixed(adapters, allocator);
-    return create_alora(config, adapters, allocator);
+    int64_t n = config->n_limits;
+    lrk_limit *limits = lrki_array(config->context, n, sizeof *limits);
+    if (limits == NULL) return lrki_fail_nomem(config->context, "the limits");
+    for (int64_t i = 0; i < n; i++)
+        limits[i] = config->limits[i].limit;
+    status = create_policy(config, adapters, limits, allocator);
+    lrki_array_free(config->context, limits, n, sizeof *limits);
+    for (int64_t i = 0; i < n && status != LRK_OK; i++) {
+        const lrki_entry *entry = &config->limits[i].entry;
+        if (lrki_entry_named(config, entry))
+            return lrki_entry_locate(config, entry, lrki_limit_keys, status, status);
+    }
+    return made(config, "allocation", status);
 }
 
 lrk_status lrk_config_create_estimator(const lrk_config *config, lrk_adapters *adapters,

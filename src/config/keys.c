@@ -11,9 +11,12 @@
 static const lrki_word init_words[] = {{"kaiming_uniform", LRK_INIT_KAIMING_UNIFORM},
                                        {"gaussian", LRK_INIT_GAUSSIAN},
                                        {"zero", LRK_INIT_ZERO},
+                                       {"orthogonal", LRK_INIT_ORTHOGONAL},
                                        {NULL, 0}};
-static const lrki_word new_init_words[] = {
-    {"kaiming_uniform", LRK_INIT_KAIMING_UNIFORM}, {"gaussian", LRK_INIT_GAUSSIAN}, {NULL, 0}};
+static const lrki_word new_init_words[] = {{"kaiming_uniform", LRK_INIT_KAIMING_UNIFORM},
+                                           {"gaussian", LRK_INIT_GAUSSIAN},
+                                           {"orthogonal", LRK_INIT_ORTHOGONAL},
+                                           {NULL, 0}};
 static const lrki_word estimator_words[] = {
     {"ablation", LRKI_ESTIMATOR_ABLATION}, {"random", LRKI_ESTIMATOR_RANDOM}, {NULL, 0}};
 static const lrki_word mode_words[] = {{"exact", LRK_ABLATION_EXACT},
@@ -22,8 +25,11 @@ static const lrki_word mode_words[] = {{"exact", LRK_ABLATION_EXACT},
                                        {NULL, 0}};
 static const lrki_word pool_words[] = {{"auto", LRK_POOL_DEFAULT}, {NULL, 0}};
 static const lrki_word unlimited_words[] = {{"unlimited", LRK_POOL_UNLIMITED}, {NULL, 0}};
-static const lrki_word policy_words[] = {
-    {"alora", LRKI_POLICY_ALORA}, {"fixed", LRKI_POLICY_FIXED}, {NULL, 0}};
+static const lrki_word policy_words[] = {{"alora", LRKI_POLICY_ALORA},
+                                         {"elalora", LRKI_POLICY_ELALORA},
+                                         {"increlora", LRKI_POLICY_INCRELORA},
+                                         {"fixed", LRKI_POLICY_FIXED},
+                                         {NULL, 0}};
 static const lrki_word budget_words[] = {{"initial", LRK_BUDGET_INITIAL}, {NULL, 0}};
 static const lrki_word unit_words[] = {
     {"ranks", LRK_BUDGET_RANKS}, {"parameters", LRK_BUDGET_PARAMETERS}, {NULL, 0}};
@@ -33,6 +39,7 @@ static const lrki_word scope_words[] = {
     {"global", LRK_SCOPE_GLOBAL}, {"per_stage", LRK_SCOPE_PER_STAGE}, {NULL, 0}};
 static const lrki_word receiver_words[] = {
     {"shrink", LRK_NO_RECEIVER_SHRINK}, {"keep", LRK_NO_RECEIVER_KEEP}, {NULL, 0}};
+static const lrki_word module_score_words[] = {{"sum", LRK_MODULE_SUM}, {"mean", LRK_MODULE_MEAN}, {NULL, 0}};
 static const lrki_word norm_words[] = {{"none", INFINITY}, {NULL, 0}};
 static const lrki_word steps_words[] = {
     {"per_rank", LRK_STEPS_PER_RANK}, {"global", LRK_STEPS_GLOBAL}, {NULL, 0}};
@@ -75,6 +82,12 @@ const lrki_key lrki_config_keys[] = {
     KEY("allocation", "new_rank_init", CHOICE, alora.new_rank_init, WORDS(new_init_words)),
     KEY("allocation", "protect_rounds", INTEGER4, alora.protect_rounds, ),
     KEY("allocation", "refill", FLAG, alora.flags, .bit = LRK_ALORA_REFILL),
+    KEY("allocation", "nominees", INTEGER, elalora.nominees, ),
+    KEY("allocation", "n_move_last", INTEGER, elalora.n_move_last, ),
+    KEY("allocation", "n_rounds", INTEGER, elalora.n_rounds, ),
+    KEY("allocation", "grow_modules", INTEGER, increlora.grow_modules, ),
+    KEY("allocation", "grow_ranks", INTEGER, increlora.grow_ranks, ),
+    KEY("allocation", "module_score", CHOICE, increlora.module_score, WORDS(module_score_words)),
     KEY("optimizer", "beta1", REAL, adamw.beta1, ),
     KEY("optimizer", "beta2", REAL, adamw.beta2, ),
     KEY("optimizer", "epsilon", REAL, adamw.epsilon, ),
@@ -120,6 +133,12 @@ const lrki_key *lrki_key_find(const lrki_key *keys, const char *section, const c
         if (strcmp(keys->section, section) == 0 && strcmp(keys->name, name) == 0) return keys;
     }
     return NULL;
+}
+
+bool lrki_key_given(const lrki_settings *settings, const char *section, const char *name)
+{
+    lrki_mark mark = settings->marks[lrki_key_find(lrki_config_keys, section, name) - lrki_config_keys];
+    return mark.line > 0 || mark.column > 0;
 }
 
 int lrki_section_find(const char *name)

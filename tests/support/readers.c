@@ -211,6 +211,37 @@ static lrk_status use_alora(const void *structure)
     return status;
 }
 
+static void make_elalora(void *structure)
+{
+    lrk_elalora_options *options = structure;
+    lrk_elalora_options_init(options, sizeof *options);
+    options->n_move = 1;
+}
+
+static lrk_status use_elalora(const void *structure)
+{
+    lrk_allocator *allocator = NULL;
+    lrk_status status = lrk_allocator_create_elalora(w->adapters, structure, &allocator);
+    lrk_allocator_destroy(allocator);
+    return status;
+}
+
+static void make_increlora(void *structure)
+{
+    lrk_increlora_options *options = structure;
+    lrk_increlora_options_init(options, sizeof *options);
+    options->grow_modules = 1;
+    options->budget = 1000;
+}
+
+static lrk_status use_increlora(const void *structure)
+{
+    lrk_allocator *allocator = NULL;
+    lrk_status status = lrk_allocator_create_increlora(w->adapters, structure, &allocator);
+    lrk_allocator_destroy(allocator);
+    return status;
+}
+
 static void make_limit(void *structure)
 {
     lrk_limit *limit = structure;
@@ -440,6 +471,8 @@ const reader readers[] = {
     READER(lrk_ablation_options, HEAD, make_ablation, use_ablation),
     READER(lrk_custom_estimator, WHOLE(lrk_custom_estimator), make_custom_estimator, use_custom_estimator),
     READER(lrk_alora_options, UP_TO(lrk_alora_options, move_share), make_alora, use_alora),
+    READER(lrk_elalora_options, UP_TO(lrk_elalora_options, n_move_last), make_elalora, use_elalora),
+    READER(lrk_increlora_options, UP_TO(lrk_increlora_options, budget_unit), make_increlora, use_increlora),
     READER(lrk_limit, UP_TO(lrk_limit, floor), make_limit, use_limit),
     READER(lrk_custom_policy, UP_TO(lrk_custom_policy, budget), make_policy, use_policy),
     READER(lrk_participant, WHOLE(lrk_participant), make_participant, use_participant),

@@ -176,6 +176,13 @@ lrk_status lrki_plan_create(lrk_allocator *allocator, const lrki_round *round, i
 void lrki_plan_free(lrk_plan *plan);
 const lrk_adapters *lrki_plan_adapters(const lrk_plan *plan);
 
+/*
+ * A plan on the allocator's account that its policy did not choose: what a recorded run did in this round. Neither asked nor
+ * held against budget and bounds, which may have been others then. None may be pending.
+ */
+lrk_status lrki_allocator_follow(lrk_allocator *allocator, const lrki_round *round, int64_t step,
+                                 lrk_plan **plan);
+
 /* Element i of a host's array of participants, checked. */
 lrk_status lrki_participant_read(lrk_context *context, const lrk_participant *given, int64_t i,
                                  lrk_participant *participant);

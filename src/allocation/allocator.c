@@ -217,3 +217,11 @@ lrk_status lrk_allocator_plan(lrk_allocator *allocator, const lrk_scores *scores
     lrki_allocator_unref(allocator);
     return status;
 }
+
+lrk_status lrki_allocator_follow(lrk_allocator *allocator, const lrki_round *round, int64_t step,
+                                 lrk_plan **plan)
+{
+    lrk_status status = lrki_plan_create(allocator, round, step, plan);
+    allocator->plan_pending = status == LRK_OK;
+    return status;
+}

@@ -219,6 +219,19 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_adapters_create_matching(lrk_context *con
                                                                 const lrk_adapters_options *options,
                                                                 lrk_adapters **adapters);
 
+/* Unit of a budget. */
+#define LRK_BUDGET_RANKS      0
+#define LRK_BUDGET_PARAMETERS 1 /* sum of rank * (n_in + n_out) */
+
+/*
+ * Sets the ranks of specs (stepped by specs[0].struct_size, which must have all members of 0.1) as evenly as the budget
+ * allows: every module gets the greatest rank that all can have, then modules in an order drawn from the seed one more
+ * each, as far as it fits. The scale stays what it is at the rank that the spec had (lrk_rank_list_apply()).
+ * Errors   LRK_ERR_SHAPE  n_in or n_out < 1, or a sum overflows;  LRK_ERR_ARGUMENT, LRK_ERR_NOMEM.   Since 0.1
+ */
+LRK_API LRK_WARN_UNUSED lrk_status lrk_specs_uniform(lrk_context *context, lrk_module_spec *specs, int64_t n_specs,
+                                                     int64_t budget, int32_t unit, uint64_t seed);
+
 /* Gives up the caller's reference (other handles may keep the set alive). NULL is ignored. Since 0.1 */
 LRK_API void lrk_adapters_destroy(lrk_adapters *adapters);
 

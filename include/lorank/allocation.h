@@ -25,10 +25,7 @@ extern "C" {
 typedef struct lrk_allocator lrk_allocator;
 typedef struct lrk_plan lrk_plan;
 
-/* Unit of a budget. */
-#define LRK_BUDGET_RANKS      0
-#define LRK_BUDGET_PARAMETERS 1 /* sum of rank * (n_in + n_out) */
-
+/* A budget is in LRK_BUDGET_RANKS or LRK_BUDGET_PARAMETERS (adapters.h). */
 #define LRK_BUDGET_INITIAL (-1) /* the total of the set when the allocator was created */
 #define LRK_NO_CAP         (-1)
 

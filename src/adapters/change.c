@@ -70,7 +70,7 @@ static void move_row(const lrki_module *module, lrki_bank *to, int64_t i, const 
     to->births[i] = from->births[j];
 }
 
-static void begin_row(const lrki_change *change, const lrki_module *module, lrki_bank *to, int64_t i,
+static void begin_row(lrki_change *change, const lrki_module *module, lrki_bank *to, int64_t i,
                       uint64_t identity)
 {
     lrki_direction_begin(&change->directions, module, to->a, i, identity);

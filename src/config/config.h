@@ -49,6 +49,8 @@ typedef struct lrki_node {
 #define LRKI_ESTIMATOR_ABLATION 0
 #define LRKI_ESTIMATOR_RANDOM   1
 
+#define LRKI_NO_UNIFORM (-1)
+
 #define LRKI_MAX_KEYS   64 /* of a table in keys.c */
 #define LRKI_N_SECTIONS 7
 
@@ -73,6 +75,8 @@ typedef struct lrki_limit_entry {
 typedef struct lrki_settings {
     uint64_t seed;
     lrk_adapters_options adapters;
+    int64_t uniform; /* LRKI_NO_UNIFORM: none */
+    int32_t uniform_unit;
     int32_t estimator;
     lrk_ablation_options ablation;
     int32_t policy;
@@ -102,6 +106,8 @@ struct lrk_config {
     lrk_context *context;
     char *path; /* of the file, for details; NULL */
     lrki_settings settings;
+    char *ranks_from; /* path of a rank list; NULL: none */
+    lrki_mark ranks_from_mark;
     lrki_pattern_entry *patterns;
     int64_t n_patterns;
     lrki_limit_entry *limits;
@@ -173,6 +179,8 @@ lrk_status lrki_config_apply(lrk_config *config, const lrki_node *root);
  */
 lrk_status lrki_config_locate(const lrk_config *config, const char *section, lrk_status status,
                               lrk_status as);
+/* The same where the position is known. */
+lrk_status lrki_config_locate_at(const lrk_config *config, lrki_mark mark, lrk_status status);
 /* The same for an entry of a list. */
 lrk_status lrki_entry_locate(const lrk_config *config, const lrki_entry *entry, const lrki_key *keys,
                              lrk_status status, lrk_status as);

@@ -17,6 +17,9 @@ static const lrki_word new_init_words[] = {{"kaiming_uniform", LRK_INIT_KAIMING_
                                            {"gaussian", LRK_INIT_GAUSSIAN},
                                            {"orthogonal", LRK_INIT_ORTHOGONAL},
                                            {NULL, 0}};
+static const lrki_word unit_words[] = {
+    {"ranks", LRK_BUDGET_RANKS}, {"parameters", LRK_BUDGET_PARAMETERS}, {NULL, 0}};
+static const lrki_word uniform_words[] = {{"none", LRKI_NO_UNIFORM}, {NULL, 0}};
 static const lrki_word estimator_words[] = {
     {"ablation", LRKI_ESTIMATOR_ABLATION}, {"random", LRKI_ESTIMATOR_RANDOM}, {NULL, 0}};
 static const lrki_word mode_words[] = {{"exact", LRK_ABLATION_EXACT},
@@ -31,8 +34,6 @@ static const lrki_word policy_words[] = {{"alora", LRKI_POLICY_ALORA},
                                          {"fixed", LRKI_POLICY_FIXED},
                                          {NULL, 0}};
 static const lrki_word budget_words[] = {{"initial", LRK_BUDGET_INITIAL}, {NULL, 0}};
-static const lrki_word unit_words[] = {
-    {"ranks", LRK_BUDGET_RANKS}, {"parameters", LRK_BUDGET_PARAMETERS}, {NULL, 0}};
 static const lrki_word unpruned_words[] = {
     {"this_round", LRK_UNPRUNED_THIS_ROUND}, {"ever", LRK_UNPRUNED_EVER}, {NULL, 0}};
 static const lrki_word scope_words[] = {
@@ -65,6 +66,8 @@ const lrki_key lrki_config_keys[] = {
     KEY("", "seed", UNSIGNED, seed, ),
     KEY("adapters", "dropout", REAL, adapters.dropout, ),
     KEY("adapters", "init", CHOICE, adapters.init, WORDS(init_words)),
+    KEY("adapters", "uniform", INTEGER, uniform, WORDS(uniform_words)),
+    KEY("adapters", "uniform_unit", CHOICE, uniform_unit, WORDS(unit_words)),
     KEY("importance", "estimator", CHOICE, estimator, WORDS(estimator_words)),
     KEY("importance", "mode", CHOICE, ablation.mode, WORDS(mode_words)),
     KEY("importance", "noise_floor_repeats", INTEGER4, ablation.noise_floor_repeats, ),

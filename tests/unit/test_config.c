@@ -48,6 +48,8 @@ static const sample samples[] = {
     {"", "seed", "18446744073709551615", 18446744073709551615.0},
     {"adapters", "dropout", "0.25", 0.25},
     {"adapters", "init", "gaussian", LRK_INIT_GAUSSIAN},
+    {"adapters", "uniform", "160", 160},
+    {"adapters", "uniform_unit", "parameters", LRK_BUDGET_PARAMETERS},
     {"importance", "estimator", "random", LRKI_ESTIMATOR_RANDOM},
     {"importance", "mode", "two_point", LRK_ABLATION_TWO_POINT},
     {"importance", "noise_floor_repeats", "3", 3},

@@ -50,6 +50,10 @@ typedef struct lrk_snapshot lrk_snapshot;
  */
 #define LRK_INIT_ORTHOGONAL 3
 
+/* How gates of initial ranks start; those of ranks that come later start at 1. */
+#define LRK_GATES_ONE      0
+#define LRK_GATES_GAUSSIAN 1 /* N(0, 1), from the stream of (seed, identity): SoRA, CoDyRA */
+
 /* One adapted layer. lrk_module_spec_init() sets the defaults given in brackets. */
 typedef struct lrk_module_spec {
     uint32_t struct_size;
@@ -122,7 +126,7 @@ typedef struct lrk_adapters_options {
     uint64_t seed;              /* of initial values and dropout [0]                                    */
     double dropout;             /* probability in [0, 1) that an input feature is dropped in training [0] */
     int32_t init;               /* LRK_INIT_... [LRK_INIT_KAIMING_UNIFORM]                              */
-    int32_t reserved;           /* 0                                                                    */
+    int32_t gates;              /* LRK_GATES_... [LRK_GATES_ONE]                                        */
     const lrk_storage *storage; /* copied [NULL: memory from the context's allocator]                   */
 } lrk_adapters_options;
 
@@ -191,7 +195,7 @@ LRK_API lrk_status lrk_adapters_options_init(lrk_adapters_options *options, size
 
 /*
  * Creates a set with one adapter per spec; module i is specs[i] (an array stepped by specs[0].struct_size).
- * Initial ranks get identities 1, 2, ... in module order and birth step 0, gates 1, and values drawn from a random
+ * Initial ranks get identities 1, 2, ... in module order and birth step 0, gates by `gates`, and values drawn from a random
  * stream keyed by (seed, identity), so that they do not depend on the order or number of other modules' draws.
  * Errors   LRK_ERR_ARGUMENT  NULL or empty name, duplicate name, unknown kind, flag, rule or init, stage < 0,
  *                            n_modules < 1, scale not finite, dropout outside [0, 1), alpha rule without a rank

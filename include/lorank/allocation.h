@@ -124,6 +124,20 @@ typedef struct lrk_increlora_options {
     int64_t n_limits;        /* [0]                                                    */
 } lrk_increlora_options;
 
+/*
+ * Threshold: every rank whose score is not above the threshold goes, the lowest first, as far as floors and protection let
+ * it; none comes. With scores |g| it ends what a proximal step on gates began (SoRA, CoDyRA). It has no budget.
+ */
+typedef struct lrk_threshold_options {
+    uint32_t struct_size;
+    uint32_t flags;          /* 0                        */
+    double threshold;        /* finite [0]               */
+    int32_t protect_rounds;  /* as in lrk_alora_options [0] */
+    int32_t reserved;        /* 0                        */
+    const lrk_limit *limits; /* floors; copied [NULL]    */
+    int64_t n_limits;        /* [0]                      */
+} lrk_threshold_options;
+
 /* What a policy is asked, and where it answers; arrays over the live ranks are module after module in index order. */
 typedef struct lrk_policy_request {
     uint32_t struct_size;
@@ -212,6 +226,7 @@ LRK_API lrk_status lrk_limit_init(lrk_limit *limit, size_t struct_size);
 LRK_API lrk_status lrk_alora_options_init(lrk_alora_options *options, size_t struct_size);
 LRK_API lrk_status lrk_elalora_options_init(lrk_elalora_options *options, size_t struct_size);
 LRK_API lrk_status lrk_increlora_options_init(lrk_increlora_options *options, size_t struct_size);
+LRK_API lrk_status lrk_threshold_options_init(lrk_threshold_options *options, size_t struct_size);
 LRK_API lrk_status lrk_custom_policy_init(lrk_custom_policy *policy, size_t struct_size);
 LRK_API lrk_status lrk_participant_init(lrk_participant *participant, size_t struct_size);
 
@@ -226,13 +241,16 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_allocator_create_alora(lrk_adapters *adap
                                                               lrk_allocator **allocator);
 
 /*
- * ElaLoRA, and IncreLoRA. Errors: as lrk_allocator_create_alora(), LRK_ERR_ARGUMENT for their own members. Since 0.1
+ * ElaLoRA, IncreLoRA, and the threshold (options may be NULL). Errors: as lrk_allocator_create_alora(), LRK_ERR_ARGUMENT for their own members. Since 0.1
  */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_allocator_create_elalora(lrk_adapters *adapters,
                                                                 const lrk_elalora_options *options,
                                                                 lrk_allocator **allocator);
 LRK_API LRK_WARN_UNUSED lrk_status lrk_allocator_create_increlora(lrk_adapters *adapters,
                                                                   const lrk_increlora_options *options,
+                                                                  lrk_allocator **allocator);
+LRK_API LRK_WARN_UNUSED lrk_status lrk_allocator_create_threshold(lrk_adapters *adapters,
+                                                                  const lrk_threshold_options *options,
                                                                   lrk_allocator **allocator);
 
 /* Keeps every rank (plain LoRA): its plans change nothing. Errors: LRK_ERR_ARGUMENT, LRK_ERR_NOMEM. Since 0.1 */
@@ -247,7 +265,7 @@ LRK_API void lrk_allocator_destroy(lrk_allocator *allocator);
 
 /*
  * Ranks that the next plan would prune with the live ranks as they are (n_A), for the estimator's n_cut and for dry
- * runs. 0 for those that prune none and for custom. Errors: LRK_ERR_ARGUMENT. Since 0.1
+ * runs. 0 for those that prune none, for threshold, whose number its scores decide, and for custom. Errors: LRK_ERR_ARGUMENT. Since 0.1
  */
 LRK_API lrk_status lrk_allocator_n_move(const lrk_allocator *allocator, int64_t *n_move);
 

@@ -92,6 +92,7 @@ typedef struct lrki_rules {
 lrk_status lrki_alora_options_check(lrk_context *context, const lrk_alora_options *options);
 lrk_status lrki_elalora_options_check(lrk_context *context, const lrk_elalora_options *options);
 lrk_status lrki_increlora_options_check(lrk_context *context, const lrk_increlora_options *options);
+lrk_status lrki_threshold_options_check(lrk_context *context, const lrk_threshold_options *options);
 lrk_status lrki_rules_check(lrk_context *context, const lrki_rules *rules);
 /* The same for one limit, whose pattern the detail quotes. */
 lrk_status lrki_limit_check(lrk_context *context, const lrk_limit *limit);

@@ -34,6 +34,7 @@ void lrki_settings_default(lrki_settings *s)
     (void)lrk_alora_options_init(&s->alora, sizeof s->alora);
     (void)lrk_elalora_options_init(&s->elalora, sizeof s->elalora);
     (void)lrk_increlora_options_init(&s->increlora, sizeof s->increlora);
+    (void)lrk_threshold_options_init(&s->threshold, sizeof s->threshold);
     (void)lrk_adamw_options_init(&s->adamw, sizeof s->adamw);
     (void)lrk_lr_options_init(&s->lr, sizeof s->lr);
     (void)lrk_schedule_options_init(&s->schedule, sizeof s->schedule);

@@ -46,6 +46,7 @@ typedef struct lrki_node {
 #define LRKI_POLICY_FIXED       1
 #define LRKI_POLICY_ELALORA     2
 #define LRKI_POLICY_INCRELORA   3
+#define LRKI_POLICY_THRESHOLD   4
 #define LRKI_ESTIMATOR_ABLATION 0
 #define LRKI_ESTIMATOR_RANDOM   1
 
@@ -83,6 +84,7 @@ typedef struct lrki_settings {
     lrk_alora_options alora; /* what all policies share is here */
     lrk_elalora_options elalora;
     lrk_increlora_options increlora;
+    lrk_threshold_options threshold;
     lrk_adamw_options adamw;
     lrk_lr_options lr;
     double warmup_share; /* NaN: unset */

@@ -46,12 +46,25 @@ static lrk_status check_elalora(const lrk_config *config)
     return lrki_elalora_options_check(config->context, &options);
 }
 
+static lrk_status check_threshold(const lrk_config *config)
+{
+    return lrki_threshold_options_check(config->context, &config->settings.threshold);
+}
+
 static lrk_status check_increlora(const lrk_config *config)
 {
     lrk_increlora_options options = config->settings.increlora;
     options.budget = 0;
     if (options.grow_modules == 0) options.grow_modules = 1;
     return lrki_increlora_options_check(config->context, &options);
+}
+
+/* Whether gates are trained at all a later override may still say. */
+static lrk_status check_adamw(const lrk_config *config)
+{
+    lrk_adamw_options options = config->settings.adamw;
+    options.flags |= LRK_ADAMW_GATES;
+    return lrki_adamw_options_check(config->context, &options);
 }
 
 static lrk_status check_lr(const lrk_config *config)
@@ -99,14 +112,13 @@ static lrk_status check_in(const lrk_config *config, const char *section, lrk_st
 
 lrk_status lrki_config_check(const lrk_config *config)
 {
-    const lrki_settings *s = &config->settings;
     lrk_status status = check_in(config, "adapters", check_adapters(config));
     if (status == LRK_OK) status = check_in(config, "importance", check_ablation(config));
     if (status == LRK_OK) status = check_in(config, "allocation", check_alora(config));
     if (status == LRK_OK) status = check_in(config, "allocation", check_elalora(config));
     if (status == LRK_OK) status = check_in(config, "allocation", check_increlora(config));
-    if (status == LRK_OK)
-        status = check_in(config, "optimizer", lrki_adamw_options_check(config->context, &s->adamw));
+    if (status == LRK_OK) status = check_in(config, "allocation", check_threshold(config));
+    if (status == LRK_OK) status = check_in(config, "optimizer", check_adamw(config));
     if (status == LRK_OK) status = check_in(config, "learning_rate", check_lr(config));
     if (status == LRK_OK) status = check_in(config, "schedule", check_schedule(config));
     if (status == LRK_OK) status = check_entries(config);
@@ -246,6 +258,16 @@ static lrk_status create_increlora(const lrk_config *config, lrk_adapters *adapt
     return lrk_allocator_create_increlora(adapters, &options, allocator);
 }
 
+static lrk_status create_threshold(const lrk_config *config, lrk_adapters *adapters, const lrk_limit *limits,
+                                   lrk_allocator **allocator)
+{
+    lrk_threshold_options options = config->settings.threshold;
+    options.protect_rounds = config->settings.alora.protect_rounds;
+    options.limits = limits;
+    options.n_limits = config->n_limits;
+    return lrk_allocator_create_threshold(adapters, &options, allocator);
+}
+
 static lrk_status create_policy(const lrk_config *config, lrk_adapters *adapters, const lrk_limit *limits,
                                 lrk_allocator **allocator)
 {
@@ -256,6 +278,8 @@ static lrk_status create_policy(const lrk_config *config, lrk_adapters *adapters
         return create_elalora(config, adapters, limits, allocator);
     case LRKI_POLICY_INCRELORA:
         return create_increlora(config, adapters, limits, allocator);
+    case LRKI_POLICY_THRESHOLD:
+        return create_threshold(config, adapters, limits, allocator);
     default:
         return create_alora(config, adapters, limits, allocator);
     }

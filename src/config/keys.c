@@ -28,11 +28,10 @@ static const lrki_word mode_words[] = {{"exact", LRK_ABLATION_EXACT},
                                        {NULL, 0}};
 static const lrki_word pool_words[] = {{"auto", LRK_POOL_DEFAULT}, {NULL, 0}};
 static const lrki_word unlimited_words[] = {{"unlimited", LRK_POOL_UNLIMITED}, {NULL, 0}};
-static const lrki_word policy_words[] = {{"alora", LRKI_POLICY_ALORA},
-                                         {"elalora", LRKI_POLICY_ELALORA},
-                                         {"increlora", LRKI_POLICY_INCRELORA},
-                                         {"fixed", LRKI_POLICY_FIXED},
-                                         {NULL, 0}};
+static const lrki_word policy_words[] = {
+    {"alora", LRKI_POLICY_ALORA},         {"elalora", LRKI_POLICY_ELALORA},
+    {"increlora", LRKI_POLICY_INCRELORA}, {"threshold", LRKI_POLICY_THRESHOLD},
+    {"fixed", LRKI_POLICY_FIXED},         {NULL, 0}};
 static const lrki_word budget_words[] = {{"initial", LRK_BUDGET_INITIAL}, {NULL, 0}};
 static const lrki_word unpruned_words[] = {
     {"this_round", LRK_UNPRUNED_THIS_ROUND}, {"ever", LRK_UNPRUNED_EVER}, {NULL, 0}};
@@ -44,6 +43,8 @@ static const lrki_word module_score_words[] = {{"sum", LRK_MODULE_SUM}, {"mean",
 static const lrki_word norm_words[] = {{"none", INFINITY}, {NULL, 0}};
 static const lrki_word steps_words[] = {
     {"per_rank", LRK_STEPS_PER_RANK}, {"global", LRK_STEPS_GLOBAL}, {NULL, 0}};
+static const lrki_word gates_words[] = {{"one", LRK_GATES_ONE}, {"gaussian", LRK_GATES_GAUSSIAN}, {NULL, 0}};
+static const lrki_word gate_rule_words[] = {{"soft", LRK_GATE_SOFT}, {"twice", LRK_GATE_TWICE}, {NULL, 0}};
 static const lrki_word lr_words[] = {
     {"constant", LRK_LR_CONSTANT}, {"linear", LRK_LR_LINEAR}, {"cosine", LRK_LR_COSINE}, {NULL, 0}};
 static const lrki_word time_words[] = {{"steps", LRK_UNIT_STEPS}, {"epochs", LRK_UNIT_EPOCHS}, {NULL, 0}};
@@ -66,6 +67,7 @@ const lrki_key lrki_config_keys[] = {
     KEY("", "seed", UNSIGNED, seed, ),
     KEY("adapters", "dropout", REAL, adapters.dropout, ),
     KEY("adapters", "init", CHOICE, adapters.init, WORDS(init_words)),
+    KEY("adapters", "gates", CHOICE, adapters.gates, WORDS(gates_words)),
     KEY("adapters", "uniform", INTEGER, uniform, WORDS(uniform_words)),
     KEY("adapters", "uniform_unit", CHOICE, uniform_unit, WORDS(unit_words)),
     KEY("importance", "estimator", CHOICE, estimator, WORDS(estimator_words)),
@@ -91,6 +93,7 @@ const lrki_key lrki_config_keys[] = {
     KEY("allocation", "grow_modules", INTEGER, increlora.grow_modules, ),
     KEY("allocation", "grow_ranks", INTEGER, increlora.grow_ranks, ),
     KEY("allocation", "module_score", CHOICE, increlora.module_score, WORDS(module_score_words)),
+    KEY("allocation", "threshold", REAL, threshold.threshold, ),
     KEY("optimizer", "beta1", REAL, adamw.beta1, ),
     KEY("optimizer", "beta2", REAL, adamw.beta2, ),
     KEY("optimizer", "epsilon", REAL, adamw.epsilon, ),
@@ -98,6 +101,15 @@ const lrki_key lrki_config_keys[] = {
     KEY("optimizer", "b_ratio", REAL, adamw.b_ratio, ),
     KEY("optimizer", "max_norm", REAL, adamw.max_norm, WORDS(norm_words)),
     KEY("optimizer", "steps", CHOICE, adamw.steps, WORDS(steps_words)),
+    KEY("optimizer", "train_gates", FLAG, adamw.flags, .bit = LRK_ADAMW_GATES),
+    KEY("optimizer", "gate_rule", CHOICE, adamw.gate_rule, WORDS(gate_rule_words)),
+    KEY("optimizer", "gate_ratio", REAL, adamw.gate_ratio, ),
+    KEY("optimizer", "gate_l1", REAL, adamw.gate_l1, ),
+    KEY("optimizer", "gate_threshold", REAL, adamw.gate_threshold, ),
+    KEY("optimizer", "gate_scaled", FLAG, adamw.flags, .bit = LRK_ADAMW_GATE_SCALED),
+    KEY("optimizer", "gate_dense_steps", INTEGER, adamw.gate_dense_steps, ),
+    KEY("optimizer", "gate_rise_steps", INTEGER, adamw.gate_rise_steps, ),
+    KEY("optimizer", "gate_stairs", INTEGER, adamw.gate_stairs, ),
     KEY("learning_rate", "kind", CHOICE, lr.kind, WORDS(lr_words)),
     KEY("learning_rate", "peak", REAL, lr.peak, ),
     KEY("learning_rate", "final_ratio", REAL, lr.final_ratio, ),

@@ -109,6 +109,7 @@ lrk_status lrki_struct_read_at(lrk_context *context, void *known, size_t known_s
 #define LRKI_STREAM_DROPOUT 2u
 #define LRKI_STREAM_SCORE   3u
 #define LRKI_STREAM_UNIFORM 4u
+#define LRKI_STREAM_GATE    5u
 
 typedef struct lrki_stream {
     uint32_t key[2];

@@ -20,7 +20,8 @@ typedef struct policy_rig {
     char patterns[RIG_MODULES][8];
     int32_t budget_unit;
     int32_t protect_rounds;
-    int64_t budget; /* what is held at first, and a little more in half of the rigs */
+    bool n_move_unknown; /* the policy's scores decide it: its n_move is 0 */
+    int64_t budget;      /* what is held at first, and a little more in half of the rigs */
     int64_t round;
     int64_t rank[RIG_MODULES];
     int64_t cost[RIG_MODULES];

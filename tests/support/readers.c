@@ -242,6 +242,19 @@ static lrk_status use_increlora(const void *structure)
     return status;
 }
 
+static void make_threshold(void *structure)
+{
+    lrk_threshold_options_init(structure, sizeof(lrk_threshold_options));
+}
+
+static lrk_status use_threshold(const void *structure)
+{
+    lrk_allocator *allocator = NULL;
+    lrk_status status = lrk_allocator_create_threshold(w->adapters, structure, &allocator);
+    lrk_allocator_destroy(allocator);
+    return status;
+}
+
 static void make_limit(void *structure)
 {
     lrk_limit *limit = structure;
@@ -473,6 +486,7 @@ const reader readers[] = {
     READER(lrk_alora_options, UP_TO(lrk_alora_options, move_share), make_alora, use_alora),
     READER(lrk_elalora_options, UP_TO(lrk_elalora_options, n_move_last), make_elalora, use_elalora),
     READER(lrk_increlora_options, UP_TO(lrk_increlora_options, budget_unit), make_increlora, use_increlora),
+    READER(lrk_threshold_options, HEAD, make_threshold, use_threshold),
     READER(lrk_limit, UP_TO(lrk_limit, floor), make_limit, use_limit),
     READER(lrk_custom_policy, UP_TO(lrk_custom_policy, budget), make_policy, use_policy),
     READER(lrk_participant, WHOLE(lrk_participant), make_participant, use_participant),

@@ -103,6 +103,47 @@ START_TEST(increlora_takes_its_own_keys_and_the_shared_ones)
 }
 END_TEST
 
+START_TEST(the_threshold_takes_its_own_key_and_those_of_pruning)
+{
+    lrk_allocator *allocator = NULL;
+    lrk_config *config = parse("adapters: {modules: [{pattern: '*', rank: 2}]}\n"
+                               "allocation: {policy: threshold, threshold: 0.5, protect_rounds: 2,\n"
+                               "  limits: [{pattern: 'b', floor: 1}]}\n");
+    lrk_adapters *adapters = make_adapters(config);
+    configs_ok(context, lrk_config_create_allocator(config, adapters, &allocator));
+    ck_assert_str_eq(allocator->name, "threshold");
+    ck_assert(((const lrk_threshold_options *)allocator->own)->threshold == 0.5);
+    ck_assert(allocator->protect_rounds == 2 && allocator->bounds[1].floor == 1);
+    give_up_policy(allocator, config, adapters);
+}
+END_TEST
+
+START_TEST(gates_are_trained_as_the_keys_say)
+{
+    lrk_optimizer *optimizer = NULL;
+    lrk_config *config = parse("seed: 4\n"
+                               "adapters: {gates: gaussian, modules: [{pattern: '*', rank: 2}]}\n"
+                               "optimizer: {train_gates: true, gate_threshold: 0.5}\n");
+    lrk_adapters *adapters = make_adapters(config);
+    double c = 0;
+    lrk_tensor gates = {.struct_size = sizeof gates};
+    configs_ok(context, lrk_config_create_optimizer(config, adapters, &optimizer));
+    configs_ok(context, lrk_optimizer_gate_threshold(optimizer, &c));
+    ck_assert(c == 0.5);
+    configs_ok(context, lrk_adapters_tensor(adapters, 0, LRK_TENSOR_GATES, &gates));
+    ck_assert(gates.data[0] != 1 && gates.data[0] != gates.data[1]);
+    lrk_optimizer_destroy(optimizer);
+    lrk_adapters_destroy(adapters);
+    lrk_config_destroy(config);
+    config = parse("adapters: {modules: [{pattern: '*', rank: 2}]}\noptimizer: {gate_threshold: 0.5}\n");
+    adapters = make_adapters(config);
+    configs_expect_at(context, lrk_config_create_optimizer(config, adapters, &optimizer), LRK_ERR_ARGUMENT, 2,
+                      29, "gate_threshold needs LRK_ADAMW_GATES");
+    lrk_adapters_destroy(adapters);
+    lrk_config_destroy(config);
+}
+END_TEST
+
 static const struct {
     const char *keys;
     int64_t line, column;
@@ -139,6 +180,8 @@ Suite *config_policies_suite(void)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, elalora_takes_its_own_keys_and_the_shared_ones);
     tcase_add_test(tests, increlora_takes_its_own_keys_and_the_shared_ones);
+    tcase_add_test(tests, the_threshold_takes_its_own_key_and_those_of_pruning);
+    tcase_add_test(tests, gates_are_trained_as_the_keys_say);
     tcase_add_loop_test(tests, what_a_policy_lacks_is_said_when_it_is_made, 0,
                         sizeof incomplete / sizeof *incomplete);
     suite_add_tcase(suite, tests);

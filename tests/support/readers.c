@@ -196,6 +196,15 @@ static lrk_status use_custom_estimator(const void *structure)
     return status;
 }
 
+#define USE_ALLOCATOR(name, policy)                                                                          \
+    static lrk_status use_##name(const void *structure)                                                      \
+    {                                                                                                        \
+        lrk_allocator *allocator = NULL;                                                                     \
+        lrk_status status = lrk_allocator_create_##policy(w->adapters, structure, &allocator);               \
+        lrk_allocator_destroy(allocator);                                                                    \
+        return status;                                                                                       \
+    }
+
 static void make_alora(void *structure)
 {
     lrk_alora_options *options = structure;
@@ -203,13 +212,7 @@ static void make_alora(void *structure)
     options->n_move = 1;
 }
 
-static lrk_status use_alora(const void *structure)
-{
-    lrk_allocator *allocator = NULL;
-    lrk_status status = lrk_allocator_create_alora(w->adapters, structure, &allocator);
-    lrk_allocator_destroy(allocator);
-    return status;
-}
+USE_ALLOCATOR(alora, alora)
 
 static void make_elalora(void *structure)
 {
@@ -218,13 +221,7 @@ static void make_elalora(void *structure)
     options->n_move = 1;
 }
 
-static lrk_status use_elalora(const void *structure)
-{
-    lrk_allocator *allocator = NULL;
-    lrk_status status = lrk_allocator_create_elalora(w->adapters, structure, &allocator);
-    lrk_allocator_destroy(allocator);
-    return status;
-}
+USE_ALLOCATOR(elalora, elalora)
 
 static void make_increlora(void *structure)
 {
@@ -234,26 +231,14 @@ static void make_increlora(void *structure)
     options->budget = 1000;
 }
 
-static lrk_status use_increlora(const void *structure)
-{
-    lrk_allocator *allocator = NULL;
-    lrk_status status = lrk_allocator_create_increlora(w->adapters, structure, &allocator);
-    lrk_allocator_destroy(allocator);
-    return status;
-}
+USE_ALLOCATOR(increlora, increlora)
 
 static void make_threshold(void *structure)
 {
     lrk_threshold_options_init(structure, sizeof(lrk_threshold_options));
 }
 
-static lrk_status use_threshold(const void *structure)
-{
-    lrk_allocator *allocator = NULL;
-    lrk_status status = lrk_allocator_create_threshold(w->adapters, structure, &allocator);
-    lrk_allocator_destroy(allocator);
-    return status;
-}
+USE_ALLOCATOR(threshold, threshold)
 
 static void make_limit(void *structure)
 {
@@ -285,13 +270,7 @@ static void make_policy(void *structure)
     policy->plan = no_plan;
 }
 
-static lrk_status use_policy(const void *structure)
-{
-    lrk_allocator *allocator = NULL;
-    lrk_status status = lrk_allocator_create_custom(w->adapters, structure, &allocator);
-    lrk_allocator_destroy(allocator);
-    return status;
-}
+USE_ALLOCATOR(policy, custom)
 
 static void make_participant(void *structure)
 {

@@ -280,7 +280,8 @@ START_TEST(inits_set_the_documented_defaults)
     memset(&options, 0xff, sizeof options);
     ck_assert_int_eq(lrk_adapters_options_init(&options, sizeof options), LRK_OK);
     ck_assert(options.flags == 0 && options.seed == 0 && options.dropout == 0);
-    ck_assert(options.init == LRK_INIT_KAIMING_UNIFORM && options.gates == LRK_GATES_ONE && options.storage == NULL);
+    ck_assert(options.init == LRK_INIT_KAIMING_UNIFORM && options.gates == LRK_GATES_ONE &&
+              options.storage == NULL);
     ck_assert_int_eq(lrk_module_spec_init(NULL, sizeof spec), LRK_ERR_ARGUMENT);
     ck_assert_int_eq(lrk_module_spec_init(&spec, 4), LRK_ERR_ARGUMENT);
     ck_assert_int_eq(lrk_adapters_options_init(NULL, sizeof options), LRK_ERR_ARGUMENT);

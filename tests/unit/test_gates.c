@@ -144,7 +144,8 @@ static void set_case(int which)
     options.gate_rule = which == 1 ? LRK_GATE_TWICE : LRK_GATE_SOFT;
     if (which == 2) options.gate_l1 = 0.5;
     if (which == 3) options.flags |= LRK_ADAMW_GATE_SCALED;
-    if (which == 3) options.gate_threshold = 3;
+    if (which == 3) options.gate_threshold = 1.5;
+    if (which == 3) options.gate_ratio = 2;
     if (which == 4) options.gate_ratio = 5;
     if (which == 5) options.max_norm = 0.5;
     if (which == 6) options.weight_decay = 0.3;
@@ -168,7 +169,7 @@ START_TEST(sixty_steps_agree_with_the_transcription) /* _i: which option is not 
         write_gradients(&random);
         int n = read_states(states);
         double c = threshold_now();
-        if (options.flags & LRK_ADAMW_GATE_SCALED) c *= lr;
+        if (options.flags & LRK_ADAMW_GATE_SCALED) c *= lr * options.gate_ratio;
         double clip = clip_of(states, n);
         step(lr);
         gate_state after[8];

@@ -13,6 +13,7 @@
 #ifndef LRK_REPLAY_H
 #define LRK_REPLAY_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "adapters.h"
@@ -44,11 +45,14 @@ typedef struct lrk_replay_round {
 } lrk_replay_round;
 
 /*
- * Reads a trace, whole. One without its end is read as far as it goes.
+ * Reads a trace, whole, from a file or from text[0..length) (`name` begins the details). One without its end is read as far
+ * as it goes.
  * Errors   LRK_ERR_FORMAT     a line is not as docs/trace.md has it; the detail names path, line and field
  *          LRK_ERR_NOT_FOUND, LRK_ERR_IO, LRK_ERR_ARGUMENT, LRK_ERR_NOMEM.   Since 0.1
  */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_replay_open(lrk_context *context, const char *path, lrk_replay **replay);
+LRK_API LRK_WARN_UNUSED lrk_status lrk_replay_parse(lrk_context *context, const char *name, const char *text,
+                                                    size_t length, lrk_replay **replay);
 
 /* NULL is ignored. Since 0.1 */
 LRK_API void lrk_replay_close(lrk_replay *replay);

@@ -20,21 +20,48 @@ struct lrk_replay {
 
 /* ---- life and questions ---------------------------------------------------------------------------------------------- */
 
+/* A replay without a recording; NULL on lack of memory (recorded). */
+static lrk_replay *new_replay(lrk_context *context)
+{
+    lrk_replay *replay = lrki_alloc_zeroed(context, sizeof *replay);
+    if (replay == NULL)
+        (void)lrki_fail_nomem(context, "a replay");
+    else
+        replay->context = context;
+    return replay;
+}
+
+/* Hands over a replay whose recording was read with `status`, or frees it. */
+static lrk_status finish(lrk_replay *made, lrk_status status, lrk_replay **replay)
+{
+    if (status == LRK_OK)
+        *replay = made;
+    else
+        lrki_free(made->context, made, sizeof *made);
+    return status;
+}
+
 lrk_status lrk_replay_open(lrk_context *context, const char *path, lrk_replay **replay)
 {
     if (replay != NULL) *replay = NULL;
     if (context == NULL) return LRK_ERR_ARGUMENT;
     if (replay == NULL || path == NULL)
         return lrki_fail(context, LRK_ERR_ARGUMENT, "replay: path and replay must not be NULL");
-    lrk_replay *made = lrki_alloc_zeroed(context, sizeof *made);
-    if (made == NULL) return lrki_fail_nomem(context, "a replay");
-    made->context = context;
-    lrk_status status = lrki_recording_load(context, path, &made->recording);
-    if (status == LRK_OK)
-        *replay = made;
-    else
-        lrki_free(context, made, sizeof *made);
-    return status;
+    lrk_replay *made = new_replay(context);
+    if (made == NULL) return LRK_ERR_NOMEM;
+    return finish(made, lrki_recording_load(context, path, &made->recording), replay);
+}
+
+lrk_status lrk_replay_parse(lrk_context *context, const char *name, const char *text, size_t length,
+                            lrk_replay **replay)
+{
+    if (replay != NULL) *replay = NULL;
+    if (context == NULL) return LRK_ERR_ARGUMENT;
+    if (replay == NULL || name == NULL || text == NULL)
+        return lrki_fail(context, LRK_ERR_ARGUMENT, "replay: name, text and replay must not be NULL");
+    lrk_replay *made = new_replay(context);
+    if (made == NULL) return LRK_ERR_NOMEM;
+    return finish(made, lrki_recording_parse(context, name, text, length, &made->recording), replay);
 }
 
 void lrk_replay_close(lrk_replay *replay)

@@ -328,6 +328,20 @@ START_TEST(facts_scores_identities_and_births_are_the_recorded_ones)
 }
 END_TEST
 
+START_TEST(a_text_is_read_like_a_file)
+{
+    static const char text[] = START ROUND;
+    lrk_replay *replay = NULL;
+    small_set_open_ranks(&s, 1, (const int64_t[]){1});
+    ck_assert_int_eq(lrk_replay_parse(s.context, "text", text, sizeof text - 1, &replay), LRK_OK);
+    ck_assert_int_eq(lrk_replay_rounds(replay), 1);
+    lrk_replay_close(replay);
+    small_set_assert_failed(s.context, lrk_replay_parse(s.context, "text", text, 9, &replay), LRK_ERR_FORMAT,
+                            "text:1: not valid JSON");
+    ck_assert_ptr_null(replay);
+}
+END_TEST
+
 START_TEST(rounds_can_be_looked_up)
 {
     small_set_open_ranks(&s, 1, (const int64_t[]){1});
@@ -367,6 +381,7 @@ Suite *replay_suite(void)
     tcase_add_test(tests, an_account_that_counts_rounds_goes_along);
     tcase_add_test(tests, another_policy_gives_what_it_would_have_answered_in_the_run);
     tcase_add_test(tests, facts_scores_identities_and_births_are_the_recorded_ones);
+    tcase_add_test(tests, a_text_is_read_like_a_file);
     tcase_add_test(tests, rounds_can_be_looked_up);
     suite_add_tcase(suite, tests);
     return suite;

@@ -206,6 +206,10 @@ START_TEST(wrong_calls_are_refused)
     ck_assert_int_eq(lrk_replay_open(NULL, path, &replay), LRK_ERR_ARGUMENT);
     ck_assert_int_eq(lrk_replay_open(s.context, NULL, &replay), LRK_ERR_ARGUMENT);
     ck_assert_int_eq(lrk_replay_open(s.context, path, NULL), LRK_ERR_ARGUMENT);
+    ck_assert_int_eq(lrk_replay_parse(NULL, "t", "{}", 2, &replay), LRK_ERR_ARGUMENT);
+    ck_assert_int_eq(lrk_replay_parse(s.context, NULL, "{}", 2, &replay), LRK_ERR_ARGUMENT);
+    ck_assert_int_eq(lrk_replay_parse(s.context, "t", NULL, 2, &replay), LRK_ERR_ARGUMENT);
+    ck_assert_int_eq(lrk_replay_parse(s.context, "t", "{}", 2, NULL), LRK_ERR_ARGUMENT);
     small_set_assert_failed(s.context, lrk_replay_open(s.context, path, &replay), LRK_ERR_NOT_FOUND,
                             "trace.jsonl");
     small_set_assert_failed(s.context, lrk_replay_open(s.context, files.dir, &replay), LRK_ERR_IO,

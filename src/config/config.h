@@ -46,13 +46,13 @@ typedef struct lrki_node {
 #define LRKI_POLICY_FIXED       1
 #define LRKI_POLICY_ELALORA     2
 #define LRKI_POLICY_INCRELORA   3
-#define LRKI_POLICY_THRESHOLD   4
+#define LRKI_POLICY_THRESHOLD   5
 #define LRKI_ESTIMATOR_ABLATION 0
 #define LRKI_ESTIMATOR_RANDOM   1
 
 #define LRKI_NO_UNIFORM (-1)
 
-#define LRKI_MAX_KEYS   64 /* of a table in keys.c */
+#define LRKI_MAX_KEYS   96 /* of a table in keys.c */
 #define LRKI_N_SECTIONS 7
 
 /* What entries of both lists have; a list's own struct begins with it. */

@@ -26,7 +26,7 @@ readelf -d build/stage-static | grep -q 'liblorank' && { echo "the static build 
 diff build/stage-shared.out build/stage-static.out
 LD_LIBRARY_PATH="$stage/usr/lib" "$stage/usr/bin/lorank" --version
 # Every option that a command's help names stands in the manual page.
-for command in inspect convert merge diff resize report; do
+for command in inspect convert merge diff resize replay report; do
   LD_LIBRARY_PATH="$stage/usr/lib" "$stage/usr/bin/lorank" $command --help | grep -o -e '--[a-z][a-z-]*' | sort -u | while read -r option; do
     [ "$option" = --output ] || grep -q -- "Fl -${option#--}" "$stage/usr/share/man/man1/lorank.1" ||
       { echo "docs/lorank.1 does not know $option of $command"; exit 1; }

@@ -43,6 +43,16 @@ typedef struct lrk_snapshot lrk_snapshot;
 #define LRK_INIT_KAIMING_UNIFORM 0 /* A ~ U(-1/sqrt(n_in), 1/sqrt(n_in)), B = 0 */
 #define LRK_INIT_GAUSSIAN        1 /* A ~ N(0, 1/n_in), B = 0                   */
 #define LRK_INIT_ZERO            2 /* A = 0, B = 0: the host fills them         */
+/*
+ * The row of KAIMING_UNIFORM without its components along the module's rows before it (their span, in double), stretched to
+ * length 1/sqrt(3), the root mean square length of such a row; B = 0. Where less than 1e-6 of its length is left, as
+ * when a module has more ranks than inputs, the row of KAIMING_UNIFORM itself.
+ */
+#define LRK_INIT_ORTHOGONAL 3
+
+/* How gates of initial ranks start; those of ranks that come later start at 1. */
+#define LRK_GATES_ONE      0
+#define LRK_GATES_GAUSSIAN 1 /* N(0, 1), from the stream of (seed, identity): SoRA, CoDyRA */
 
 /* One adapted layer. lrk_module_spec_init() sets the defaults given in brackets. */
 typedef struct lrk_module_spec {
@@ -116,7 +126,7 @@ typedef struct lrk_adapters_options {
     uint64_t seed;              /* of initial values and dropout [0]                                    */
     double dropout;             /* probability in [0, 1) that an input feature is dropped in training [0] */
     int32_t init;               /* LRK_INIT_... [LRK_INIT_KAIMING_UNIFORM]                              */
-    int32_t reserved;           /* 0                                                                    */
+    int32_t gates;              /* LRK_GATES_... [LRK_GATES_ONE]                                        */
     const lrk_storage *storage; /* copied [NULL: memory from the context's allocator]                   */
 } lrk_adapters_options;
 
@@ -185,7 +195,7 @@ LRK_API lrk_status lrk_adapters_options_init(lrk_adapters_options *options, size
 
 /*
  * Creates a set with one adapter per spec; module i is specs[i] (an array stepped by specs[0].struct_size).
- * Initial ranks get identities 1, 2, ... in module order and birth step 0, gates 1, and values drawn from a random
+ * Initial ranks get identities 1, 2, ... in module order and birth step 0, gates by `gates`, and values drawn from a random
  * stream keyed by (seed, identity), so that they do not depend on the order or number of other modules' draws.
  * Errors   LRK_ERR_ARGUMENT  NULL or empty name, duplicate name, unknown kind, flag, rule or init, stage < 0,
  *                            n_modules < 1, scale not finite, dropout outside [0, 1), alpha rule without a rank
@@ -212,6 +222,19 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_adapters_create_matching(lrk_context *con
                                                                 int64_t n_patterns,
                                                                 const lrk_adapters_options *options,
                                                                 lrk_adapters **adapters);
+
+/* Unit of a budget. */
+#define LRK_BUDGET_RANKS      0
+#define LRK_BUDGET_PARAMETERS 1 /* sum of rank * (n_in + n_out) */
+
+/*
+ * Sets the ranks of specs (stepped by specs[0].struct_size, which must have all members of 0.1) as evenly as the budget
+ * allows: every module gets the greatest rank that all can have, then modules in an order drawn from the seed one more
+ * each, as far as it fits. The scale stays what it is at the rank that the spec had (lrk_rank_list_apply()).
+ * Errors   LRK_ERR_SHAPE  n_in or n_out < 1, or a sum overflows;  LRK_ERR_ARGUMENT, LRK_ERR_NOMEM.   Since 0.1
+ */
+LRK_API LRK_WARN_UNUSED lrk_status lrk_specs_uniform(lrk_context *context, lrk_module_spec *specs, int64_t n_specs,
+                                                     int64_t budget, int32_t unit, uint64_t seed);
 
 /* Gives up the caller's reference (other handles may keep the set alive). NULL is ignored. Since 0.1 */
 LRK_API void lrk_adapters_destroy(lrk_adapters *adapters);

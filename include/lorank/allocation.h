@@ -7,6 +7,7 @@
  *
  * Selection takes exact counts under the total order (score, module, identity). New ranks come after the kept ones in
  * their module, with gate 1, B = 0, A drawn from the stream keyed by (seed, identity): the function does not change.
+ * (LRK_INIT_ORTHOGONAL looks at the module's other rows too.)
  * Threads: handle-exclusive; a plan counts as part of its set.
  */
 #ifndef LRK_ALLOCATION_H
@@ -24,10 +25,7 @@ extern "C" {
 typedef struct lrk_allocator lrk_allocator;
 typedef struct lrk_plan lrk_plan;
 
-/* Unit of a budget. */
-#define LRK_BUDGET_RANKS      0
-#define LRK_BUDGET_PARAMETERS 1 /* sum of rank * (n_in + n_out) */
-
+/* A budget is in LRK_BUDGET_RANKS or LRK_BUDGET_PARAMETERS (adapters.h). */
 #define LRK_BUDGET_INITIAL (-1) /* the total of the set when the allocator was created */
 #define LRK_NO_CAP         (-1)
 
@@ -71,11 +69,74 @@ typedef struct lrk_alora_options {
     int32_t unpruned;           /* [LRK_UNPRUNED_THIS_ROUND]                                                       */
     int32_t scope;              /* [LRK_SCOPE_GLOBAL]                                                              */
     int32_t no_receiver;        /* [LRK_NO_RECEIVER_SHRINK]                                                        */
-    int32_t new_rank_init;      /* LRK_INIT_KAIMING_UNIFORM or LRK_INIT_GAUSSIAN [KAIMING_UNIFORM]                 */
+    int32_t new_rank_init;      /* LRK_INIT_KAIMING_UNIFORM, GAUSSIAN or ORTHOGONAL [KAIMING_UNIFORM]              */
     int32_t protect_rounds;     /* a rank is safe in that many plans after the one that added it, >= 0 [0]         */
     const lrk_limit *limits;    /* copied [NULL]                                                                   */
     int64_t n_limits;           /* [0]                                                                             */
 } lrk_alora_options;
+
+/*
+ * ElaLoRA (Chang et al. 2025): prune and expand by nomination. Every module nominates its `nominees` lowest ranks, but never
+ * its last one and none that floor or protection keep. Of all nominees together the b lowest go; from the highest
+ * down, each that stays brings its module one new rank, until as many have come as went. A module at its cap is passed
+ * over, with a budget in parameters also one that is too dear for what is left of it. Fewer than 2 b nominees: half of
+ * them go. A module with a single rank nominates none, and so stays as it is.
+ * Its phases without changes are the schedule's warm-up and the time after the last round.
+ * b is n_move, or goes evenly from n_move in round 0 to n_move_last in round n_rounds - 1 (rounded to nearest), where it
+ * stays.
+ */
+typedef struct lrk_elalora_options {
+    uint32_t struct_size;
+    uint32_t flags;          /* 0                                                                      */
+    int64_t n_move;          /* b >= 1 [0: must be set]                                                */
+    int64_t n_move_last;     /* >= 1, needs n_rounds [0: b stays n_move]                               */
+    int64_t n_rounds;        /* >= 2 with n_move_last, else 0 [0]                                      */
+    int64_t nominees;        /* k >= 1 [2]                                                             */
+    int64_t budget;          /* as in lrk_alora_options [INITIAL]                                      */
+    int32_t budget_unit;     /* [LRK_BUDGET_RANKS]                                                     */
+    int32_t new_rank_init;   /* [LRK_INIT_ORTHOGONAL]                                                  */
+    int32_t protect_rounds;  /* [0]                                                                    */
+    int32_t reserved;        /* 0                                                                      */
+    const lrk_limit *limits; /* copied [NULL]                                                          */
+    int64_t n_limits;        /* [0]                                                                    */
+} lrk_elalora_options;
+
+/* Score of a module, from those of its ranks (of one provenance, as in ALoRA). A module of rank 0 has none. */
+#define LRK_MODULE_SUM  0 /* how much its whole adapter does */
+#define LRK_MODULE_MEAN 1 /* how much a rank of it does      */
+
+/*
+ * IncreLoRA (Zhang et al. 2023): grows only. In each round the grow_modules modules of highest score (ties by module index,
+ * rank 0 last) get grow_ranks new ranks each, as far as cap and budget let them; modules that can get none are passed
+ * over. The budget is the target: with a full one nothing happens any more.
+ */
+typedef struct lrk_increlora_options {
+    uint32_t struct_size;
+    uint32_t flags;          /* 0                                                      */
+    int64_t grow_modules;    /* top_h >= 1 [0: must be set]                            */
+    int64_t grow_ranks;      /* c >= 1 [1]                                             */
+    int64_t budget;          /* >= 0: the total to grow to [INITIAL: must be set]      */
+    int32_t budget_unit;     /* [LRK_BUDGET_RANKS]                                     */
+    int32_t module_score;    /* LRK_MODULE_... [LRK_MODULE_SUM]                        */
+    int32_t new_rank_init;   /* [LRK_INIT_KAIMING_UNIFORM]                             */
+    int32_t reserved;        /* 0                                                      */
+    const lrk_limit *limits; /* caps; floors do nothing here; copied [NULL]            */
+    int64_t n_limits;        /* [0]                                                    */
+} lrk_increlora_options;
+
+/*
+ * Threshold: every rank whose score is not above the threshold goes, the lowest first, as far as floors and protection let
+ * it; none comes. With scores |g| it ends what a proximal step on gates began (SoRA, CoDyRA). It has no budget.
+ */
+typedef struct lrk_threshold_options {
+    uint32_t struct_size;
+    uint32_t flags;          /* 0                        */
+    double threshold;        /* finite [0]               */
+    int32_t protect_rounds;  /* as in lrk_alora_options [0] */
+    int32_t reserved;        /* 0                        */
+    const lrk_limit *limits; /* floors; copied [NULL]    */
+    int64_t n_limits;        /* [0]                      */
+} lrk_threshold_options;
 
 /* What a policy is asked, and where it answers; arrays over the live ranks are module after module in index order. */
 typedef struct lrk_policy_request {
@@ -163,6 +224,9 @@ typedef struct lrk_participant {
 /* Errors: LRK_ERR_ARGUMENT. Threads: pure. Since 0.1 */
 LRK_API lrk_status lrk_limit_init(lrk_limit *limit, size_t struct_size);
 LRK_API lrk_status lrk_alora_options_init(lrk_alora_options *options, size_t struct_size);
+LRK_API lrk_status lrk_elalora_options_init(lrk_elalora_options *options, size_t struct_size);
+LRK_API lrk_status lrk_increlora_options_init(lrk_increlora_options *options, size_t struct_size);
+LRK_API lrk_status lrk_threshold_options_init(lrk_threshold_options *options, size_t struct_size);
 LRK_API lrk_status lrk_custom_policy_init(lrk_custom_policy *policy, size_t struct_size);
 LRK_API lrk_status lrk_participant_init(lrk_participant *participant, size_t struct_size);
 
@@ -176,6 +240,19 @@ LRK_API lrk_status lrk_participant_init(lrk_participant *participant, size_t str
 LRK_API LRK_WARN_UNUSED lrk_status lrk_allocator_create_alora(lrk_adapters *adapters, const lrk_alora_options *options,
                                                               lrk_allocator **allocator);
 
+/*
+ * ElaLoRA, IncreLoRA, and the threshold (options may be NULL). Errors: as lrk_allocator_create_alora(), LRK_ERR_ARGUMENT for their own members. Since 0.1
+ */
+LRK_API LRK_WARN_UNUSED lrk_status lrk_allocator_create_elalora(lrk_adapters *adapters,
+                                                                const lrk_elalora_options *options,
+                                                                lrk_allocator **allocator);
+LRK_API LRK_WARN_UNUSED lrk_status lrk_allocator_create_increlora(lrk_adapters *adapters,
+                                                                  const lrk_increlora_options *options,
+                                                                  lrk_allocator **allocator);
+LRK_API LRK_WARN_UNUSED lrk_status lrk_allocator_create_threshold(lrk_adapters *adapters,
+                                                                  const lrk_threshold_options *options,
+                                                                  lrk_allocator **allocator);
+
 /* Keeps every rank (plain LoRA): its plans change nothing. Errors: LRK_ERR_ARGUMENT, LRK_ERR_NOMEM. Since 0.1 */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_allocator_create_fixed(lrk_adapters *adapters, lrk_allocator **allocator);
 
@@ -188,7 +265,7 @@ LRK_API void lrk_allocator_destroy(lrk_allocator *allocator);
 
 /*
  * Ranks that the next plan would prune with the live ranks as they are (n_A), for the estimator's n_cut and for dry
- * runs. 0 for fixed and custom. Errors: LRK_ERR_ARGUMENT. Since 0.1
+ * runs. 0 for those that prune none, for threshold, whose number its scores decide, and for custom. Errors: LRK_ERR_ARGUMENT. Since 0.1
  */
 LRK_API lrk_status lrk_allocator_n_move(const lrk_allocator *allocator, int64_t *n_move);
 

@@ -31,6 +31,8 @@
 #include "optimizer.h"
 #include "pass.h"
 #include "peft.h"
+#include "rank_list.h"
+#include "replay.h"
 #include "safetensors.h"
 #include "schedule.h"
 #include "spectrum.h"

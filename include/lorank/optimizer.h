@@ -4,7 +4,14 @@
  * added late gets the bias correction of a fresh one. For each element w of rank j with gradient d:
  *     k_j += 1;  u = b1 u + (1-b1) d;  v = b2 v + (1-b2) d^2
  *     w -= lr_w (u / (1-b1^k_j) / (sqrt(v / (1-b2^k_j)) + eps) + weight_decay * w)
- * lr_w = lr for A, lr * b_ratio for B (LoRA+, Hayou et al. 2024). Gates are not trained by it.
+ * lr_w = lr for A, lr * b_ratio for B (LoRA+, Hayou et al. 2024).
+ *
+ * With LRK_ADAMW_GATES the gates are trained too (SoRA, Ding et al. 2023; CoDyRA, Lu et al. 2024): their passes ask for
+ * LRK_GRAD_GATES, lr_w = lr * gate_ratio, d has the derivative of gate_l1 * (mean of |g| over all live ranks) added, they
+ * are not decayed, and after its step every gate is pulled to 0 by the threshold c of that step (LRK_GATE_...). With t steps
+ * taken before, c is 0 for t < gate_dense_steps, else gate_threshold * k / (n - 1), n = gate_stairs, where k goes from 0 to
+ * n - 1 in equal parts of the next gate_rise_steps steps and stays there; n = 1: gate_threshold at once. A gate at 0 still
+ * has a derivative and can come back, until a round drops its rank (lrk_allocator_create_threshold()).
  * Threads: handle-exclusive.
  */
 #ifndef LRK_OPTIMIZER_H
@@ -25,9 +32,17 @@ typedef struct lrk_optimizer lrk_optimizer;
 #define LRK_STEPS_PER_RANK 0 /* each rank counts its own steps          */
 #define LRK_STEPS_GLOBAL   1 /* new ranks join the optimizer's count    */
 
+#define LRK_ADAMW_GATES       0x1u /* gates are trained                                                     */
+#define LRK_ADAMW_GATE_SCALED 0x2u /* their threshold is c times their learning rate: a proximal gradient step */
+
+/* What a threshold c does to a gate g. */
+#define LRK_GATE_SOFT  0 /* sign(g) max(|g| - c, 0)                                                              */
+#define LRK_GATE_TWICE 1 /* as published code of SoRA and CoDyRA has it: if |g| > c, g - c sign(g); then, if less than
+                            c is left of it, 0. So gates below 2 c go, and those of exactly c stay                 */
+
 typedef struct lrk_adamw_options {
     uint32_t struct_size;
-    uint32_t flags;      /* 0                                                                */
+    uint32_t flags;      /* LRK_ADAMW_... [0]                                                */
     double beta1;        /* in [0, 1) [0.9]                                                  */
     double beta2;        /* in [0, 1) [0.999]                                                */
     double epsilon;      /* > 0 [1e-8]                                                       */
@@ -35,7 +50,13 @@ typedef struct lrk_adamw_options {
     double b_ratio;      /* > 0: learning rate of B over that of A [1]                       */
     double max_norm;     /* > 0: gradients are scaled to this global norm, infinity: never [infinity] */
     int32_t steps;       /* LRK_STEPS_... [LRK_STEPS_PER_RANK]                               */
-    int32_t reserved;    /* 0                                                                */
+    int32_t gate_rule;   /* LRK_GATE_... [LRK_GATE_SOFT]                                     */
+    double gate_ratio;   /* > 0: learning rate of gates over that of A [1]                   */
+    double gate_l1;      /* >= 0 [0]                                                         */
+    double gate_threshold;    /* >= 0 [0]                                                    */
+    int64_t gate_dense_steps; /* >= 0 [0]                                                    */
+    int64_t gate_rise_steps;  /* >= 0 [0]                                                    */
+    int64_t gate_stairs;      /* >= 1 [1]                                                    */
 } lrk_adamw_options;
 
 /* Moments of a module, borrowed until the next rank change. */
@@ -43,6 +64,8 @@ typedef struct lrk_adamw_options {
 #define LRK_MOMENT_FIRST_B  1 /* [rank x n_out] */
 #define LRK_MOMENT_SECOND_A 2
 #define LRK_MOMENT_SECOND_B 3
+#define LRK_MOMENT_FIRST_GATES  4 /* [rank x 1], with LRK_ADAMW_GATES */
+#define LRK_MOMENT_SECOND_GATES 5
 
 typedef struct lrk_optimizer_info {
     uint32_t struct_size;
@@ -95,6 +118,9 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_optimizer_moment(const lrk_optimizer *opt
 /* Borrows the step counts of a module's ranks. Errors: LRK_ERR_ARGUMENT, LRK_ERR_STALE. Since 0.1 */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_optimizer_rank_steps(const lrk_optimizer *optimizer, int32_t module,
                                                             const int64_t **steps, int64_t *n);
+
+/* Threshold c of the next step, the factor of LRK_ADAMW_GATE_SCALED left out. Errors: LRK_ERR_ARGUMENT. Since 0.1 */
+LRK_API lrk_status lrk_optimizer_gate_threshold(const lrk_optimizer *optimizer, double *threshold);
 
 /* Errors: LRK_ERR_ARGUMENT. Since 0.1 */
 LRK_API lrk_status lrk_optimizer_info_get(const lrk_optimizer *optimizer, lrk_optimizer_info *info);

@@ -4,16 +4,16 @@
  * Values are copied at commit, not before: what the host wrote meanwhile counts.
  * Invariant: commit allocates nothing and cannot fail.
  */
-#include <math.h>
 #include <string.h>
 
 #include "bank.h"
+#include "direction.h"
 
 struct lrki_change {
     lrk_adapters *adapters;
     const lrki_module_change *parts;
     int64_t step;
-    int32_t init;
+    lrki_directions directions;
     lrki_bank_next *next;
 };
 
@@ -29,8 +29,11 @@ static lrk_status prepare(lrki_change *change)
     if (change->next == NULL) return LRK_ERR_NOMEM;
     for (int64_t i = 0; i < adapters->n_modules; i++)
         change->next[i].rank = change->parts[i].n_kept + change->parts[i].n_added;
-    lrk_status status = lrki_banks_prepare(adapters, change->next);
-    if (status != LRK_OK) lrki_banks_free(adapters, change->next);
+    lrk_status status = lrki_directions_prepare(adapters, change->parts, &change->directions);
+    if (status == LRK_OK) status = lrki_banks_prepare(adapters, change->next);
+    if (status == LRK_OK) return LRK_OK;
+    lrki_directions_free(adapters, &change->directions);
+    lrki_banks_free(adapters, change->next);
     return status;
 }
 
@@ -42,7 +45,7 @@ lrk_status lrki_change_prepare(lrk_adapters *adapters, const lrki_module_change 
     if (status != LRK_OK) return status;
     lrki_change *made = lrki_alloc(adapters->context, sizeof *made);
     if (made == NULL) return lrki_fail_nomem(adapters->context, "a change of ranks");
-    *made = (lrki_change){.adapters = adapters, .parts = parts, .step = step, .init = init};
+    *made = (lrki_change){.adapters = adapters, .parts = parts, .step = step, .directions = {.init = init}};
     status = prepare(made);
     if (status == LRK_OK)
         *change = made;
@@ -67,23 +70,10 @@ static void move_row(const lrki_module *module, lrki_bank *to, int64_t i, const 
     to->births[i] = from->births[j];
 }
 
-static void begin_a(const lrk_adapters *adapters, const lrki_module *module, int32_t init, uint64_t identity,
-                    float *row)
-{
-    float bound = (float)(1.0 / sqrt((double)module->n_in));
-    lrki_stream stream = lrki_stream_make(adapters->seed, LRKI_STREAM_INIT_A, identity, 0);
-    if (init == LRK_INIT_KAIMING_UNIFORM)
-        lrki_stream_fill_uniform(&stream, bound, row, module->n_in);
-    else if (init == LRK_INIT_GAUSSIAN)
-        lrki_stream_fill_normal(&stream, bound, row, module->n_in);
-    else
-        memset(row, 0, (size_t)module->n_in * sizeof *row);
-}
-
-static void begin_row(const lrki_change *change, const lrki_module *module, lrki_bank *to, int64_t i,
+static void begin_row(lrki_change *change, const lrki_module *module, lrki_bank *to, int64_t i,
                       uint64_t identity)
 {
-    begin_a(change->adapters, module, change->init, identity, to->a + i * module->n_in);
+    lrki_direction_begin(&change->directions, module, to->a, i, identity);
     memset(to->b + i * module->n_out, 0, (size_t)module->n_out * sizeof(float));
     to->gates[i] = 1.0f;
     to->identities[i] = identity;
@@ -100,6 +90,7 @@ static void change_rows(lrki_change *change, int32_t index)
     lrki_bank *to = lrki_bank_target(adapters, index, &change->next[index]);
     for (int64_t i = 0; i < part->n_kept; i++)
         if (to != from || part->kept[i] != i) move_row(module, to, i, from, part->kept[i]);
+    lrki_directions_enter(&change->directions, module, to->a, part);
     for (int64_t i = 0; i < part->n_added; i++) {
         begin_row(change, module, to, part->n_kept + i, part->added_ids[i]);
         if (part->added_ids[i] >= adapters->next_identity) adapters->next_identity = part->added_ids[i] + 1;
@@ -108,6 +99,7 @@ static void change_rows(lrki_change *change, int32_t index)
 
 static void free_change(lrki_change *change)
 {
+    lrki_directions_free(change->adapters, &change->directions);
     lrki_banks_free(change->adapters, change->next);
     lrki_free(change->adapters->context, change, sizeof *change);
 }

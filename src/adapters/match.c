@@ -101,6 +101,19 @@ static lrk_status check_decided(lrk_context *context, const rule *rules, int64_t
     return LRK_OK;
 }
 
+lrk_status lrki_specs_match(lrk_context *context, const lrk_module_spec *modules, int64_t n_modules,
+                            const lrk_module_pattern *patterns, int64_t n_patterns, lrk_module_spec *specs,
+                            int64_t *n_specs)
+{
+    rule *rules = lrki_array(context, n_patterns, sizeof *rules);
+    if (rules == NULL) return lrki_fail_nomem(context, "the patterns of an adapter set");
+    lrk_status status = read_rules(context, patterns, n_patterns, rules);
+    if (status == LRK_OK) status = choose(context, modules, n_modules, rules, n_patterns, specs, n_specs);
+    if (status == LRK_OK) status = check_decided(context, rules, n_patterns);
+    lrki_array_free(context, rules, n_patterns, sizeof *rules);
+    return status;
+}
+
 lrk_status lrk_adapters_create_matching(lrk_context *context, const lrk_module_spec *modules,
                                         int64_t n_modules, const lrk_module_pattern *patterns,
                                         int64_t n_patterns, const lrk_adapters_options *options,
@@ -111,16 +124,11 @@ lrk_status lrk_adapters_create_matching(lrk_context *context, const lrk_module_s
     if (adapters == NULL || modules == NULL || n_modules < 1 || patterns == NULL || n_patterns < 1)
         return lrki_fail(context, LRK_ERR_ARGUMENT,
                          "lrk_adapters_create_matching: NULL, no modules or no patterns");
-    rule *rules = lrki_array(context, n_patterns, sizeof *rules);
     lrk_module_spec *specs = lrki_array(context, n_modules, sizeof *specs);
+    if (specs == NULL) return lrki_fail_nomem(context, "the patterns of an adapter set");
     int64_t n_specs;
-    lrk_status status = LRK_OK;
-    if (rules == NULL || specs == NULL) status = lrki_fail_nomem(context, "the patterns of an adapter set");
-    if (status == LRK_OK) status = read_rules(context, patterns, n_patterns, rules);
-    if (status == LRK_OK) status = choose(context, modules, n_modules, rules, n_patterns, specs, &n_specs);
-    if (status == LRK_OK) status = check_decided(context, rules, n_patterns);
+    lrk_status status = lrki_specs_match(context, modules, n_modules, patterns, n_patterns, specs, &n_specs);
     if (status == LRK_OK) status = lrk_adapters_create(context, specs, n_specs, options, adapters);
-    lrki_array_free(context, rules, n_patterns, sizeof *rules);
     lrki_array_free(context, specs, n_modules, sizeof *specs);
     return status;
 }

@@ -113,12 +113,13 @@ int32_t lrki_adapters_module_of(const lrk_adapters *adapters, int64_t flat)
 
 lrk_status lrki_adapters_options_check(lrk_context *context, const lrk_adapters_options *options)
 {
-    if ((options->flags & ~LRK_ADAPTERS_INFERENCE) != 0 || options->reserved != 0)
-        return lrki_fail(context, LRK_ERR_ARGUMENT,
-                         "lrk_adapters_options: unknown flag or reserved member set");
+    if ((options->flags & ~LRK_ADAPTERS_INFERENCE) != 0)
+        return lrki_fail(context, LRK_ERR_ARGUMENT, "lrk_adapters_options: unknown flag");
+    if (options->gates != LRK_GATES_ONE && options->gates != LRK_GATES_GAUSSIAN)
+        return lrki_fail(context, LRK_ERR_ARGUMENT, "unknown gates %d", (int)options->gates);
     if (!(options->dropout >= 0.0 && options->dropout < 1.0))
         return lrki_fail(context, LRK_ERR_ARGUMENT, "dropout %g is not in [0, 1)", options->dropout);
-    if (options->init < LRK_INIT_KAIMING_UNIFORM || options->init > LRK_INIT_ZERO)
+    if (options->init < LRK_INIT_KAIMING_UNIFORM || options->init > LRK_INIT_ORTHOGONAL)
         return lrki_fail(context, LRK_ERR_ARGUMENT, "unknown init %d", (int)options->init);
     return LRK_OK;
 }
@@ -265,6 +266,17 @@ static lrk_status create_ranks(lrk_adapters *set)
     return status;
 }
 
+static void draw_gates(lrk_adapters *set)
+{
+    for (int64_t i = 0; i < set->n_modules; i++) {
+        lrki_bank *bank = &set->modules[i].bank;
+        for (int64_t j = 0; j < bank->rank; j++) {
+            lrki_stream stream = lrki_stream_make(set->seed, LRKI_STREAM_GATE, bank->identities[j], 0);
+            lrki_stream_fill_normal(&stream, 1.0f, &bank->gates[j], 1);
+        }
+    }
+}
+
 static lrk_adapters *new_set(lrk_context *context, int64_t n_modules, const lrk_adapters_options *options)
 {
     lrk_adapters *set = lrki_alloc_zeroed(context, sizeof *set);
@@ -307,6 +319,7 @@ lrk_status lrk_adapters_create(lrk_context *context, const lrk_module_spec *spec
     lrk_adapters *set = new_set(context, n_modules, &known);
     if (set == NULL) return lrki_fail_nomem(context, "an adapter set");
     status = build(set, specs, known.storage);
+    if (status == LRK_OK && known.gates == LRK_GATES_GAUSSIAN) draw_gates(set);
     if (status == LRK_OK)
         *adapters = set;
     else

@@ -118,7 +118,7 @@ typedef struct lrki_change lrki_change;
 
 /*
  * Takes all memory for a change of every module (array of n_modules; pointers must stay valid until commit). Sets
- * change_pending. Added rows get A by `init` from the stream (seed, LRKI_STREAM_INIT_A, identity), B 0, gate 1, birth
+ * change_pending. Added rows get A by `init` (direction.h) from the stream (seed, LRKI_STREAM_INIT_A, identity), B 0, gate 1, birth
  * `step`. Library storage: modules whose rank changes get a new exact block; host storage: in place if the new rank fits,
  * else storage->prepare (LRK_ERR_BUDGET if the capacity is fixed). Fails with the set untouched.
  */

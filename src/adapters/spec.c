@@ -85,6 +85,13 @@ const char *lrki_scale_resolve(int32_t rule, double scale, int64_t scale_rank, i
     return isfinite((float)*s) ? NULL : "scale is not finite";
 }
 
+void lrki_spec_set_rank(lrk_module_spec *spec, int64_t rank)
+{
+    bool own = spec->scale_rule != LRK_SCALE_EXPLICIT && spec->scale_rank == 0;
+    if (own && spec->rank >= 1) spec->scale_rank = spec->rank;
+    spec->rank = rank;
+}
+
 static lrk_status check_shape(lrk_context *context, const lrk_module_spec *spec, int32_t module)
 {
     const char *name = spec->name;

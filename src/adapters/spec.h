@@ -21,6 +21,17 @@ lrk_status lrki_spec_check(lrk_context *context, const lrk_module_spec *spec, in
 /* Checks what a pattern says, the i-th of a caller's; the detail quotes it. */
 lrk_status lrki_pattern_check(lrk_context *context, const lrk_module_pattern *pattern, int64_t i);
 
+/* Another initial rank, at the scale that the spec has at its own: an alpha rule without scale_rank gets that one. */
+void lrki_spec_set_rank(lrk_module_spec *spec, int64_t rank);
+
+/*
+ * specs[0..*n_specs) become those of `modules` that a pattern decides, in order (specs has room for all).
+ * Errors: lrk_adapters_create_matching()'s.
+ */
+lrk_status lrki_specs_match(lrk_context *context, const lrk_module_spec *modules, int64_t n_modules,
+                            const lrk_module_pattern *patterns, int64_t n_patterns, lrk_module_spec *specs,
+                            int64_t *n_specs);
+
 /* s of a scale rule; otherwise what is wrong with it, as a literal. */
 const char *lrki_scale_resolve(int32_t rule, double scale, int64_t scale_rank, int64_t rank, double *s);
 

@@ -90,6 +90,9 @@ typedef struct lrki_rules {
 
 /* LRK_ERR_ARGUMENT beginning with the member's name if a value is out of range. */
 lrk_status lrki_alora_options_check(lrk_context *context, const lrk_alora_options *options);
+lrk_status lrki_elalora_options_check(lrk_context *context, const lrk_elalora_options *options);
+lrk_status lrki_increlora_options_check(lrk_context *context, const lrk_increlora_options *options);
+lrk_status lrki_threshold_options_check(lrk_context *context, const lrk_threshold_options *options);
 lrk_status lrki_rules_check(lrk_context *context, const lrki_rules *rules);
 /* The same for one limit, whose pattern the detail quotes. */
 lrk_status lrki_limit_check(lrk_context *context, const lrk_limit *limit);
@@ -116,6 +119,16 @@ lrk_status lrki_limits_read(const lrk_adapters *adapters, const lrk_limit *limit
 /* Gathers a round; lrki_round_free() also after failure. */
 lrk_status lrki_round_gather(const lrk_allocator *allocator, const lrk_scores *scores, lrki_round *round);
 void lrki_round_free(const lrk_allocator *allocator, lrki_round *round);
+/*
+ * For policies: whether scores of modules are made of estimates (as they are where every rank has one and not all scores are
+ * exact, so that those of one provenance are compared), the sum over a module's ranks, and how many more fit it.
+ */
+bool lrki_round_of_estimates(const lrki_round *round);
+double lrki_round_sum(const lrki_round *round, int64_t module, bool of_estimates);
+int64_t lrki_round_headroom(const lrki_round *round, int64_t module);
+/* Whether a module of mean (or sum) `score` comes before one of `other`: higher first, NaN (rank 0) last. */
+bool lrki_score_receives_before(double score, double other);
+
 /* LRK_ERR_BUDGET, naming the module, unless the answer keeps to budget, floors and ceilings. */
 lrk_status lrki_round_check(const lrk_allocator *allocator, const lrki_round *round);
 
@@ -163,6 +176,13 @@ lrk_status lrki_plan_create(lrk_allocator *allocator, const lrki_round *round, i
 /* Tolerates half-built plans; does not touch the allocator's account. */
 void lrki_plan_free(lrk_plan *plan);
 const lrk_adapters *lrki_plan_adapters(const lrk_plan *plan);
+
+/*
+ * A plan on the allocator's account that its policy did not choose: what a recorded run did in this round. Neither asked nor
+ * held against budget and bounds, which may have been others then. None may be pending.
+ */
+lrk_status lrki_allocator_follow(lrk_allocator *allocator, const lrki_round *round, int64_t step,
+                                 lrk_plan **plan);
 
 /* Element i of a host's array of participants, checked. */
 lrk_status lrki_participant_read(lrk_context *context, const lrk_participant *given, int64_t i,

@@ -28,8 +28,9 @@ lrk_status lrki_rules_check(lrk_context *context, const lrki_rules *rules)
     if (rules->budget < LRK_BUDGET_INITIAL) wrong = "budget must be >= 0 or LRK_BUDGET_INITIAL";
     if (rules->budget_unit != LRK_BUDGET_RANKS && rules->budget_unit != LRK_BUDGET_PARAMETERS)
         wrong = "budget_unit is unknown";
-    if (rules->new_rank_init != LRK_INIT_KAIMING_UNIFORM && rules->new_rank_init != LRK_INIT_GAUSSIAN)
-        wrong = "new_rank_init must be KAIMING_UNIFORM or GAUSSIAN";
+    if (rules->new_rank_init != LRK_INIT_KAIMING_UNIFORM && rules->new_rank_init != LRK_INIT_GAUSSIAN &&
+        rules->new_rank_init != LRK_INIT_ORTHOGONAL)
+        wrong = "new_rank_init must be KAIMING_UNIFORM, GAUSSIAN or ORTHOGONAL";
     if (rules->protect_rounds < 0) wrong = "protect_rounds must be >= 0";
     if (rules->n_limits < 0 || (rules->n_limits > 0 && rules->limits == NULL))
         wrong = "limits must not be NULL where n_limits is not 0";
@@ -214,5 +215,13 @@ lrk_status lrk_allocator_plan(lrk_allocator *allocator, const lrk_scores *scores
     lrki_round_free(allocator, &round);
     allocator->plan_pending = status == LRK_OK;
     lrki_allocator_unref(allocator);
+    return status;
+}
+
+lrk_status lrki_allocator_follow(lrk_allocator *allocator, const lrki_round *round, int64_t step,
+                                 lrk_plan **plan)
+{
+    lrk_status status = lrki_plan_create(allocator, round, step, plan);
+    allocator->plan_pending = status == LRK_OK;
     return status;
 }

@@ -113,18 +113,6 @@ typedef struct alora_round {
     bool use_estimates; /* means of estimates, not of scores */
 } alora_round;
 
-/* Means of one provenance: exact scores if all are exact, else estimates if all have one, else what policies order by. */
-static bool means_use_estimates(const lrki_round *round)
-{
-    bool all_exact = true;
-    bool all_estimated = true;
-    for (int64_t i = 0; i < round->n_ranks; i++) {
-        all_exact = all_exact && (round->ranks[i].flags & LRK_SCORE_EXACT);
-        all_estimated = all_estimated && !isnan(round->ranks[i].estimate);
-    }
-    return !all_exact && all_estimated;
-}
-
 /* Drops the lowest ranks of a scope as far as floors and protection let it; returns the units of budget freed. */
 static int64_t prune_lowest(alora_round *a, int32_t scope, int64_t n)
 {
@@ -155,30 +143,16 @@ static void undo_pruning(alora_round *a, int32_t scope)
     }
 }
 
-static int64_t headroom(const lrki_round *round, int64_t module)
-{
-    return round->slots[module].ceiling - round->slots[module].rank - round->add[module];
-}
-
 static bool may_receive(const alora_round *a, int64_t module)
 {
     bool ever = a->options->unpruned == LRK_UNPRUNED_EVER && a->round->slots[module].pruned_before;
-    return a->dropped[module] == 0 && !ever && headroom(a->round, module) > 0;
+    return a->dropped[module] == 0 && !ever && lrki_round_headroom(a->round, module) > 0;
 }
 
-static double mean_score(const alora_round *a, const lrki_slot *slot)
+static double mean_score(const alora_round *a, int64_t module)
 {
-    double sum = 0;
-    for (int64_t j = 0; j < slot->rank; j++) {
-        const lrk_score *rank = &a->round->ranks[slot->first + j];
-        sum += a->use_estimates ? rank->estimate : rank->score;
-    }
-    return slot->rank == 0 ? NAN : sum / (double)slot->rank;
-}
-
-static bool receives_before(double mean, double other)
-{
-    return isnan(other) ? !isnan(mean) : mean > other;
+    int64_t rank = a->round->slots[module].rank;
+    return rank == 0 ? NAN : lrki_round_sum(a->round, module, a->use_estimates) / (double)rank;
 }
 
 /* Highest mean first, rank 0 last, ties by module index. */
@@ -187,9 +161,9 @@ static void find_receivers(alora_round *a, int32_t scope)
     a->n_receivers = 0;
     for (int32_t i = 0; i < a->round->n_modules; i++) {
         if (!in_scope(a->round->slots[i].stage, scope) || !may_receive(a, i)) continue;
-        receiver new = {i, mean_score(a, &a->round->slots[i])};
+        receiver new = {i, mean_score(a, i)};
         int64_t at = a->n_receivers++;
-        for (; at > 0 && receives_before(new.mean, a->receivers[at - 1].mean); at--)
+        for (; at > 0 && lrki_score_receives_before(new.mean, a->receivers[at - 1].mean); at--)
             a->receivers[at] = a->receivers[at - 1];
         a->receivers[at] = new;
     }
@@ -204,7 +178,7 @@ static void narrow_receivers(alora_round *a, int64_t purse, int64_t *turn_cost, 
     for (int64_t i = 0; i < a->n_receivers; i++) {
         int32_t m = a->receivers[i].module;
         int64_t cost = a->round->slots[m].cost;
-        int64_t room = headroom(a->round, m);
+        int64_t room = lrki_round_headroom(a->round, m);
         if (room <= 0 || cost > purse) continue;
         a->receivers[n++] = a->receivers[i];
         *turn_cost += cost;
@@ -285,7 +259,8 @@ static lrk_status choose(lrk_allocator *allocator, lrki_round *round)
 {
     const lrk_adapters *adapters = allocator->adapters;
     lrk_context *context = adapters->context;
-    alora_round a = {.options = allocator->own, .round = round, .use_estimates = means_use_estimates(round)};
+    alora_round a = {
+        .options = allocator->own, .round = round, .use_estimates = lrki_round_of_estimates(round)};
     a.order = lrki_array(context, round->n_ranks, sizeof *a.order);
     a.dropped = lrki_array(context, round->n_modules, sizeof *a.dropped);
     a.receivers = lrki_array(context, round->n_modules, sizeof *a.receivers);

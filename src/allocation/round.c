@@ -3,6 +3,8 @@
  * A round: what a policy is shown (gathered from set, scores and allocator) and the check of what it answers. The check
  * is the same for every policy, the library's own included: no plan gets past budget, floors, caps or fixed capacities.
  */
+#include <math.h>
+
 #include "allocation.h"
 
 static int64_t ceiling_of(const lrk_allocator *allocator, int64_t module)
@@ -56,7 +58,29 @@ void lrki_round_free(const lrk_allocator *allocator, lrki_round *round)
     lrki_array_free(context, round->add, round->n_modules, sizeof *round->add);
 }
 
-/* ---- the check ------------------------------------------------------------------------------------------------------- */
+/* ---- what policies ask of it --------------------------------------------------------------------------------------------- */
+
+bool lrki_round_of_estimates(const lrki_round *round)
+{
+    bool all_exact = true;
+    bool all_estimated = true;
+    for (int64_t i = 0; i < round->n_ranks; i++) {
+        all_exact = all_exact && (round->ranks[i].flags & LRK_SCORE_EXACT);
+        all_estimated = all_estimated && !isnan(round->ranks[i].estimate);
+    }
+    return !all_exact && all_estimated;
+}
+
+double lrki_round_sum(const lrki_round *round, int64_t module, bool of_estimates)
+{
+    const lrki_slot *slot = &round->slots[module];
+    double sum = 0;
+    for (int64_t j = 0; j < slot->rank; j++) {
+        const lrk_score *rank = &round->ranks[slot->first + j];
+        sum += of_estimates ? rank->estimate : rank->score;
+    }
+    return sum;
+}
 
 static int64_t kept_in(const lrki_round *round, int64_t module)
 {
@@ -66,6 +90,18 @@ static int64_t kept_in(const lrki_round *round, int64_t module)
         kept += round->drop[slot->first + j] == 0;
     return kept;
 }
+
+int64_t lrki_round_headroom(const lrki_round *round, int64_t module)
+{
+    return round->slots[module].ceiling - kept_in(round, module) - round->add[module];
+}
+
+bool lrki_score_receives_before(double score, double other)
+{
+    return isnan(other) ? !isnan(score) : score > other;
+}
+
+/* ---- the check ------------------------------------------------------------------------------------------------------- */
 
 static lrk_status refuse(const lrk_allocator *allocator, int32_t module, const char *what, int64_t rank,
                          int64_t limit)

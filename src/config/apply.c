@@ -169,6 +169,22 @@ static lrk_status apply_limits(lrk_config *config, const lrki_node *list)
     return status;
 }
 
+/* A path: text that an override can replace. "none" is none. */
+static lrk_status apply_ranks_from(lrk_config *config, const lrki_node *node)
+{
+    char *path = NULL;
+    if (node->kind != LRKI_NODE_SCALAR || *node->text == '\0')
+        return lrki_config_fail(config, node->mark, "adapters.ranks_from must be a text");
+    if (strcmp(node->text, "none") != 0) {
+        path = lrki_text_copy(config->context, node->text);
+        if (path == NULL) return lrki_fail_nomem(config->context, "a configuration value");
+    }
+    lrki_text_free(config->context, config->ranks_from);
+    config->ranks_from = path;
+    config->ranks_from_mark = node->mark;
+    return LRK_OK;
+}
+
 /* ---- sections -------------------------------------------------------------------------------------------------------- */
 
 static lrk_status apply_host(const lrk_config *config, const lrki_node *node)
@@ -185,6 +201,8 @@ static lrk_status apply_in_section(lrk_config *config, const char *section, cons
     if (strcmp(section, "host") == 0) return apply_host(config, node);
     if (strcmp(section, "adapters") == 0 && strcmp(node->key, "modules") == 0)
         return apply_modules(config, node);
+    if (strcmp(section, "adapters") == 0 && strcmp(node->key, "ranks_from") == 0)
+        return apply_ranks_from(config, node);
     if (strcmp(section, "allocation") == 0 && strcmp(node->key, "limits") == 0)
         return apply_limits(config, node);
     return apply_scalar(config, section, node);
@@ -260,5 +278,6 @@ lrk_status lrk_config_override(lrk_config *config, const char *key, const char *
     if (strcmp(key, "adapters.modules") == 0 || strcmp(key, "allocation.limits") == 0)
         return lrki_config_fail(config, mark, "%s is a list: only a text can give it", key);
     if (strcmp(section, "host") == 0) return apply_host(config, &node);
+    if (strcmp(key, "adapters.ranks_from") == 0) return apply_ranks_from(config, &node);
     return override_scalar(config, section, &node);
 }

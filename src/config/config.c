@@ -32,9 +32,13 @@ void lrki_settings_default(lrki_settings *s)
     (void)lrk_adapters_options_init(&s->adapters, sizeof s->adapters);
     (void)lrk_ablation_options_init(&s->ablation, sizeof s->ablation);
     (void)lrk_alora_options_init(&s->alora, sizeof s->alora);
+    (void)lrk_elalora_options_init(&s->elalora, sizeof s->elalora);
+    (void)lrk_increlora_options_init(&s->increlora, sizeof s->increlora);
+    (void)lrk_threshold_options_init(&s->threshold, sizeof s->threshold);
     (void)lrk_adamw_options_init(&s->adamw, sizeof s->adamw);
     (void)lrk_lr_options_init(&s->lr, sizeof s->lr);
     (void)lrk_schedule_options_init(&s->schedule, sizeof s->schedule);
+    s->uniform = LRKI_NO_UNIFORM;
     s->warmup_share = NAN;
 }
 
@@ -205,6 +209,7 @@ void lrk_config_destroy(lrk_config *config)
     lrki_array_free(context, config->patterns, config->n_patterns, sizeof *config->patterns);
     lrki_array_free(context, config->limits, config->n_limits, sizeof *config->limits);
     lrki_array_free(context, config->host, config->n_host, sizeof *config->host);
+    lrki_text_free(context, config->ranks_from);
     lrki_text_free(context, config->path);
     lrki_free(context, config, sizeof *config);
     lrki_context_unref(context);

@@ -44,10 +44,15 @@ typedef struct lrki_node {
 
 #define LRKI_POLICY_ALORA       0
 #define LRKI_POLICY_FIXED       1
+#define LRKI_POLICY_ELALORA     2
+#define LRKI_POLICY_INCRELORA   3
+#define LRKI_POLICY_THRESHOLD   5
 #define LRKI_ESTIMATOR_ABLATION 0
 #define LRKI_ESTIMATOR_RANDOM   1
 
-#define LRKI_MAX_KEYS   40 /* of a table in keys.c */
+#define LRKI_NO_UNIFORM (-1)
+
+#define LRKI_MAX_KEYS   96 /* of a table in keys.c */
 #define LRKI_N_SECTIONS 7
 
 /* What entries of both lists have; a list's own struct begins with it. */
@@ -71,10 +76,15 @@ typedef struct lrki_limit_entry {
 typedef struct lrki_settings {
     uint64_t seed;
     lrk_adapters_options adapters;
+    int64_t uniform; /* LRKI_NO_UNIFORM: none */
+    int32_t uniform_unit;
     int32_t estimator;
     lrk_ablation_options ablation;
     int32_t policy;
-    lrk_alora_options alora;
+    lrk_alora_options alora; /* what all policies share is here */
+    lrk_elalora_options elalora;
+    lrk_increlora_options increlora;
+    lrk_threshold_options threshold;
     lrk_adamw_options adamw;
     lrk_lr_options lr;
     double warmup_share; /* NaN: unset */
@@ -98,6 +108,8 @@ struct lrk_config {
     lrk_context *context;
     char *path; /* of the file, for details; NULL */
     lrki_settings settings;
+    char *ranks_from; /* path of a rank list; NULL: none */
+    lrki_mark ranks_from_mark;
     lrki_pattern_entry *patterns;
     int64_t n_patterns;
     lrki_limit_entry *limits;
@@ -138,6 +150,8 @@ extern const lrki_key lrki_limit_keys[];   /* over lrki_limit_entry */
 
 /* A key of a table, NULL if it has none of that name. */
 const lrki_key *lrki_key_find(const lrki_key *keys, const char *section, const char *name);
+/* Whether a text or an override gave the key. */
+bool lrki_key_given(const lrki_settings *settings, const char *section, const char *name);
 /* Index in lrki_config_sections, -1 if it has none of that name. */
 int lrki_section_find(const char *name);
 
@@ -167,6 +181,8 @@ lrk_status lrki_config_apply(lrk_config *config, const lrki_node *root);
  */
 lrk_status lrki_config_locate(const lrk_config *config, const char *section, lrk_status status,
                               lrk_status as);
+/* The same where the position is known. */
+lrk_status lrki_config_locate_at(const lrk_config *config, lrki_mark mark, lrk_status status);
 /* The same for an entry of a list. */
 lrk_status lrki_entry_locate(const lrk_config *config, const lrki_entry *entry, const lrki_key *keys,
                              lrk_status status, lrk_status as);

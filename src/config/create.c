@@ -11,8 +11,16 @@
 #include "../allocation/allocation.h"
 #include "../importance/importance.h"
 #include "../training/training.h"
+#include "lorank/rank_list.h"
 
 /* ---- checks of a text ------------------------------------------------------------------------------------------------ */
+
+static lrk_status check_adapters(const lrk_config *config)
+{
+    if (config->settings.uniform < LRKI_NO_UNIFORM)
+        return lrki_fail(config->context, LRK_ERR_CONFIG, "uniform must be >= 0");
+    return lrki_adapters_options_check(config->context, &config->settings.adapters);
+}
 
 static lrk_status check_ablation(const lrk_config *config)
 {
@@ -21,12 +29,42 @@ static lrk_status check_ablation(const lrk_config *config)
     return lrki_ablation_options_check(config->context, &options);
 }
 
-/* How much to move may be missing until an allocator is made: a later override can bring it. */
+/* How much to move, and how far to grow, may be missing until an allocator is made: a later override can bring it. */
 static lrk_status check_alora(const lrk_config *config)
 {
     lrk_alora_options options = config->settings.alora;
     if (options.n_move == 0 && options.move_share == 0) options.n_move = 1;
     return lrki_alora_options_check(config->context, &options);
+}
+
+static lrk_status check_elalora(const lrk_config *config)
+{
+    lrk_elalora_options options = config->settings.elalora;
+    options.n_move = 1;
+    if (options.n_rounds != 0 && options.n_move_last == 0) options.n_move_last = 1;
+    if (options.n_rounds == 0 && options.n_move_last != 0) options.n_rounds = 2;
+    return lrki_elalora_options_check(config->context, &options);
+}
+
+static lrk_status check_threshold(const lrk_config *config)
+{
+    return lrki_threshold_options_check(config->context, &config->settings.threshold);
+}
+
+static lrk_status check_increlora(const lrk_config *config)
+{
+    lrk_increlora_options options = config->settings.increlora;
+    options.budget = 0;
+    if (options.grow_modules == 0) options.grow_modules = 1;
+    return lrki_increlora_options_check(config->context, &options);
+}
+
+/* Whether gates are trained at all a later override may still say. */
+static lrk_status check_adamw(const lrk_config *config)
+{
+    lrk_adamw_options options = config->settings.adamw;
+    options.flags |= LRK_ADAMW_GATES;
+    return lrki_adamw_options_check(config->context, &options);
 }
 
 static lrk_status check_lr(const lrk_config *config)
@@ -74,13 +112,13 @@ static lrk_status check_in(const lrk_config *config, const char *section, lrk_st
 
 lrk_status lrki_config_check(const lrk_config *config)
 {
-    const lrki_settings *s = &config->settings;
-    lrk_status status =
-        check_in(config, "adapters", lrki_adapters_options_check(config->context, &s->adapters));
+    lrk_status status = check_in(config, "adapters", check_adapters(config));
     if (status == LRK_OK) status = check_in(config, "importance", check_ablation(config));
     if (status == LRK_OK) status = check_in(config, "allocation", check_alora(config));
-    if (status == LRK_OK)
-        status = check_in(config, "optimizer", lrki_adamw_options_check(config->context, &s->adamw));
+    if (status == LRK_OK) status = check_in(config, "allocation", check_elalora(config));
+    if (status == LRK_OK) status = check_in(config, "allocation", check_increlora(config));
+    if (status == LRK_OK) status = check_in(config, "allocation", check_threshold(config));
+    if (status == LRK_OK) status = check_in(config, "optimizer", check_adamw(config));
     if (status == LRK_OK) status = check_in(config, "learning_rate", check_lr(config));
     if (status == LRK_OK) status = check_in(config, "schedule", check_schedule(config));
     if (status == LRK_OK) status = check_entries(config);
@@ -103,26 +141,57 @@ static lrk_status check_call(const lrk_config *config, const void *input, void *
     return LRK_OK;
 }
 
-lrk_status lrk_config_create_adapters(const lrk_config *config, const lrk_module_spec *modules,
-                                      int64_t n_modules, lrk_adapters **adapters)
+/* ---- adapters: patterns give specs, which a rank list or a uniform budget may change ------------------------------------ */
+
+static lrk_status match_specs(const lrk_config *config, const lrk_module_spec *modules, int64_t n_modules,
+                              lrk_module_spec *specs, int64_t *n_specs)
 {
-    if (adapters != NULL) *adapters = NULL;
-    lrk_status status = check_call(config, modules, adapters);
-    if (status != LRK_OK) return status;
     int64_t n = config->n_patterns;
-    if (n == 0)
-        return lrki_config_fail(config, config->settings.sections[lrki_section_find("adapters")],
-                                "adapters.modules is missing");
     lrk_module_pattern *patterns = lrki_array(config->context, n, sizeof *patterns);
     if (patterns == NULL) return lrki_fail_nomem(config->context, "the patterns");
     for (int64_t i = 0; i < n; i++)
         patterns[i] = config->patterns[i].pattern;
+    lrk_status status = lrki_specs_match(config->context, modules, n_modules, patterns, n, specs, n_specs);
+    lrki_array_free(config->context, patterns, n, sizeof *patterns);
+    return status;
+}
+
+static lrk_status apply_rank_list(const lrk_config *config, lrk_module_spec *specs, int64_t n_specs)
+{
+    lrk_rank_list *list = NULL;
+    if (config->ranks_from == NULL) return LRK_OK;
+    if (config->settings.uniform != LRKI_NO_UNIFORM)
+        return lrki_config_fail(config, config->ranks_from_mark, "ranks_from and uniform exclude each other");
+    lrk_status status = lrk_rank_list_load(config->context, config->ranks_from, &list);
+    if (status == LRK_OK) status = lrk_rank_list_apply(list, specs, n_specs);
+    lrk_rank_list_destroy(list);
+    return lrki_config_locate_at(config, config->ranks_from_mark, status);
+}
+
+static lrk_status apply_uniform(const lrk_config *config, lrk_module_spec *specs, int64_t n_specs)
+{
+    const lrki_settings *s = &config->settings;
+    if (s->uniform == LRKI_NO_UNIFORM) return LRK_OK;
+    return made(config, "adapters",
+                lrk_specs_uniform(config->context, specs, n_specs, s->uniform, s->uniform_unit, s->seed));
+}
+
+static lrk_status create_adapters(const lrk_config *config, lrk_module_spec *specs, int64_t n_specs,
+                                  lrk_adapters **adapters)
+{
     lrk_adapters_options options = config->settings.adapters;
     options.seed = config->settings.seed;
-    status =
-        lrk_adapters_create_matching(config->context, modules, n_modules, patterns, n, &options, adapters);
-    lrki_array_free(config->context, patterns, n, sizeof *patterns);
-    for (int64_t i = 0; i < n && status != LRK_OK; i++) {
+    lrk_status status = apply_rank_list(config, specs, n_specs);
+    if (status == LRK_OK) status = apply_uniform(config, specs, n_specs);
+    if (status != LRK_OK) return status;
+    status = lrk_adapters_create(config->context, specs, n_specs, &options, adapters);
+    return made(config, "adapters", status);
+}
+
+/* A pattern that decides nothing is pointed to. */
+static lrk_status locate_pattern(const lrk_config *config, lrk_status status)
+{
+    for (int64_t i = 0; i < config->n_patterns && status != LRK_OK; i++) {
         const lrki_entry *entry = &config->patterns[i].entry;
         if (lrki_entry_named(config, entry))
             return lrki_entry_locate(config, entry, lrki_pattern_keys, status, status);
@@ -130,24 +199,90 @@ lrk_status lrk_config_create_adapters(const lrk_config *config, const lrk_module
     return made(config, "adapters", status);
 }
 
-static lrk_status create_alora(const lrk_config *config, lrk_adapters *adapters, lrk_allocator **allocator)
+lrk_status lrk_config_create_adapters(const lrk_config *config, const lrk_module_spec *modules,
+                                      int64_t n_modules, lrk_adapters **adapters)
+{
+    if (adapters != NULL) *adapters = NULL;
+    lrk_status status = check_call(config, modules, adapters);
+    if (status != LRK_OK) return status;
+    if (n_modules < 1) return lrki_fail(config->context, LRK_ERR_ARGUMENT, "there are no modules to adapt");
+    if (config->n_patterns == 0)
+        return lrki_config_fail(config, config->settings.sections[lrki_section_find("adapters")],
+                                "adapters.modules is missing");
+    lrk_module_spec *specs = lrki_array(config->context, n_modules, sizeof *specs);
+    if (specs == NULL) return lrki_fail_nomem(config->context, "the modules");
+    int64_t n_specs = 0;
+    status = locate_pattern(config, match_specs(config, modules, n_modules, specs, &n_specs));
+    if (status == LRK_OK) status = create_adapters(config, specs, n_specs, adapters);
+    lrki_array_free(config->context, specs, n_modules, sizeof *specs);
+    return status;
+}
+
+/* ---- policies: what they share comes from one place --------------------------------------------------------------------- */
+
+static lrk_status create_alora(const lrk_config *config, lrk_adapters *adapters, const lrk_limit *limits,
+                               lrk_allocator **allocator)
 {
     lrk_alora_options options = config->settings.alora;
-    int64_t n = config->n_limits;
-    lrk_limit *limits = lrki_array(config->context, n, sizeof *limits);
-    if (limits == NULL) return lrki_fail_nomem(config->context, "the limits");
-    for (int64_t i = 0; i < n; i++)
-        limits[i] = config->limits[i].limit;
     options.limits = limits;
-    options.n_limits = n;
-    lrk_status status = lrk_allocator_create_alora(adapters, &options, allocator);
-    lrki_array_free(config->context, limits, n, sizeof *limits);
-    for (int64_t i = 0; i < n && status != LRK_OK; i++) {
-        const lrki_entry *entry = &config->limits[i].entry;
-        if (lrki_entry_named(config, entry))
-            return lrki_entry_locate(config, entry, lrki_limit_keys, status, status);
+    options.n_limits = config->n_limits;
+    return lrk_allocator_create_alora(adapters, &options, allocator);
+}
+
+static lrk_status create_elalora(const lrk_config *config, lrk_adapters *adapters, const lrk_limit *limits,
+                                 lrk_allocator **allocator)
+{
+    const lrk_alora_options *shared = &config->settings.alora;
+    lrk_elalora_options options = config->settings.elalora;
+    options.n_move = shared->n_move;
+    options.budget = shared->budget;
+    options.budget_unit = shared->budget_unit;
+    options.protect_rounds = shared->protect_rounds;
+    if (lrki_key_given(&config->settings, "allocation", "new_rank_init"))
+        options.new_rank_init = shared->new_rank_init;
+    options.limits = limits;
+    options.n_limits = config->n_limits;
+    return lrk_allocator_create_elalora(adapters, &options, allocator);
+}
+
+static lrk_status create_increlora(const lrk_config *config, lrk_adapters *adapters, const lrk_limit *limits,
+                                   lrk_allocator **allocator)
+{
+    const lrk_alora_options *shared = &config->settings.alora;
+    lrk_increlora_options options = config->settings.increlora;
+    options.budget = shared->budget;
+    options.budget_unit = shared->budget_unit;
+    options.new_rank_init = shared->new_rank_init;
+    options.limits = limits;
+    options.n_limits = config->n_limits;
+    return lrk_allocator_create_increlora(adapters, &options, allocator);
+}
+
+static lrk_status create_threshold(const lrk_config *config, lrk_adapters *adapters, const lrk_limit *limits,
+                                   lrk_allocator **allocator)
+{
+    lrk_threshold_options options = config->settings.threshold;
+    options.protect_rounds = config->settings.alora.protect_rounds;
+    options.limits = limits;
+    options.n_limits = config->n_limits;
+    return lrk_allocator_create_threshold(adapters, &options, allocator);
+}
+
+static lrk_status create_policy(const lrk_config *config, lrk_adapters *adapters, const lrk_limit *limits,
+                                lrk_allocator **allocator)
+{
+    switch (config->settings.policy) {
+    case LRKI_POLICY_FIXED:
+        return lrk_allocator_create_fixed(adapters, allocator);
+    case LRKI_POLICY_ELALORA:
+        return create_elalora(config, adapters, limits, allocator);
+    case LRKI_POLICY_INCRELORA:
+        return create_increlora(config, adapters, limits, allocator);
+    case LRKI_POLICY_THRESHOLD:
+        return create_threshold(config, adapters, limits, allocator);
+    default:
+        return create_alora(config, adapters, limits, allocator);
     }
-    return made(config, "allocation", status);
 }
 
 lrk_status lrk_config_create_allocator(const lrk_config *config, lrk_adapters *adapters,
@@ -156,8 +291,19 @@ lrk_status lrk_config_create_allocator(const lrk_config *config, lrk_adapters *a
     if (allocator != NULL) *allocator = NULL;
     lrk_status status = check_call(config, adapters, allocator);
     if (status != LRK_OK) return status;
-    if (config->settings.policy == LRKI_POLICY_FIXED) return lrk_allocator_create_fixed(adapters, allocator);
-    return create_alora(config, adapters, allocator);
+    int64_t n = config->n_limits;
+    lrk_limit *limits = lrki_array(config->context, n, sizeof *limits);
+    if (limits == NULL) return lrki_fail_nomem(config->context, "the limits");
+    for (int64_t i = 0; i < n; i++)
+        limits[i] = config->limits[i].limit;
+    status = create_policy(config, adapters, limits, allocator);
+    lrki_array_free(config->context, limits, n, sizeof *limits);
+    for (int64_t i = 0; i < n && status != LRK_OK; i++) {
+        const lrki_entry *entry = &config->limits[i].entry;
+        if (lrki_entry_named(config, entry))
+            return lrki_entry_locate(config, entry, lrki_limit_keys, status, status);
+    }
+    return made(config, "allocation", status);
 }
 
 lrk_status lrk_config_create_estimator(const lrk_config *config, lrk_adapters *adapters,

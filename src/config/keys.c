@@ -11,9 +11,15 @@
 static const lrki_word init_words[] = {{"kaiming_uniform", LRK_INIT_KAIMING_UNIFORM},
                                        {"gaussian", LRK_INIT_GAUSSIAN},
                                        {"zero", LRK_INIT_ZERO},
+                                       {"orthogonal", LRK_INIT_ORTHOGONAL},
                                        {NULL, 0}};
-static const lrki_word new_init_words[] = {
-    {"kaiming_uniform", LRK_INIT_KAIMING_UNIFORM}, {"gaussian", LRK_INIT_GAUSSIAN}, {NULL, 0}};
+static const lrki_word new_init_words[] = {{"kaiming_uniform", LRK_INIT_KAIMING_UNIFORM},
+                                           {"gaussian", LRK_INIT_GAUSSIAN},
+                                           {"orthogonal", LRK_INIT_ORTHOGONAL},
+                                           {NULL, 0}};
+static const lrki_word unit_words[] = {
+    {"ranks", LRK_BUDGET_RANKS}, {"parameters", LRK_BUDGET_PARAMETERS}, {NULL, 0}};
+static const lrki_word uniform_words[] = {{"none", LRKI_NO_UNIFORM}, {NULL, 0}};
 static const lrki_word estimator_words[] = {
     {"ablation", LRKI_ESTIMATOR_ABLATION}, {"random", LRKI_ESTIMATOR_RANDOM}, {NULL, 0}};
 static const lrki_word mode_words[] = {{"exact", LRK_ABLATION_EXACT},
@@ -23,19 +29,22 @@ static const lrki_word mode_words[] = {{"exact", LRK_ABLATION_EXACT},
 static const lrki_word pool_words[] = {{"auto", LRK_POOL_DEFAULT}, {NULL, 0}};
 static const lrki_word unlimited_words[] = {{"unlimited", LRK_POOL_UNLIMITED}, {NULL, 0}};
 static const lrki_word policy_words[] = {
-    {"alora", LRKI_POLICY_ALORA}, {"fixed", LRKI_POLICY_FIXED}, {NULL, 0}};
+    {"alora", LRKI_POLICY_ALORA},         {"elalora", LRKI_POLICY_ELALORA},
+    {"increlora", LRKI_POLICY_INCRELORA}, {"threshold", LRKI_POLICY_THRESHOLD},
+    {"fixed", LRKI_POLICY_FIXED},         {NULL, 0}};
 static const lrki_word budget_words[] = {{"initial", LRK_BUDGET_INITIAL}, {NULL, 0}};
-static const lrki_word unit_words[] = {
-    {"ranks", LRK_BUDGET_RANKS}, {"parameters", LRK_BUDGET_PARAMETERS}, {NULL, 0}};
 static const lrki_word unpruned_words[] = {
     {"this_round", LRK_UNPRUNED_THIS_ROUND}, {"ever", LRK_UNPRUNED_EVER}, {NULL, 0}};
 static const lrki_word scope_words[] = {
     {"global", LRK_SCOPE_GLOBAL}, {"per_stage", LRK_SCOPE_PER_STAGE}, {NULL, 0}};
 static const lrki_word receiver_words[] = {
     {"shrink", LRK_NO_RECEIVER_SHRINK}, {"keep", LRK_NO_RECEIVER_KEEP}, {NULL, 0}};
+static const lrki_word module_score_words[] = {{"sum", LRK_MODULE_SUM}, {"mean", LRK_MODULE_MEAN}, {NULL, 0}};
 static const lrki_word norm_words[] = {{"none", INFINITY}, {NULL, 0}};
 static const lrki_word steps_words[] = {
     {"per_rank", LRK_STEPS_PER_RANK}, {"global", LRK_STEPS_GLOBAL}, {NULL, 0}};
+static const lrki_word gates_words[] = {{"one", LRK_GATES_ONE}, {"gaussian", LRK_GATES_GAUSSIAN}, {NULL, 0}};
+static const lrki_word gate_rule_words[] = {{"soft", LRK_GATE_SOFT}, {"twice", LRK_GATE_TWICE}, {NULL, 0}};
 static const lrki_word lr_words[] = {
     {"constant", LRK_LR_CONSTANT}, {"linear", LRK_LR_LINEAR}, {"cosine", LRK_LR_COSINE}, {NULL, 0}};
 static const lrki_word time_words[] = {{"steps", LRK_UNIT_STEPS}, {"epochs", LRK_UNIT_EPOCHS}, {NULL, 0}};
@@ -58,6 +67,9 @@ const lrki_key lrki_config_keys[] = {
     KEY("", "seed", UNSIGNED, seed, ),
     KEY("adapters", "dropout", REAL, adapters.dropout, ),
     KEY("adapters", "init", CHOICE, adapters.init, WORDS(init_words)),
+    KEY("adapters", "gates", CHOICE, adapters.gates, WORDS(gates_words)),
+    KEY("adapters", "uniform", INTEGER, uniform, WORDS(uniform_words)),
+    KEY("adapters", "uniform_unit", CHOICE, uniform_unit, WORDS(unit_words)),
     KEY("importance", "estimator", CHOICE, estimator, WORDS(estimator_words)),
     KEY("importance", "mode", CHOICE, ablation.mode, WORDS(mode_words)),
     KEY("importance", "noise_floor_repeats", INTEGER4, ablation.noise_floor_repeats, ),
@@ -75,6 +87,13 @@ const lrki_key lrki_config_keys[] = {
     KEY("allocation", "new_rank_init", CHOICE, alora.new_rank_init, WORDS(new_init_words)),
     KEY("allocation", "protect_rounds", INTEGER4, alora.protect_rounds, ),
     KEY("allocation", "refill", FLAG, alora.flags, .bit = LRK_ALORA_REFILL),
+    KEY("allocation", "nominees", INTEGER, elalora.nominees, ),
+    KEY("allocation", "n_move_last", INTEGER, elalora.n_move_last, ),
+    KEY("allocation", "n_rounds", INTEGER, elalora.n_rounds, ),
+    KEY("allocation", "grow_modules", INTEGER, increlora.grow_modules, ),
+    KEY("allocation", "grow_ranks", INTEGER, increlora.grow_ranks, ),
+    KEY("allocation", "module_score", CHOICE, increlora.module_score, WORDS(module_score_words)),
+    KEY("allocation", "threshold", REAL, threshold.threshold, ),
     KEY("optimizer", "beta1", REAL, adamw.beta1, ),
     KEY("optimizer", "beta2", REAL, adamw.beta2, ),
     KEY("optimizer", "epsilon", REAL, adamw.epsilon, ),
@@ -82,6 +101,15 @@ const lrki_key lrki_config_keys[] = {
     KEY("optimizer", "b_ratio", REAL, adamw.b_ratio, ),
     KEY("optimizer", "max_norm", REAL, adamw.max_norm, WORDS(norm_words)),
     KEY("optimizer", "steps", CHOICE, adamw.steps, WORDS(steps_words)),
+    KEY("optimizer", "train_gates", FLAG, adamw.flags, .bit = LRK_ADAMW_GATES),
+    KEY("optimizer", "gate_rule", CHOICE, adamw.gate_rule, WORDS(gate_rule_words)),
+    KEY("optimizer", "gate_ratio", REAL, adamw.gate_ratio, ),
+    KEY("optimizer", "gate_l1", REAL, adamw.gate_l1, ),
+    KEY("optimizer", "gate_threshold", REAL, adamw.gate_threshold, ),
+    KEY("optimizer", "gate_scaled", FLAG, adamw.flags, .bit = LRK_ADAMW_GATE_SCALED),
+    KEY("optimizer", "gate_dense_steps", INTEGER, adamw.gate_dense_steps, ),
+    KEY("optimizer", "gate_rise_steps", INTEGER, adamw.gate_rise_steps, ),
+    KEY("optimizer", "gate_stairs", INTEGER, adamw.gate_stairs, ),
     KEY("learning_rate", "kind", CHOICE, lr.kind, WORDS(lr_words)),
     KEY("learning_rate", "peak", REAL, lr.peak, ),
     KEY("learning_rate", "final_ratio", REAL, lr.final_ratio, ),
@@ -120,6 +148,12 @@ const lrki_key *lrki_key_find(const lrki_key *keys, const char *section, const c
         if (strcmp(keys->section, section) == 0 && strcmp(keys->name, name) == 0) return keys;
     }
     return NULL;
+}
+
+bool lrki_key_given(const lrki_settings *settings, const char *section, const char *name)
+{
+    lrki_mark mark = settings->marks[lrki_key_find(lrki_config_keys, section, name) - lrki_config_keys];
+    return mark.line > 0 || mark.column > 0;
 }
 
 int lrki_section_find(const char *name)

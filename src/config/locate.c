@@ -70,6 +70,14 @@ lrk_status lrki_config_locate(const lrk_config *config, const char *section, lrk
     return repeat_at(config, text, named_first(text, lrki_config_keys, section, s->marks, mark), as);
 }
 
+lrk_status lrki_config_locate_at(const lrk_config *config, lrki_mark mark, lrk_status status)
+{
+    if (!needs_place(status)) return status;
+    char text[LRKI_CONFIG_DETAIL];
+    lrk_context_error(config->context, text, sizeof text);
+    return repeat_at(config, text, mark, status);
+}
+
 bool lrki_entry_named(const lrk_config *config, const lrki_entry *entry)
 {
     char text[LRKI_CONFIG_DETAIL];

@@ -37,16 +37,17 @@ typedef struct adapter_options {
 } adapter_options;
 
 #define ADAPTER_READ_OPTIONS(o)                                                                              \
-    {"--heads", false, &(o).heads}, {"--kv-heads", false, &(o).kv_heads},                                    \
+    COMMAND_VALUE("--heads", &(o).heads), COMMAND_VALUE("--kv-heads", &(o).kv_heads),                        \
     {                                                                                                        \
         "--prefix", false, &(o).prefix                                                                       \
     }
 
 #define ADAPTER_WRITE_OPTIONS(o)                                                                             \
-    {"--to", false, &(o).to}, {"--dtype", false, &(o).dtype}, {"--alpha", false, &(o).alpha},                \
-        {"--uniform", true, &(o).uniform}, {"--fan-in-fan-out", true, &(o).fan_in_fan_out},                  \
-        {"--base-model", false, &(o).base_model}, {"--task-type", false, &(o).task_type},                    \
-        {"--architecture", false, &(o).architecture}, {"--name", false, &(o).name},                          \
+    COMMAND_VALUE("--to", &(o).to), COMMAND_VALUE("--dtype", &(o).dtype),                                    \
+        COMMAND_VALUE("--alpha", &(o).alpha), COMMAND_FLAG("--uniform", &(o).uniform),                       \
+        COMMAND_FLAG("--fan-in-fan-out", &(o).fan_in_fan_out),                                               \
+        COMMAND_VALUE("--base-model", &(o).base_model), COMMAND_VALUE("--task-type", &(o).task_type),        \
+        COMMAND_VALUE("--architecture", &(o).architecture), COMMAND_VALUE("--name", &(o).name),              \
     {                                                                                                        \
         "--dotted", true, &(o).dotted                                                                        \
     }

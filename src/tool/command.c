@@ -29,22 +29,31 @@ static const command_option *find_option(const command_line *line, const char *a
     return NULL;
 }
 
+/* Where the option's next value goes; NULL: it was given as often as it may be. */
+static const char **next_value(const command_option *option)
+{
+    for (int i = 0; i < option->room || i == 0; i++)
+        if (option->value[i] == NULL) return &option->value[i];
+    return NULL;
+}
+
 /* What is wrong with the option at argv[*i], NULL: nothing. */
 static const char *take_option(const command_line *line, int argc, char **argv, int *i)
 {
     const char *argument = argv[*i], *equals = strchr(argument, '=');
     const command_option *option = find_option(line, argument);
     if (option == NULL) return "unknown option";
-    if (*option->value != NULL) return "an option is given twice";
+    const char **value = next_value(option);
+    if (value == NULL) return option->room > 1 ? "an option is given too often" : "an option is given twice";
     if (option->is_flag) {
-        *option->value = option->name;
+        *value = option->name;
         return equals != NULL ? "an option takes no value" : NULL;
     }
     if (equals != NULL)
-        *option->value = equals + 1;
+        *value = equals + 1;
     else if (++*i < argc)
-        *option->value = argv[*i];
-    return *option->value == NULL ? "an option lacks its value" : NULL;
+        *value = argv[*i];
+    return *value == NULL ? "an option lacks its value" : NULL;
 }
 
 bool command_parse(const command_line *line, int argc, char **argv, int *status)

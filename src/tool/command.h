@@ -11,12 +11,29 @@
 
 #include "lorank/lorank.h"
 
-/* "--name VALUE" or "--name=VALUE"; a flag has no value and puts its own name there. */
+/*
+ * "--name VALUE" or "--name=VALUE"; a flag has no value and puts its own name there. With `room` it may be given more than
+ * once, up to as many times: value[0..room).
+ */
 typedef struct command_option {
     const char *name;
     bool is_flag;
     const char **value; /* NULL on entry: not given */
+    int room;           /* 0: one */
 } command_option;
+
+#define COMMAND_VALUE(name, to)                                                                              \
+    {                                                                                                        \
+        name, false, to, 0                                                                                   \
+    }
+#define COMMAND_VALUES(name, to, room)                                                                       \
+    {                                                                                                        \
+        name, false, to, room                                                                                \
+    }
+#define COMMAND_FLAG(name, to)                                                                               \
+    {                                                                                                        \
+        name, true, to, 0                                                                                    \
+    }
 
 /* The arguments of one command: operands, all needed, and options in any order; "--" ends the options. */
 typedef struct command_line {
@@ -65,5 +82,6 @@ int merge_command(int argc, char **argv);
 int diff_command(int argc, char **argv);
 int resize_command(int argc, char **argv);
 int report_command(int argc, char **argv);
+int replay_command(int argc, char **argv);
 
 #endif

@@ -170,7 +170,7 @@ int diff_command(int argc, char **argv)
 {
     const char *path_a = NULL, *path_b = NULL, *json = NULL;
     adapter_options options = {.to = "peft"};
-    const command_option table[] = {{"--json", true, &json}, ADAPTER_READ_OPTIONS(options)};
+    const command_option table[] = {COMMAND_FLAG("--json", &json), ADAPTER_READ_OPTIONS(options)};
     const command_line line = {"diff", help, table, sizeof table / sizeof table[0], {&path_a, &path_b}, 2};
     command_run run;
     adapter a = {0}, b = {0};

@@ -258,8 +258,8 @@ int inspect_command(int argc, char **argv)
     char *text = NULL;
     size_t n = 0;
     adapter_options options = {0};
-    const command_option table[] = {
-        {"--norms", true, &norms}, {"--json", true, &json}, ADAPTER_READ_OPTIONS(options)};
+    const command_option table[] = {COMMAND_FLAG("--norms", &norms), COMMAND_FLAG("--json", &json),
+                                    ADAPTER_READ_OPTIONS(options)};
     const command_line line = {"inspect", help, table, sizeof table / sizeof table[0], {&path}, 1};
     command_run run;
     int status = 2;

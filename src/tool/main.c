@@ -14,6 +14,7 @@ static const struct {
     {"merge", "an adapter into its base model, streamed", merge_command},
     {"diff", "how far two adapters are from each other, module by module", diff_command},
     {"resize", "an adapter to other ranks by singular value decomposition", resize_command},
+    {"replay", "what another policy would have done in each round of a recorded run", replay_command},
     {"report", "a run's trace as one self-contained HTML page", report_command},
 };
 

@@ -100,13 +100,13 @@ int merge_command(int argc, char **argv)
 {
     merge_args args = {0};
     adapter_options options = {.to = "peft"};
-    const command_option table[] = {{"--prefix", false, &args.prefix},
-                                    {"--transposed", false, &args.transposed},
-                                    {"--allow-lost", true, &args.allow_lost},
-                                    {"--quiet", true, &args.quiet},
-                                    {"--json", true, &args.json},
-                                    {"--heads", false, &options.heads},
-                                    {"--kv-heads", false, &options.kv_heads}};
+    const command_option table[] = {COMMAND_VALUE("--prefix", &args.prefix),
+                                    COMMAND_VALUE("--transposed", &args.transposed),
+                                    COMMAND_FLAG("--allow-lost", &args.allow_lost),
+                                    COMMAND_FLAG("--quiet", &args.quiet),
+                                    COMMAND_FLAG("--json", &args.json),
+                                    COMMAND_VALUE("--heads", &options.heads),
+                                    COMMAND_VALUE("--kv-heads", &options.kv_heads)};
     const command_line line = {
         "merge", help, table, sizeof table / sizeof table[0], {&args.adapter, &args.model, &args.out}, 3};
     command_run run;

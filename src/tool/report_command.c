@@ -109,7 +109,7 @@ static int report_to(const char *trace, const char *output)
 int report_command(int argc, char **argv)
 {
     const char *trace = NULL, *output = NULL;
-    const command_option options[] = {{"-o", false, &output}, {"--output", false, &output}};
+    const command_option options[] = {COMMAND_VALUE("-o", &output), COMMAND_VALUE("--output", &output)};
     const command_line line = {"report", help, options, 2, {&trace}, 1};
     int status;
     if (!command_parse(&line, argc, argv, &status)) return status;

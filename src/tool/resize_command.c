@@ -221,9 +221,10 @@ int resize_command(int argc, char **argv)
 {
     resize_args args = {0};
     adapter_options options = {0};
-    const command_option table[] = {{"--rank", false, &args.rank},     {"--ranks", false, &args.ranks},
-                                    {"--energy", false, &args.energy}, {"--json", true, &args.json},
-                                    ADAPTER_WRITE_OPTIONS(options),    ADAPTER_READ_OPTIONS(options)};
+    const command_option table[] = {
+        COMMAND_VALUE("--rank", &args.rank),     COMMAND_VALUE("--ranks", &args.ranks),
+        COMMAND_VALUE("--energy", &args.energy), COMMAND_FLAG("--json", &args.json),
+        ADAPTER_WRITE_OPTIONS(options),          ADAPTER_READ_OPTIONS(options)};
     const command_line line = {"resize", help, table, sizeof table / sizeof table[0], {&args.in, &args.out},
                                2};
     command_run run;

@@ -16,8 +16,13 @@
 
 lrk_status lrk_adamw_options_init(lrk_adamw_options *options, size_t struct_size)
 {
-    const lrk_adamw_options defaults = {
-        .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .b_ratio = 1, .max_norm = INFINITY};
+    const lrk_adamw_options defaults = {.beta1 = 0.9,
+                                        .beta2 = 0.999,
+                                        .epsilon = 1e-8,
+                                        .b_ratio = 1,
+                                        .max_norm = INFINITY,
+                                        .gate_ratio = 1,
+                                        .gate_stairs = 1};
     return lrki_struct_init(options, struct_size, &defaults, sizeof defaults);
 }
 
@@ -28,8 +33,7 @@ static bool is_positive(double value)
 
 lrk_status lrki_adamw_options_check(lrk_context *context, const lrk_adamw_options *options)
 {
-    const char *wrong = NULL;
-    if (options->reserved != 0) wrong = "reserved must be 0";
+    const char *wrong = lrki_gates_check(options);
     if (options->steps != LRK_STEPS_PER_RANK && options->steps != LRK_STEPS_GLOBAL)
         wrong = "steps is unknown";
     if (!(options->max_norm > 0)) wrong = "max_norm must be > 0";
@@ -38,7 +42,8 @@ lrk_status lrki_adamw_options_check(lrk_context *context, const lrk_adamw_option
     if (!is_positive(options->epsilon)) wrong = "epsilon must be > 0";
     if (!(options->beta2 >= 0 && options->beta2 < 1)) wrong = "beta2 must be in [0, 1)";
     if (!(options->beta1 >= 0 && options->beta1 < 1)) wrong = "beta1 must be in [0, 1)";
-    if (options->flags != 0) wrong = "flags must be 0";
+    if ((options->flags & ~(LRK_ADAMW_GATES | LRK_ADAMW_GATE_SCALED)) != 0)
+        wrong = "flags has an unknown bit";
     return wrong == NULL ? LRK_OK : lrki_fail(context, LRK_ERR_ARGUMENT, "%s", wrong);
 }
 
@@ -48,7 +53,7 @@ static lrk_status fill_optimizer(lrk_optimizer *optimizer)
 {
     lrk_context *context = optimizer->adapters->context;
     int64_t n = optimizer->adapters->n_modules;
-    optimizer->sums = lrki_array(context, 2 * n, sizeof *optimizer->sums);
+    optimizer->sums = lrki_array(context, LRKI_SUMS * n, sizeof *optimizer->sums);
     optimizer->done = lrki_array(context, n, sizeof *optimizer->done);
     if (!optimizer->sums || !optimizer->done) return lrki_fail_nomem(context, "the optimizer");
     return lrki_moments_create(optimizer);
@@ -92,7 +97,7 @@ void lrk_optimizer_destroy(lrk_optimizer *optimizer)
     lrk_context *context = adapters->context;
     lrki_moments_free(optimizer, optimizer->moments);
     lrki_moments_free(optimizer, optimizer->prepared);
-    lrki_array_free(context, optimizer->sums, 2 * adapters->n_modules, sizeof *optimizer->sums);
+    lrki_array_free(context, optimizer->sums, LRKI_SUMS * adapters->n_modules, sizeof *optimizer->sums);
     lrki_array_free(context, optimizer->done, adapters->n_modules, sizeof *optimizer->done);
     lrki_free(context, optimizer, sizeof *optimizer);
     lrki_adapters_unref(adapters);
@@ -104,7 +109,9 @@ typedef struct step_loop {
     lrk_optimizer *optimizer;
     void (*task)(const struct step_loop *loop, int64_t module);
     double lr;
-    double clip; /* factor on every gradient */
+    double clip;      /* factor on every gradient                  */
+    double penalty;   /* gate_l1 over the number of live ranks     */
+    double threshold; /* c, times the gates' learning rate if scaled */
 } step_loop;
 
 static bool is_trained(const lrki_module *module)
@@ -145,30 +152,44 @@ static double sum_squares(const float *values, int64_t n)
     return sum;
 }
 
+static double sum_gates(const step_loop *loop, const lrki_bank *bank)
+{
+    double sum = 0;
+    for (int64_t j = 0; j < bank->rank; j++) {
+        float d = lrki_gate_gradient(bank, j, loop->penalty);
+        sum += (double)d * (double)d;
+    }
+    return sum;
+}
+
 static void sum_module(const step_loop *loop, int64_t index)
 {
     const lrki_module *module = &loop->optimizer->adapters->modules[index];
-    double *sums = &loop->optimizer->sums[2 * index];
+    double *sums = &loop->optimizer->sums[LRKI_SUMS * index];
     sums[0] = sum_squares(module->bank.grad_a, module->bank.rank * module->n_in);
     sums[1] = sum_squares(module->bank.grad_b, module->bank.rank * module->n_out);
+    if (lrki_trains_gates(&loop->optimizer->options)) sums[2] = sum_gates(loop, &module->bank);
 }
 
 static lrk_status find_nonfinite(const lrk_optimizer *optimizer)
 {
     const lrk_adapters *adapters = optimizer->adapters;
-    for (int64_t i = 0; i < 2 * adapters->n_modules; i++)
+    static const char *const names[LRKI_SUMS] = {"A", "B", "gates"};
+    for (int64_t i = 0; i < LRKI_SUMS * adapters->n_modules; i++)
         if (!isfinite(optimizer->sums[i]))
             return lrki_fail_at(adapters->context, LRK_ERR_NONFINITE,
-                                (lrki_place){.module = (int32_t)(i / 2)},
-                                "the gradient of %s of module '%s' is not finite", i % 2 == 0 ? "A" : "B",
-                                adapters->modules[i / 2].name);
+                                (lrki_place){.module = (int32_t)(i / LRKI_SUMS)},
+                                "the gradient of %s of module '%s' is not finite", names[i % LRKI_SUMS],
+                                adapters->modules[i / LRKI_SUMS].name);
     return LRK_OK;
 }
 
-static lrk_status measure_gradients(lrk_optimizer *optimizer, double *norm)
+static lrk_status measure_gradients(const step_loop *step, double *norm)
 {
-    int64_t n = 2 * optimizer->adapters->n_modules;
-    step_loop loop = {.optimizer = optimizer, .task = sum_module};
+    lrk_optimizer *optimizer = step->optimizer;
+    int64_t n = LRKI_SUMS * optimizer->adapters->n_modules;
+    step_loop loop = *step;
+    loop.task = sum_module;
     memset(optimizer->sums, 0, (size_t)n * sizeof *optimizer->sums);
     run_loop(&loop);
     lrk_status status = find_nonfinite(optimizer);
@@ -208,6 +229,18 @@ static void update_row(const row_rule *rule, int64_t n, float *w, const float *g
     }
 }
 
+/* Gates are not decayed: what pulls them to 0 is penalty and threshold. */
+static void update_gate(const step_loop *loop, row_rule rule, const lrki_bank *bank, lrki_moments *moments,
+                        int64_t j)
+{
+    const lrk_adamw_options *options = &loop->optimizer->options;
+    float gradient = lrki_gate_gradient(bank, j, loop->penalty);
+    rule.lr = loop->lr * options->gate_ratio;
+    rule.weight_decay = 0;
+    update_row(&rule, 1, &bank->gates[j], &gradient, &moments->first_gates[j], &moments->second_gates[j]);
+    bank->gates[j] = lrki_gate_shrink(options->gate_rule, bank->gates[j], loop->threshold);
+}
+
 static void update_rank(const step_loop *loop, const lrki_module *module, lrki_moments *moments, int64_t j)
 {
     const lrk_adamw_options *options = &loop->optimizer->options;
@@ -228,6 +261,7 @@ static void update_rank(const step_loop *loop, const lrki_module *module, lrki_m
     rule.lr = loop->lr * options->b_ratio;
     update_row(&rule, n_out, bank->b + j * n_out, bank->grad_b + j * n_out, moments->first_b + j * n_out,
                moments->second_b + j * n_out);
+    if (lrki_trains_gates(options)) update_gate(loop, rule, bank, moments, j);
 }
 
 static void update_module(const step_loop *loop, int64_t index)
@@ -272,10 +306,16 @@ lrk_status lrk_optimizer_step(lrk_optimizer *optimizer, double lr)
     if (optimizer == NULL) return LRK_ERR_ARGUMENT;
     double norm;
     lrk_status status = check_step(optimizer, lr);
-    if (status == LRK_OK) status = measure_gradients(optimizer, &norm);
     if (status != LRK_OK) return status;
-    double max_norm = optimizer->options.max_norm;
-    step_loop loop = {optimizer, update_module, lr, norm > max_norm ? max_norm / norm : 1};
+    const lrk_adamw_options *options = &optimizer->options;
+    int64_t ranks = optimizer->adapters->n_ranks;
+    step_loop loop = {.optimizer = optimizer, .task = update_module, .lr = lr};
+    loop.penalty = ranks > 0 ? options->gate_l1 / (double)ranks : 0;
+    loop.threshold = lrki_gate_threshold(options, optimizer->steps);
+    if (options->flags & LRK_ADAMW_GATE_SCALED) loop.threshold *= lr * options->gate_ratio;
+    status = measure_gradients(&loop, &norm);
+    if (status != LRK_OK) return status;
+    loop.clip = norm > options->max_norm ? options->max_norm / norm : 1;
     run_loop(&loop);
     optimizer->gradient_norm = norm;
     optimizer->steps++;
@@ -295,11 +335,15 @@ lrk_status lrk_optimizer_moment(const lrk_optimizer *optimizer, int32_t index, i
     if (status == LRK_OK) status = check_fit(optimizer);
     if (status != LRK_OK) return status;
     const lrki_moments *moments = &optimizer->moments[index];
-    float *const data[] = {moments->first_a, moments->first_b, moments->second_a, moments->second_b};
-    if (which < LRK_MOMENT_FIRST_A || which > LRK_MOMENT_SECOND_B)
+    float *const data[] = {moments->first_a,  moments->first_b,     moments->second_a,
+                           moments->second_b, moments->first_gates, moments->second_gates};
+    bool gates = lrki_trains_gates(&optimizer->options);
+    if (which < LRK_MOMENT_FIRST_A || which > (gates ? LRK_MOMENT_SECOND_GATES : LRK_MOMENT_SECOND_B))
         return lrki_fail(adapters->context, LRK_ERR_ARGUMENT, "no moment %d", (int)which);
     bool of_a = which == LRK_MOMENT_FIRST_A || which == LRK_MOMENT_SECOND_A;
-    int64_t cols = of_a ? adapters->modules[index].n_in : adapters->modules[index].n_out;
+    int64_t cols = which > LRK_MOMENT_SECOND_B ? 1
+                   : of_a                      ? adapters->modules[index].n_in
+                                               : adapters->modules[index].n_out;
     const lrk_tensor filled = {.data = data[which],
                                .rows = moments->rank,
                                .cols = cols,
@@ -326,7 +370,7 @@ lrk_status lrk_optimizer_rank_steps(const lrk_optimizer *optimizer, int32_t modu
 static size_t memory_of(const lrk_optimizer *optimizer)
 {
     size_t n = (size_t)optimizer->adapters->n_modules;
-    size_t bytes = sizeof *optimizer + n * (2 * sizeof *optimizer->sums + sizeof *optimizer->done);
+    size_t bytes = sizeof *optimizer + n * (LRKI_SUMS * sizeof *optimizer->sums + sizeof *optimizer->done);
     for (size_t i = 0; i < n; i++)
         bytes += sizeof optimizer->moments[i] + optimizer->moments[i].block_bytes;
     return bytes;

@@ -9,6 +9,8 @@
 #include "../adapters/set.h"
 #include "training.h"
 
+#define LRKI_SUMS 3
+
 /* Moments of one module, all in one block. */
 typedef struct lrki_moments {
     int64_t rank;
@@ -18,6 +20,8 @@ typedef struct lrki_moments {
     float *first_b;       /* [rank x n_out]                                     */
     float *second_a;
     float *second_b;
+    float *first_gates; /* [rank]; NULL if gates are not trained                */
+    float *second_gates;
     void *block;
     size_t block_bytes;
 } lrki_moments;
@@ -30,18 +34,34 @@ struct lrk_optimizer {
     double gradient_norm;
     lrki_moments *moments;  /* [n_modules]                                                   */
     lrki_moments *prepared; /* [n_modules] between prepare and its end; block NULL: unchanged */
-    double *sums;           /* [2 n_modules] squared gradients of A and B                    */
+    double *sums;           /* [LRKI_SUMS n_modules] squared gradients of A, B and gates     */
     uint8_t *done;          /* [n_modules] tasks of the running loop that were carried out   */
 };
 
 /* One array of n_modules, zeroed; NULL on lack of memory (recorded). */
 lrki_moments *lrki_moments_new(lrk_adapters *adapters);
 /* Zeroed moments of `rank` rows for one element of it; rank 0 takes no memory. LRK_ERR_NOMEM. */
-lrk_status lrki_moments_make(lrk_adapters *adapters, const lrki_module *module, int64_t rank,
+lrk_status lrki_moments_make(lrk_adapters *adapters, const lrki_module *module, int64_t rank, bool gates,
                              lrki_moments *moments);
 /* Moments of every module for the set's present ranks, all zero. LRK_ERR_NOMEM. */
 lrk_status lrki_moments_create(lrk_optimizer *optimizer);
 /* Frees an array of moments; NULL is ignored, half-built is tolerated. */
 void lrki_moments_free(const lrk_optimizer *optimizer, lrki_moments *moments);
+
+/* ---- gates (gates.c) ------------------------------------------------------------------------------------------------- */
+
+static inline bool lrki_trains_gates(const lrk_adamw_options *options)
+{
+    return (options->flags & LRK_ADAMW_GATES) != 0;
+}
+
+/* What is wrong with the members that concern gates, beginning with the member's name; NULL: nothing. */
+const char *lrki_gates_check(const lrk_adamw_options *options);
+/* c after `step` steps. */
+double lrki_gate_threshold(const lrk_adamw_options *options, int64_t step);
+/* Derivative by gate j of loss and penalty, `penalty` being gate_l1 over the number of live ranks. */
+float lrki_gate_gradient(const lrki_bank *bank, int64_t j, double penalty);
+/* The proximal step. */
+float lrki_gate_shrink(int32_t rule, double gate, double c);
 
 #endif

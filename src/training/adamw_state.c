@@ -10,6 +10,7 @@
 
 static void same_options(const lrk_adamw_options *options, lrki_state *state)
 {
+    lrki_state_same_i64(state, "flags", options->flags);
     lrki_state_same_f64(state, "beta1", options->beta1);
     lrki_state_same_f64(state, "beta2", options->beta2);
     lrki_state_same_f64(state, "epsilon", options->epsilon);
@@ -17,6 +18,14 @@ static void same_options(const lrk_adamw_options *options, lrki_state *state)
     lrki_state_same_f64(state, "b_ratio", options->b_ratio);
     lrki_state_same_f64(state, "max_norm", options->max_norm);
     lrki_state_same_i64(state, "steps", options->steps);
+    if (!lrki_trains_gates(options)) return;
+    lrki_state_same_i64(state, "gate_rule", options->gate_rule);
+    lrki_state_same_f64(state, "gate_ratio", options->gate_ratio);
+    lrki_state_same_f64(state, "gate_l1", options->gate_l1);
+    lrki_state_same_f64(state, "gate_threshold", options->gate_threshold);
+    lrki_state_same_i64(state, "gate_dense_steps", options->gate_dense_steps);
+    lrki_state_same_i64(state, "gate_rise_steps", options->gate_rise_steps);
+    lrki_state_same_i64(state, "gate_stairs", options->gate_stairs);
 }
 
 const lrk_adapters *lrki_optimizer_adapters(const lrk_optimizer *optimizer)
@@ -37,6 +46,9 @@ static void move_moments(lrki_state *state, const lrki_module *module, const lrk
     move_floats(state, moments->first_b, out);
     move_floats(state, moments->second_a, in);
     move_floats(state, moments->second_b, out);
+    if (moments->first_gates == NULL) return;
+    move_floats(state, moments->first_gates, moments->rank);
+    move_floats(state, moments->second_gates, moments->rank);
 }
 
 void lrki_optimizer_save(const lrk_optimizer *optimizer, lrki_state *state)
@@ -58,7 +70,7 @@ void lrki_optimizer_save(const lrk_optimizer *optimizer, lrki_state *state)
 
 /* ---- loading --------------------------------------------------------------------------------------------------------- */
 
-static void load_module(lrki_state *state, const lrki_adapters_load *set, int64_t index,
+static void load_module(lrki_state *state, const lrki_adapters_load *set, int64_t index, bool gates,
                         lrki_moments *moments)
 {
     const lrki_module *module = &set->adapters->modules[index];
@@ -66,7 +78,7 @@ static void load_module(lrki_state *state, const lrki_adapters_load *set, int64_
     int64_t rank = lrki_adapters_load_rank(set, index, &identities), recorded = 0;
     lrki_state_within(state, "the rank of a module", &recorded, rank, rank);
     if (state->status != LRK_OK) return;
-    state->status = lrki_moments_make(set->adapters, module, rank, moments);
+    state->status = lrki_moments_make(set->adapters, module, rank, gates, moments);
     if (state->status != LRK_OK || rank == 0) return;
     memcpy(moments->identities, identities, (size_t)rank * sizeof *identities);
     move_moments(state, module, moments);
@@ -87,7 +99,7 @@ lrk_status lrki_optimizer_load_begin(lrk_optimizer *optimizer, lrki_state *state
     load->moments = lrki_moments_new(optimizer->adapters);
     if (load->moments == NULL) return lrki_state_fail_nomem(state);
     for (int64_t i = 0; i < adapters->n_modules && state->status == LRK_OK; i++)
-        load_module(state, set, i, &load->moments[i]);
+        load_module(state, set, i, lrki_trains_gates(&optimizer->options), &load->moments[i]);
     if (state->status != LRK_OK) lrki_optimizer_load_abandon(load);
     return state->status;
 }

@@ -11,21 +11,22 @@
 
 /* ---- memory ---------------------------------------------------------------------------------------------------------- */
 
-static bool block_size(const lrki_module *module, int64_t rank, int64_t *bytes)
+static bool block_size(const lrki_module *module, int64_t rank, bool gates, int64_t *bytes)
 {
     int64_t floats;
     int64_t row;
-    return lrki_mul(module->n_in + module->n_out, 2, &floats) && lrki_mul(floats, sizeof(float), &floats) &&
+    return lrki_add(module->n_in + module->n_out, gates, &floats) &&
+           lrki_mul(floats, 2 * sizeof(float), &floats) &&
            lrki_add(floats, sizeof(int64_t) + sizeof(uint64_t), &row) && lrki_mul(row, rank, bytes);
 }
 
-lrk_status lrki_moments_make(lrk_adapters *adapters, const lrki_module *module, int64_t rank,
+lrk_status lrki_moments_make(lrk_adapters *adapters, const lrki_module *module, int64_t rank, bool gates,
                              lrki_moments *moments)
 {
-    int64_t bytes;
+    int64_t bytes = 0;
     *moments = (lrki_moments){.rank = rank};
     if (rank == 0) return LRK_OK;
-    if (block_size(module, rank, &bytes))
+    if (block_size(module, rank, gates, &bytes))
         moments->block = lrki_alloc_zeroed(adapters->context, (size_t)bytes);
     if (moments->block == NULL)
         return lrki_fail(adapters->context, LRK_ERR_NOMEM, "out of memory for the moments of module '%s'",
@@ -37,6 +38,9 @@ lrk_status lrki_moments_make(lrk_adapters *adapters, const lrki_module *module, 
     moments->first_b = moments->first_a + rank * module->n_in;
     moments->second_a = moments->first_b + rank * module->n_out;
     moments->second_b = moments->second_a + rank * module->n_in;
+    if (!gates) return LRK_OK;
+    moments->first_gates = moments->second_b + rank * module->n_out;
+    moments->second_gates = moments->first_gates + rank;
     return LRK_OK;
 }
 
@@ -71,6 +75,9 @@ static void keep_rank(const lrki_module *module, lrki_moments *to, int64_t i, co
     copy_row(to->second_a, i, from->second_a, j, module->n_in);
     copy_row(to->first_b, i, from->first_b, j, module->n_out);
     copy_row(to->second_b, i, from->second_b, j, module->n_out);
+    if (to->first_gates == NULL) return;
+    to->first_gates[i] = from->first_gates[j];
+    to->second_gates[i] = from->second_gates[j];
 }
 
 static void begin_rank(const lrk_optimizer *optimizer, lrki_moments *to, int64_t i, uint64_t identity)
@@ -93,7 +100,8 @@ static lrk_status fit_to_set(lrk_optimizer *optimizer, const lrki_moments *old, 
     lrk_adapters *adapters = optimizer->adapters;
     for (int64_t i = 0; i < adapters->n_modules; i++) {
         const lrki_module *module = &adapters->modules[i];
-        lrk_status status = lrki_moments_make(adapters, module, module->bank.rank, &fitted[i]);
+        lrk_status status = lrki_moments_make(adapters, module, module->bank.rank,
+                                              lrki_trains_gates(&optimizer->options), &fitted[i]);
         if (status != LRK_OK) return status;
         for (int64_t j = 0; j < module->bank.rank; j++) {
             uint64_t identity = module->bank.identities[j];
@@ -144,7 +152,8 @@ static lrk_status prepare_module(lrk_optimizer *optimizer, const lrk_plan *plan,
     lrk_plan_module part = {.struct_size = sizeof part};
     lrk_status status = lrk_plan_module_get(plan, index, &part);
     if (status != LRK_OK || (part.n_dropped == 0 && part.n_added == 0)) return status;
-    status = lrki_moments_make(optimizer->adapters, module, part.rank_after, to);
+    status = lrki_moments_make(optimizer->adapters, module, part.rank_after,
+                               lrki_trains_gates(&optimizer->options), to);
     if (status != LRK_OK) return status;
     for (int64_t i = 0; i < part.n_added; i++)
         begin_rank(optimizer, to, part.n_kept + i, part.added_ids[i]);

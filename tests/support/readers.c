@@ -196,6 +196,15 @@ static lrk_status use_custom_estimator(const void *structure)
     return status;
 }
 
+#define USE_ALLOCATOR(name, policy)                                                                          \
+    static lrk_status use_##name(const void *structure)                                                      \
+    {                                                                                                        \
+        lrk_allocator *allocator = NULL;                                                                     \
+        lrk_status status = lrk_allocator_create_##policy(w->adapters, structure, &allocator);               \
+        lrk_allocator_destroy(allocator);                                                                    \
+        return status;                                                                                       \
+    }
+
 static void make_alora(void *structure)
 {
     lrk_alora_options *options = structure;
@@ -203,13 +212,33 @@ static void make_alora(void *structure)
     options->n_move = 1;
 }
 
-static lrk_status use_alora(const void *structure)
+USE_ALLOCATOR(alora, alora)
+
+static void make_elalora(void *structure)
 {
-    lrk_allocator *allocator = NULL;
-    lrk_status status = lrk_allocator_create_alora(w->adapters, structure, &allocator);
-    lrk_allocator_destroy(allocator);
-    return status;
+    lrk_elalora_options *options = structure;
+    lrk_elalora_options_init(options, sizeof *options);
+    options->n_move = 1;
 }
+
+USE_ALLOCATOR(elalora, elalora)
+
+static void make_increlora(void *structure)
+{
+    lrk_increlora_options *options = structure;
+    lrk_increlora_options_init(options, sizeof *options);
+    options->grow_modules = 1;
+    options->budget = 1000;
+}
+
+USE_ALLOCATOR(increlora, increlora)
+
+static void make_threshold(void *structure)
+{
+    lrk_threshold_options_init(structure, sizeof(lrk_threshold_options));
+}
+
+USE_ALLOCATOR(threshold, threshold)
 
 static void make_limit(void *structure)
 {
@@ -241,13 +270,7 @@ static void make_policy(void *structure)
     policy->plan = no_plan;
 }
 
-static lrk_status use_policy(const void *structure)
-{
-    lrk_allocator *allocator = NULL;
-    lrk_status status = lrk_allocator_create_custom(w->adapters, structure, &allocator);
-    lrk_allocator_destroy(allocator);
-    return status;
-}
+USE_ALLOCATOR(policy, custom)
 
 static void make_participant(void *structure)
 {
@@ -450,6 +473,9 @@ const reader readers[] = {
     READER(lrk_ablation_options, HEAD, make_ablation, use_ablation),
     READER(lrk_custom_estimator, WHOLE(lrk_custom_estimator), make_custom_estimator, use_custom_estimator),
     READER(lrk_alora_options, UP_TO(lrk_alora_options, move_share), make_alora, use_alora),
+    READER(lrk_elalora_options, UP_TO(lrk_elalora_options, n_move_last), make_elalora, use_elalora),
+    READER(lrk_increlora_options, UP_TO(lrk_increlora_options, budget_unit), make_increlora, use_increlora),
+    READER(lrk_threshold_options, HEAD, make_threshold, use_threshold),
     READER(lrk_limit, UP_TO(lrk_limit, floor), make_limit, use_limit),
     READER(lrk_custom_policy, UP_TO(lrk_custom_policy, budget), make_policy, use_policy),
     READER(lrk_participant, WHOLE(lrk_participant), make_participant, use_participant),

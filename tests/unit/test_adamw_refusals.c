@@ -216,9 +216,9 @@ START_TEST(options_out_of_range_are_refused_by_name)
     refuse_each(&options.max_norm, (const double[]){0, -1, NAN}, 3, "max_norm");
     options.steps = 2;
     assert_refused("steps");
-    options.reserved = 1;
-    assert_refused("reserved");
-    options.flags = 1;
+    options.gate_rule = 2;
+    assert_refused("gate_rule");
+    options.flags = 4;
     assert_refused("flags");
     options.struct_size = 4;
     assert_refused("struct_size");

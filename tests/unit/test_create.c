@@ -148,15 +148,15 @@ START_TEST(create_refuses_options_that_break_their_contract)
     options.flags = 2;
     expect_refused(specs, 3, &options, LRK_ERR_ARGUMENT, "unknown flag");
     options = options_default();
-    options.reserved = 1;
-    expect_refused(specs, 3, &options, LRK_ERR_ARGUMENT, "reserved");
+    options.gates = 2;
+    expect_refused(specs, 3, &options, LRK_ERR_ARGUMENT, "unknown gates 2");
     const double dropouts[] = {-0.1, 1.0, NAN};
     for (int i = 0; i < 3; i++) {
         options = options_default();
         options.dropout = dropouts[i];
         expect_refused(specs, 3, &options, LRK_ERR_ARGUMENT, "dropout");
     }
-    for (int32_t init = -1; init <= 3; init += 4) {
+    for (int32_t init = -1; init <= 4; init += 5) {
         options = options_default();
         options.init = init;
         expect_refused(specs, 3, &options, LRK_ERR_ARGUMENT, "unknown init");
@@ -280,7 +280,8 @@ START_TEST(inits_set_the_documented_defaults)
     memset(&options, 0xff, sizeof options);
     ck_assert_int_eq(lrk_adapters_options_init(&options, sizeof options), LRK_OK);
     ck_assert(options.flags == 0 && options.seed == 0 && options.dropout == 0);
-    ck_assert(options.init == LRK_INIT_KAIMING_UNIFORM && options.reserved == 0 && options.storage == NULL);
+    ck_assert(options.init == LRK_INIT_KAIMING_UNIFORM && options.gates == LRK_GATES_ONE &&
+              options.storage == NULL);
     ck_assert_int_eq(lrk_module_spec_init(NULL, sizeof spec), LRK_ERR_ARGUMENT);
     ck_assert_int_eq(lrk_module_spec_init(&spec, 4), LRK_ERR_ARGUMENT);
     ck_assert_int_eq(lrk_adapters_options_init(NULL, sizeof options), LRK_ERR_ARGUMENT);

@@ -47,6 +47,9 @@ typedef lrk_status (*init_function)(void *structure, size_t struct_size);
     X(ablation_options)                                                                                      \
     X(limit)                                                                                                 \
     X(alora_options)                                                                                         \
+    X(elalora_options)                                                                                       \
+    X(increlora_options)                                                                                     \
+    X(threshold_options)                                                                                     \
     X(custom_policy)                                                                                         \
     X(participant)                                                                                           \
     X(adamw_options)                                                                                         \

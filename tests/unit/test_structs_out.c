@@ -16,16 +16,19 @@
 
 static world w;
 static lrk_safetensors *file; /* opened by the first test that needs it */
+static lrk_replay *replay;    /* likewise */
 
 static void setup(void)
 {
     file = NULL;
+    replay = NULL;
     world_open(&w);
 }
 
 static void teardown(void)
 {
     lrk_safetensors_close(file);
+    lrk_replay_close(replay);
     world_close(&w);
 }
 
@@ -45,6 +48,22 @@ static lrk_status get_error_info(void *out)
 static lrk_status get_module(void *out)
 {
     return lrk_adapters_module(w.adapters, 1, out);
+}
+
+static void open_replay(void)
+{
+    lrk_trace *trace = NULL;
+    const char *path = scratch_path(&w.files, "replay.jsonl");
+    ck_assert_int_eq(lrk_trace_open(w.adapters, path, NULL, &trace), LRK_OK);
+    ck_assert_int_eq(lrk_trace_round(trace, w.scores, w.plan), LRK_OK);
+    ck_assert_int_eq(lrk_trace_close(trace), LRK_OK);
+    ck_assert_int_eq(lrk_replay_open(w.context, scratch_path(&w.files, "replay.jsonl"), &replay), LRK_OK);
+}
+
+static lrk_status get_replay_round(void *out)
+{
+    if (replay == NULL) open_replay();
+    return lrk_replay_round_get(replay, 0, out);
 }
 
 static lrk_status get_adapters_info(void *out)
@@ -180,6 +199,7 @@ static const writer writers[] = {
     WRITER(lrk_scores_info, get_scores_info),
     WRITER(lrk_score, get_score),
     WRITER(lrk_plan_info, get_plan_info),
+    WRITER(lrk_replay_round, get_replay_round),
     WRITER(lrk_plan_module, get_plan_module),
     WRITER(lrk_participant, get_participant),
     WRITER(lrk_optimizer_info, get_optimizer_info),

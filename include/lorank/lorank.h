@@ -33,6 +33,7 @@
 #include "peft.h"
 #include "safetensors.h"
 #include "schedule.h"
+#include "sketch.h"
 #include "spectrum.h"
 #include "status.h"
 #include "trace.h"

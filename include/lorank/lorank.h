@@ -23,6 +23,7 @@
 #include "context.h"
 #include "export.h"
 #include "gguf.h"
+#include "gradient_start.h"
 #include "importance.h"
 #include "io.h"
 #include "kohya.h"

@@ -67,8 +67,8 @@ static void move_row(const lrki_module *module, lrki_bank *to, int64_t i, const 
     to->births[i] = from->births[j];
 }
 
-static void begin_a(const lrk_adapters *adapters, const lrki_module *module, int32_t init, uint64_t identity,
-                    float *row)
+void lrki_begin_a(const lrk_adapters *adapters, const lrki_module *module, int32_t init, uint64_t identity,
+                  float *row)
 {
     float bound = (float)(1.0 / sqrt((double)module->n_in));
     lrki_stream stream = lrki_stream_make(adapters->seed, LRKI_STREAM_INIT_A, identity, 0);
@@ -80,10 +80,17 @@ static void begin_a(const lrk_adapters *adapters, const lrki_module *module, int
         memset(row, 0, (size_t)module->n_in * sizeof *row);
 }
 
-static void begin_row(const lrki_change *change, const lrki_module *module, lrki_bank *to, int64_t i,
-                      uint64_t identity)
+/* Rank number `added` of those that a module gets. */
+static void begin_row(const lrki_change *change, const lrki_module *module, const lrki_module_change *part,
+                      lrki_bank *to, int64_t added)
 {
-    begin_a(change->adapters, module, change->init, identity, to->a + i * module->n_in);
+    int64_t i = part->n_kept + added;
+    uint64_t identity = part->added_ids[added];
+    float *row = to->a + i * module->n_in;
+    if (part->added_a != NULL)
+        memcpy(row, part->added_a + added * module->n_in, (size_t)module->n_in * sizeof *row);
+    else
+        lrki_begin_a(change->adapters, module, change->init, identity, row);
     memset(to->b + i * module->n_out, 0, (size_t)module->n_out * sizeof(float));
     to->gates[i] = 1.0f;
     to->identities[i] = identity;
@@ -101,7 +108,7 @@ static void change_rows(lrki_change *change, int32_t index)
     for (int64_t i = 0; i < part->n_kept; i++)
         if (to != from || part->kept[i] != i) move_row(module, to, i, from, part->kept[i]);
     for (int64_t i = 0; i < part->n_added; i++) {
-        begin_row(change, module, to, part->n_kept + i, part->added_ids[i]);
+        begin_row(change, module, part, to, i);
         if (part->added_ids[i] >= adapters->next_identity) adapters->next_identity = part->added_ids[i] + 1;
     }
 }

@@ -72,8 +72,15 @@ typedef struct lrki_sketch_factors {
     double *left;   /* [n x n_out]                */
 } lrki_sketch_factors;
 
-/* LRK_ERR_NONFINITE, LRK_ERR_NOMEM. lrki_sketch_factors_free() also after a failure. */
-lrk_status lrki_sketch_factor(const lrk_sketch *sketch, int32_t module, lrki_sketch_factors *factors);
-void lrki_sketch_factors_free(lrk_context *context, lrki_sketch_factors *factors);
+/* Told of a module's factors, on any thread, while other modules are told of theirs. */
+typedef void (*lrki_sketch_use)(void *user, int32_t module, const lrki_sketch_factors *factors);
+
+/*
+ * Factors modules first .. first + n - 1 through the parallel loop: there LAPACK keeps to one thread, so that its bits do not
+ * depend on their number. LRK_ERR_NONFINITE of the lowest module concerned, LRK_ERR_NOMEM, LRK_ERR_HOST; `use` may have
+ * been told of some modules then.
+ */
+lrk_status lrki_sketch_each(const lrk_sketch *sketch, int32_t first, int32_t n, lrki_sketch_use use,
+                            void *user);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * From a sketch to singular values and vectors (sketch.h has the formula), in double: bases of both ranges, the core as
- * both sides see it, and its singular value decomposition.
+ * both sides see it, and its singular value decomposition. It runs in tasks of the parallel loop: details of failures are
+ * recorded once the loop has ended.
  */
 #include "sketch.h"
 
@@ -9,6 +10,7 @@
 #include <string.h>
 
 #include "../kernels/dense.h"
+#include "../kernels/kernels.h"
 
 #define ROUNDING 8.0 /* factor of the floor below which a singular value may be rounding alone */
 
@@ -36,8 +38,7 @@ static lrk_status leading_rows(lrk_context *context, const float *m, int64_t row
     double *s = lrki_array(context, least, sizeof *s);
     double *vt = lrki_array(context, least * n, sizeof *vt);
     lrk_status status = LRK_OK;
-    if (a == NULL || u == NULL || s == NULL || vt == NULL)
-        status = lrki_fail_nomem(context, "a basis of a sketch");
+    if (a == NULL || u == NULL || s == NULL || vt == NULL) status = LRK_ERR_NOMEM;
     for (int64_t i = 0; i < rows * n && status == LRK_OK; i++)
         a[i] = (double)m[i];
     if (status == LRK_OK) status = lrki_svd(context, rows, n, a, u, s, vt);
@@ -78,7 +79,7 @@ static lrk_status core_of(lrk_context *context, const side *a, int64_t s, int64_
     double *r = lrki_array(context, k * k, sizeof *r);
     double *seen = lrki_array(context, s * k, sizeof *seen);
     lrk_status status = LRK_OK;
-    if (q == NULL || r == NULL || seen == NULL) status = lrki_fail_nomem(context, "the core of a sketch");
+    if (q == NULL || r == NULL || seen == NULL) status = LRK_ERR_NOMEM;
     if (status == LRK_OK) {
         times_basis(a->random, s, a->near, k, a->n, q);
         times_basis(a->sketch, s, a->far, k, a->other, seen);
@@ -212,33 +213,96 @@ static bool is_finite(const lrki_sketch_module *own, int64_t width)
     return sum == 0.0;
 }
 
-void lrki_sketch_factors_free(lrk_context *context, lrki_sketch_factors *f)
+static void free_factors(lrk_context *context, lrki_sketch_factors *f)
 {
     lrki_array_free(context, f->values, f->n, sizeof *f->values);
     lrki_array_free(context, f->right, f->n * f->n_in, sizeof *f->right);
     lrki_array_free(context, f->left, f->n * f->n_out, sizeof *f->left);
-    *f = (lrki_sketch_factors){0};
 }
 
-lrk_status lrki_sketch_factor(const lrk_sketch *sketch, int32_t module, lrki_sketch_factors *f)
+static lrk_status factor_module(const lrk_sketch *sketch, int32_t module, lrki_sketch_factors *f)
 {
     lrk_context *context = sketch->adapters->context;
     const lrki_module *m = &sketch->adapters->modules[module];
     const lrki_sketch_module *own = &sketch->modules[module];
     *f = (lrki_sketch_factors){.n_in = m->n_in, .n_out = m->n_out, .n = own->directions};
-    if (!is_finite(own, m->n_in + m->n_out))
-        return lrki_fail_at(context, LRK_ERR_NONFINITE, (lrki_place){.module = module},
-                            "module '%s': its gradient sketch is not finite", m->name);
+    if (!is_finite(own, m->n_in + m->n_out)) return LRK_ERR_NONFINITE;
     f->values = lrki_array(context, f->n, sizeof *f->values);
     f->right = lrki_array(context, f->n * f->n_in, sizeof *f->right);
     f->left = lrki_array(context, f->n * f->n_out, sizeof *f->left);
-    if (f->values == NULL || f->right == NULL || f->left == NULL)
-        return lrki_fail_nomem(context, "the singular vectors of a sketch");
     scratch t = {0};
-    lrk_status status = take_scratch(context, f, &t) ? factor(context, own, f, &t)
-                                                     : lrki_fail_nomem(context, "the factors of a sketch");
+    lrk_status status = LRK_ERR_NOMEM;
+    if (f->values && f->right && f->left && take_scratch(context, f, &t))
+        status = factor(context, own, f, &t);
     free_scratch(context, f, &t);
     return status;
+}
+
+/* ---- many modules -------------------------------------------------------------------------------------------------- */
+
+typedef struct factoring {
+    const lrk_sketch *sketch;
+    int32_t first;
+    lrki_sketch_use use;
+    void *user;
+    int64_t failure; /* atomic: module << 8 | -status of the lowest module that failed; INT64_MAX: none */
+} factoring;
+
+static void note_failure(factoring *work, int32_t module, lrk_status status)
+{
+    int64_t mine = ((int64_t)module << 8) - status,
+            lowest = __atomic_load_n(&work->failure, __ATOMIC_RELAXED);
+    while (mine < lowest && !__atomic_compare_exchange_n(&work->failure, &lowest, mine, false,
+                                                         __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        ;
+}
+
+static void factor_task(void *data, int64_t index)
+{
+    factoring *work = data;
+    int32_t module = work->first + (int32_t)index;
+    lrki_sketch_factors f;
+    lrk_status status = factor_module(work->sketch, module, &f);
+    if (status == LRK_OK)
+        work->use(work->user, module, &f);
+    else
+        note_failure(work, module, status);
+    free_factors(work->sketch->adapters->context, &f);
+}
+
+lrk_status lrki_sketch_each(const lrk_sketch *sketch, int32_t first, int32_t n, lrki_sketch_use use,
+                            void *user)
+{
+    lrk_context *context = sketch->adapters->context;
+    factoring work = {sketch, first, use, user, INT64_MAX};
+    lrk_status status = lrki_parallel_for(context, n, factor_task, &work);
+    if (status != LRK_OK || work.failure == INT64_MAX) return status;
+    int32_t module = (int32_t)(work.failure >> 8);
+    status = -(lrk_status)(work.failure & 0xff);
+    if (status == LRK_ERR_NOMEM) return lrki_fail_nomem(context, "the factors of a sketch");
+    return lrki_fail_at(context, status, (lrki_place){.module = module},
+                        "module '%s': its gradient sketch is not finite",
+                        sketch->adapters->modules[module].name);
+}
+
+/* ---- one module's spectrum ----------------------------------------------------------------------------------------- */
+
+typedef struct wanted {
+    int64_t n;
+    double *values;
+    double *right;
+    double *left;
+    int64_t *found;
+} wanted;
+
+static void give_spectrum(void *user, int32_t module, const lrki_sketch_factors *f)
+{
+    const wanted *w = user;
+    (void)module;
+    memcpy(w->values, f->values, (size_t)w->n * sizeof *w->values);
+    if (w->right != NULL) memcpy(w->right, f->right, (size_t)(w->n * f->n_in) * sizeof *w->right);
+    if (w->left != NULL) memcpy(w->left, f->left, (size_t)(w->n * f->n_out) * sizeof *w->left);
+    if (w->found != NULL) *w->found = lrki_smaller(f->found, w->n);
 }
 
 lrk_status lrk_sketch_spectrum(const lrk_sketch *sketch, int32_t module, int64_t n, double *values,
@@ -256,14 +320,7 @@ lrk_status lrk_sketch_spectrum(const lrk_sketch *sketch, int32_t module, int64_t
                          set->modules[module].name, (long long)most);
     lrk_status status = lrki_sketch_check_idle(sketch, "lrk_sketch_spectrum");
     if (status != LRK_OK) return status;
-    lrki_sketch_factors f;
-    status = lrki_sketch_factor(sketch, module, &f);
-    if (status == LRK_OK) {
-        memcpy(values, f.values, (size_t)n * sizeof *values);
-        if (right != NULL) memcpy(right, f.right, (size_t)(n * f.n_in) * sizeof *right);
-        if (left != NULL) memcpy(left, f.left, (size_t)(n * f.n_out) * sizeof *left);
-        if (found != NULL) *found = f.found < n ? f.found : n;
-    }
-    lrki_sketch_factors_free(set->context, &f);
-    return status;
+    if (status != LRK_OK) return status;
+    wanted w = {n, values, right, left, found};
+    return lrki_sketch_each(sketch, module, 1, give_spectrum, &w);
 }

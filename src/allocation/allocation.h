@@ -91,6 +91,7 @@ typedef struct lrki_rules {
 
 /* LRK_ERR_ARGUMENT beginning with the member's name if a value is out of range. */
 lrk_status lrki_alora_options_check(lrk_context *context, const lrk_alora_options *options);
+lrk_status lrki_prune_options_check(lrk_context *context, const lrk_prune_options *options);
 lrk_status lrki_gradient_start_check(lrk_context *context, const lrk_gradient_start_options *options);
 lrk_status lrki_rules_check(lrk_context *context, const lrki_rules *rules);
 /* The same for one limit, whose pattern the detail quotes. */

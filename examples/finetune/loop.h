@@ -12,11 +12,12 @@
 #include "trainer.h"
 
 typedef struct ft_job {
-    const char *name;     /* on progress lines and in the trace            */
-    const char *trace;    /* file to write, or NULL                        */
-    lrk_estimator *judge; /* scores every state too, to compare with; not counted; or NULL */
-    uint64_t seed;        /* of the order of rows                          */
-    const ft_args *saved; /* the run is kept in args->out, as they say; or NULL */
+    const char *name;         /* on progress lines and in the trace            */
+    const char *trace;        /* file to write, or NULL                        */
+    lrk_estimator *judge;     /* scores every state too, to compare with; not counted; or NULL */
+    uint64_t seed;            /* of the order of rows                          */
+    const lrk_config *config; /* says how the adapters start; NULL: as they are */
+    const ft_args *saved;     /* the run is kept in args->out, as they say; or NULL */
 } ft_job;
 
 /* What a run did. Times are the only members that differ between equal runs. */
@@ -30,7 +31,7 @@ typedef struct ft_outcome {
     int64_t layer_forwards;       /* blocks run by scoring, a backward counted as two */
     int64_t layer_forwards_naive; /* two forwards of the whole model a rank           */
     double agreement; /* mean share of a round's lowest ranks that the judge finds too; NaN without */
-    double train_seconds, scoring_seconds, evaluation_seconds;
+    double train_seconds, scoring_seconds, evaluation_seconds, start_seconds;
     int interrupted;
 } ft_outcome;
 

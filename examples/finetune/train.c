@@ -74,8 +74,11 @@ static int run(ft_bench *bench, ft_error *error)
 {
     result r;
     char trace[FT_PATH], adapter[FT_PATH];
-    ft_job job = {
-        .name = "train", .trace = trace, .seed = lrk_config_seed(bench->config), .saved = &bench->args};
+    ft_job job = {.name = "train",
+                  .trace = trace,
+                  .seed = lrk_config_seed(bench->config),
+                  .config = bench->config,
+                  .saved = &bench->args};
     if (ft_output_create(bench->args.out, error) ||
         ft_output_path(bench->args.out, "trace.jsonl", trace, error) ||
         ft_output_path(bench->args.out, "adapter", adapter, error) ||

@@ -44,11 +44,14 @@ typedef struct lrki_node {
 
 #define LRKI_POLICY_ALORA       0
 #define LRKI_POLICY_FIXED       1
+#define LRKI_POLICY_PRUNE       4
 #define LRKI_ESTIMATOR_ABLATION 0
 #define LRKI_ESTIMATOR_RANDOM   1
+#define LRKI_START_UNIFORM      0 /* the ranks of adapters.modules, as adapters.init says */
+#define LRKI_START_GRADIENT     1
 
-#define LRKI_MAX_KEYS   40 /* of a table in keys.c */
-#define LRKI_N_SECTIONS 7
+#define LRKI_MAX_KEYS   64 /* of a table in keys.c */
+#define LRKI_N_SECTIONS 8
 
 /* What entries of both lists have; a list's own struct begins with it. */
 typedef struct lrki_entry {
@@ -73,6 +76,10 @@ typedef struct lrki_settings {
     lrk_adapters_options adapters;
     int32_t estimator;
     lrk_ablation_options ablation;
+    int32_t start;
+    int64_t batches; /* of the sketch */
+    lrk_sketch_options sketch;
+    lrk_gradient_start_options gradient_start;
     int32_t policy;
     lrk_alora_options alora;
     lrk_adamw_options adamw;

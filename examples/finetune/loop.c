@@ -391,6 +391,7 @@ int ft_fine_tune(ft_trainer *trainer, const ft_job *job, ft_outcome *outcome, ft
     loop l = {.trainer = trainer, .job = job, .outcome = outcome, .error = error};
     *outcome = (ft_outcome){.dev = {NAN, NAN}, .test = {NAN, NAN}, .agreement = NAN};
     totals(&l, &outcome->initial_ranks, &outcome->initial_parameters);
+    outcome->budget_ranks = outcome->initial_ranks;
     l.order = malloc((size_t)trainer->task->train.n_rows * sizeof *l.order);
     int failed = !l.order ? ft_fail_memory(error, "the order of rows") : 0;
     if (!failed)

@@ -25,6 +25,7 @@ typedef struct ft_outcome {
     ft_loss dev, test; /* of the best adapter; test only if there are test rows */
     int64_t steps, best_step;
     int64_t rounds, pruned, added;
+    int64_t budget_ranks;               /* before a start filled a multiple of it */
     int64_t initial_ranks, final_ranks; /* final: of the best adapter */
     int64_t initial_parameters, final_parameters;
     int64_t evaluations, differentiations;

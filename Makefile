@@ -141,6 +141,12 @@ bench: $(BUILD)/bench-kernels ## the kernels against BLAS, PyTorch and the floor
 bench-quick: $(BUILD)/bench-kernels ## the same on eight shapes, under 50 seconds
 	$(BENCH) --quick $(BENCH_ARGS)
 
+$(BUILD)/bench-sketch: tests/bench/sketch/sketch_main.c $(filter-out %/main.o,$(FT_OBJ)) $(STATIC)
+	$(CC) $(filter-out -MMD -MP,$(ALL_C)) $(OPENMP) -I. -DLORANK -Wno-missing-prototypes $(call pkg,--cflags,openblas) $(LDFLAGS) \
+	  -o $@ $^ $(call pkg,--libs,libpcre2-8) $(LIB_DEPS) $(LDLIBS)
+bench-sketch: $(BUILD)/bench-sketch ## gradient sketches of the bundled model against the dense gradient
+	$(BUILD)/bench-sketch $(BENCH_ARGS)
+
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ ?= $(firstword $(FUZZERS))
 TIME ?= 600

@@ -34,7 +34,7 @@ typedef struct lrk_sketch_options {
     uint32_t struct_size;
     uint32_t flags;     /* 0                                                                                        */
     uint64_t seed;      /* of Omega and Psi [0]                                                                     */
-    int64_t directions; /* k >= 1: most singular vectors of a module; a module has at most min(n_in, n_out) [20]    */
+    int64_t directions; /* k >= 1: most singular vectors of a module; a module has at most min(n_in, n_out) [24]    */
     int64_t samples;    /* s > k; a module takes at most 2 min(n_in, n_out) + 1, which is exact [0: 2 k + 1]        */
 } lrk_sketch_options;
 

@@ -134,7 +134,7 @@ int ft_adapt_load(ft_trainer *trainer, lrk_context *context, const char *directo
     lrk_adapters_options_init(&options, sizeof options);
     options.flags = LRK_ADAPTERS_INFERENCE;
     trainer->context = context;
-    if (lrk_peft_load(context, directory, &options, &trainer->adapters))
+    if (lrk_peft_load(context, directory, NULL, 0, &options, &trainer->adapters))
         return ft_fail_lorank(error, context, NULL);
     return attach(trainer, NULL, error);
 }

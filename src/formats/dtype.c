@@ -5,6 +5,7 @@
  */
 #include "dtype.h"
 
+#include <math.h>
 #include <string.h>
 
 static float float_of(uint32_t bits)
@@ -96,11 +97,8 @@ static void f64_to_f32(const unsigned char *bytes, float *values, size_t n)
     }
 }
 
+/* In the ascending order by which the format lays out tensors: writers put later ones first. */
 static const lrki_dtype dtypes[] = {
-    {"F32", 32, true, NULL, NULL},
-    {"BF16", 16, true, bf16_to_f32, bf16_from_f32},
-    {"F16", 16, true, f16_to_f32, f16_from_f32},
-    {"F64", 64, true, f64_to_f32, NULL},
     {"BOOL", 8, false, NULL, NULL},
     {"F4", 4, false, NULL, NULL},
     {"F6_E2M3", 6, false, NULL, NULL},
@@ -114,9 +112,13 @@ static const lrki_dtype dtypes[] = {
     {"F8_E5M2FNUZ", 8, false, NULL, NULL},
     {"I16", 16, false, NULL, NULL},
     {"U16", 16, false, NULL, NULL},
+    {"F16", 16, true, f16_to_f32, f16_from_f32},
+    {"BF16", 16, true, bf16_to_f32, bf16_from_f32},
     {"I32", 32, false, NULL, NULL},
     {"U32", 32, false, NULL, NULL},
+    {"F32", 32, true, NULL, NULL},
     {"C64", 64, false, NULL, NULL},
+    {"F64", 64, true, f64_to_f32, NULL},
     {"I64", 64, false, NULL, NULL},
     {"U64", 64, false, NULL, NULL},
 };
@@ -126,4 +128,18 @@ const lrki_dtype *lrki_dtype_find(const char *name)
     for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++)
         if (strcmp(dtypes[i].name, name) == 0) return &dtypes[i];
     return NULL;
+}
+
+int32_t lrki_dtype_place(const lrki_dtype *dtype)
+{
+    return (int32_t)(dtype - dtypes);
+}
+
+/* Counted to the end, so that it is vectorised. */
+bool lrki_all_finite(const float *values, int64_t n)
+{
+    int64_t n_bad = 0;
+    for (int64_t i = 0; i < n; i++)
+        n_bad += !isfinite(values[i]);
+    return n_bad == 0;
 }

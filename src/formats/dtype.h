@@ -28,4 +28,9 @@ typedef struct lrki_dtype {
 /* The dtype of exactly that name, or NULL. Lives as long as the program. */
 const lrki_dtype *lrki_dtype_find(const char *name);
 
+/* Where it stands in the format's ascending order by alignment. */
+int32_t lrki_dtype_place(const lrki_dtype *dtype);
+
+bool lrki_all_finite(const float *values, int64_t n);
+
 #endif

@@ -52,15 +52,6 @@ static uint32_t code_of(float b, double factor)
 
 /* ---- describe ---- */
 
-/* Counted to the end, so that it is vectorised. */
-bool lrki_all_finite(const float *values, int64_t n)
-{
-    int64_t n_bad = 0;
-    for (int64_t i = 0; i < n; i++)
-        n_bad += !isfinite(values[i]);
-    return n_bad == 0;
-}
-
 static bool folds_finite(const lrki_peft_module *m, double alpha)
 {
     int64_t n_bad = 0;

@@ -336,14 +336,16 @@ static void reader_free(peft_reader *reader)
     lrk_safetensors_close(reader->file);
 }
 
-lrk_status lrk_peft_load(lrk_context *context, const char *directory, const lrk_adapters_options *options,
-                         lrk_adapters **adapters)
+lrk_status lrk_peft_load(lrk_context *context, const char *directory, const lrk_module_spec *modules,
+                         int64_t n_modules, const lrk_adapters_options *options, lrk_adapters **adapters)
 {
     if (adapters == NULL) return LRK_ERR_ARGUMENT;
     *adapters = NULL;
     if (context == NULL) return LRK_ERR_ARGUMENT;
     if (directory == NULL || directory[0] == '\0')
         return lrki_fail(context, LRK_ERR_ARGUMENT, "directory is NULL or empty");
+    if (modules != NULL || n_modules != 0)
+        return lrki_fail(context, LRK_ERR_ARGUMENT, "modules with an adapter that names its own");
     peft_reader reader = {.context = context, .directory = directory};
     lrk_status status = read_all(&reader);
     if (status == LRK_OK) status = create_set(&reader, options, adapters);

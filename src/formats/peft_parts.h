@@ -6,6 +6,7 @@
 #ifndef LRKI_PEFT_PARTS_H
 #define LRKI_PEFT_PARTS_H
 
+#include "dtype.h"
 #include "json.h"
 #include "lorank/adapters.h"
 
@@ -42,8 +43,6 @@ char *lrki_peft_tensor_name(lrk_context *context, const char *name, const char *
 /* ---- fold (peft_fold.c) ---- */
 
 #define LRKI_FOLD_ROWS 16 /* of B^T that are transposed at a time: a cache line of B */
-
-bool lrki_all_finite(const float *values, int64_t n);
 
 /* LRK_ERR_NONFINITE if a value of A, B, gates or folded B is not finite. */
 lrk_status lrki_fold_check(lrk_context *context, const lrki_peft_module *module, double alpha);

@@ -161,12 +161,13 @@ static lrk_status collect_live(peft_writer *writer)
 
 static lrk_status name_tensors(peft_writer *writer)
 {
+    const lrki_dtype *f32 = lrki_dtype_find("F32");
     for (int64_t i = 0; i < writer->facts.n_live; i++) {
         const lrki_peft_module *m = &writer->live[i];
         char *a = lrki_peft_tensor_name(writer->context, m->name, LRKI_PEFT_A);
-        writer->tensors[2 * i] = (lrki_out_tensor){a, m->rank, m->n_in, 2 * i};
+        writer->tensors[2 * i] = lrki_out_matrix(a, f32, m->rank, m->n_in, 2 * i);
         char *b = a == NULL ? NULL : lrki_peft_tensor_name(writer->context, m->name, LRKI_PEFT_B);
-        writer->tensors[2 * i + 1] = (lrki_out_tensor){b, m->n_out, m->rank, 2 * i + 1};
+        writer->tensors[2 * i + 1] = lrki_out_matrix(b, f32, m->n_out, m->rank, 2 * i + 1);
         if (b == NULL) return LRK_ERR_NOMEM;
     }
     return LRK_OK;
@@ -203,16 +204,17 @@ static lrk_status begin(const peft_writer *writer, const char *name, lrki_replac
     return status;
 }
 
-static lrk_status stage_model(peft_writer *writer, lrki_json *metadata, lrki_replacement *file)
+static lrk_status stage_model(peft_writer *writer, lrki_json *metadata, lrki_target *model)
 {
-    lrk_status status = begin(writer, LRKI_PEFT_MODEL, file);
+    *model = (lrki_target){.context = writer->context, .is_file = true};
+    lrk_status status = begin(writer, LRKI_PEFT_MODEL, &model->file);
     if (status != LRK_OK) {
         lrki_json_free(metadata);
         return status;
     }
-    status = lrki_safetensors_write(file, metadata, writer->tensors, 2 * writer->facts.n_live, fill_tensor,
+    status = lrki_safetensors_write(model, metadata, writer->tensors, 2 * writer->facts.n_live, fill_tensor,
                                     writer);
-    return status == LRK_OK ? lrki_replacement_sync(file) : status;
+    return status == LRK_OK ? lrki_replacement_sync(&model->file) : status;
 }
 
 static lrk_status stage_config(const peft_writer *writer, lrki_replacement *file)
@@ -228,7 +230,8 @@ static lrk_status stage_config(const peft_writer *writer, lrki_replacement *file
 
 static lrk_status write_directory(peft_writer *writer, lrki_json *metadata)
 {
-    lrki_replacement model = {0}, config = {0};
+    lrki_target model = {0};
+    lrki_replacement config = {0};
     bool made = false;
     lrk_status status = lrki_folder_make(writer->context, writer->directory, &made);
     if (status == LRK_OK)
@@ -236,9 +239,9 @@ static lrk_status write_directory(peft_writer *writer, lrki_json *metadata)
     else
         lrki_json_free(metadata);
     if (status == LRK_OK) status = stage_config(writer, &config);
-    if (status == LRK_OK) status = lrki_replacement_commit(&model);
+    if (status == LRK_OK) status = lrki_replacement_commit(&model.file);
     if (status == LRK_OK) status = lrki_replacement_commit(&config);
-    lrki_replacement_abandon(&model);
+    lrki_target_abandon(&model);
     lrki_replacement_abandon(&config);
     if (status != LRK_OK && made) rmdir(writer->directory);
     return status;

@@ -7,12 +7,10 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "dtype.h"
-#include "file.h"
-#include "json.h"
 #include "lorank/safetensors.h"
+#include "stream.h"
 
 #define LENGTH_BYTES  8
 #define HEADER_MOST   100000000
@@ -31,10 +29,9 @@ typedef struct st_tensor {
 
 struct lrk_safetensors {
     lrk_context *context;
-    char *path;
-    int fd;
-    int64_t data_start;
-    int64_t data_bytes;
+    lrki_source source;
+    uint64_t data_start;
+    uint64_t data_bytes;
     lrki_json *header;
     const lrki_json *metadata;
     int64_t n;
@@ -44,12 +41,13 @@ struct lrk_safetensors {
 
 static lrk_status fail_tensor(const lrk_safetensors *file, const st_tensor *tensor, const char *what)
 {
-    return lrki_fail(file->context, LRK_ERR_FORMAT, "%s: tensor '%s': %s", file->path, tensor->name, what);
+    return lrki_fail(file->context, LRK_ERR_FORMAT, "%s: tensor '%s': %s", file->source.name, tensor->name,
+                     what);
 }
 
 static lrk_status fail_header(const lrk_safetensors *file, const char *what)
 {
-    return lrki_fail(file->context, LRK_ERR_FORMAT, "%s: %s", file->path, what);
+    return lrki_fail(file->context, LRK_ERR_FORMAT, "%s: %s", file->source.name, what);
 }
 
 /* ---- types ---- */
@@ -102,8 +100,8 @@ static lrk_status read_metadata(lrk_safetensors *file, const lrki_json *metadata
     if (!lrki_json_is_object(metadata)) return fail_header(file, METADATA_KEY " is not an object");
     for (lrki_json_cursor c = lrki_json_first(metadata); c.at != NULL; c = lrki_json_next(metadata, c))
         if (lrki_json_text(c.value) == NULL)
-            return lrki_fail(file->context, LRK_ERR_FORMAT, "%s: metadata '%s' is not a string", file->path,
-                             c.key);
+            return lrki_fail(file->context, LRK_ERR_FORMAT, "%s: metadata '%s' is not a string",
+                             file->source.name, c.key);
     file->metadata = metadata;
     return LRK_OK;
 }
@@ -113,7 +111,8 @@ static lrk_status read_entries(lrk_safetensors *file)
     int64_t members = lrki_json_count(file->header);
     file->tensors = lrki_array(file->context, members, sizeof *file->tensors);
     file->by_name = lrki_array(file->context, members, sizeof *file->by_name);
-    if (file->tensors == NULL || file->by_name == NULL) return lrki_fail_nomem(file->context, file->path);
+    if (file->tensors == NULL || file->by_name == NULL)
+        return lrki_fail_nomem(file->context, file->source.name);
     for (lrki_json_cursor c = lrki_json_first(file->header); c.at != NULL;
          c = lrki_json_next(file->header, c)) {
         lrk_status status;
@@ -164,10 +163,10 @@ static lrk_status check_layout(const lrk_safetensors *file)
             return fail_tensor(file, tensor, "data_offsets contradict dtype and shape");
         at = tensor->end;
     }
-    if (at == (uint64_t)file->data_bytes) return LRK_OK;
+    if (at == file->data_bytes) return LRK_OK;
     return lrki_fail(file->context, LRK_ERR_FORMAT,
-                     "%s: the tensors take %" PRIu64 " bytes and the file has %" PRId64, file->path, at,
-                     file->data_bytes);
+                     "%s: the tensors take %" PRIu64 " bytes and the file has %" PRIu64, file->source.name,
+                     at, file->data_bytes);
 }
 
 static lrk_status read_tree(lrk_safetensors *file)
@@ -184,55 +183,51 @@ static lrk_status read_tree(lrk_safetensors *file)
 
 /* ---- bytes ---- */
 
-static lrk_status check_length(lrk_safetensors *file, int64_t file_bytes, uint64_t *header_bytes)
+static lrk_status check_length(const lrk_safetensors *file, uint64_t *header_bytes)
 {
     unsigned char length[LENGTH_BYTES];
-    if (file_bytes < LENGTH_BYTES) return fail_header(file, "too short for a safetensors file");
-    lrk_status status = lrki_file_read_at(file->context, file->fd, file->path, 0, length, sizeof length);
+    if (file->source.size < LENGTH_BYTES) return fail_header(file, "too short for a safetensors file");
+    lrk_status status = lrki_source_read(&file->source, 0, length, sizeof length);
     if (status != LRK_OK) return status;
     *header_bytes = 0;
     for (int i = LENGTH_BYTES - 1; i >= 0; i--)
         *header_bytes = *header_bytes << 8 | length[i];
     if (*header_bytes > HEADER_MOST) return fail_header(file, "the header length is above 100000000");
-    if ((int64_t)*header_bytes > file_bytes - LENGTH_BYTES)
+    if (*header_bytes > file->source.size - LENGTH_BYTES)
         return fail_header(file, "the header is longer than the file");
     return LRK_OK;
 }
 
-static lrk_status read_header(lrk_safetensors *file, int64_t file_bytes)
+static lrk_status read_header(lrk_safetensors *file)
 {
     uint64_t n = 0;
-    lrk_status status = check_length(file, file_bytes, &n);
+    lrk_status status = check_length(file, &n);
     if (status != LRK_OK) return status;
     if (n == 0) return fail_header(file, "the header is empty");
     char *text = lrki_alloc(file->context, (size_t)n);
-    if (text == NULL) return lrki_fail_nomem(file->context, file->path);
-    status = lrki_file_read_at(file->context, file->fd, file->path, LENGTH_BYTES, text, (size_t)n);
-    if (status == LRK_OK) status = lrki_json_parse(file->context, text, (size_t)n, file->path, &file->header);
+    if (text == NULL) return lrki_fail_nomem(file->context, file->source.name);
+    status = lrki_source_read(&file->source, LENGTH_BYTES, text, (size_t)n);
+    if (status == LRK_OK)
+        status = lrki_json_parse(file->context, text, (size_t)n, file->source.name, &file->header);
     lrki_free(file->context, text, (size_t)n);
     if (status != LRK_OK) return status;
-    file->data_start = LENGTH_BYTES + (int64_t)n;
-    file->data_bytes = file_bytes - file->data_start;
+    file->data_start = LENGTH_BYTES + n;
+    file->data_bytes = file->source.size - file->data_start;
     return read_tree(file);
 }
 
 /* ---- the public calls ---- */
 
-lrk_status lrk_safetensors_open(lrk_context *context, const char *path, lrk_safetensors **file)
+/* From a path, or else a reader. */
+static lrk_status open_from(lrk_context *context, const char *path, const lrk_reader *reader,
+                            lrk_safetensors **file)
 {
-    if (file == NULL) return LRK_ERR_ARGUMENT;
-    *file = NULL;
-    if (context == NULL) return LRK_ERR_ARGUMENT;
-    if (path == NULL) return lrki_fail(context, LRK_ERR_ARGUMENT, "path is NULL");
     lrk_safetensors *opened = lrki_alloc_zeroed(context, sizeof *opened);
-    if (opened == NULL) return lrki_fail_nomem(context, path);
-    int64_t file_bytes = 0;
+    if (opened == NULL) return lrki_fail_nomem(context, "a safetensors file");
     opened->context = lrki_context_ref(context);
-    opened->fd = -1;
-    opened->path = lrki_text_copy(context, path);
-    lrk_status status = opened->path == NULL ? lrki_fail_nomem(context, path)
-                                             : lrki_file_open(context, path, &opened->fd, &file_bytes);
-    if (status == LRK_OK) status = read_header(opened, file_bytes);
+    lrk_status status = path != NULL ? lrki_source_open(context, path, &opened->source)
+                                     : lrki_source_reader(context, reader, &opened->source);
+    if (status == LRK_OK) status = read_header(opened);
     if (status != LRK_OK) {
         lrk_safetensors_close(opened);
         return status;
@@ -241,15 +236,34 @@ lrk_status lrk_safetensors_open(lrk_context *context, const char *path, lrk_safe
     return LRK_OK;
 }
 
+static lrk_status check_open(lrk_context *context, const void *from, lrk_safetensors **file)
+{
+    if (file == NULL) return LRK_ERR_ARGUMENT;
+    *file = NULL;
+    if (context == NULL) return LRK_ERR_ARGUMENT;
+    return from != NULL ? LRK_OK : lrki_fail(context, LRK_ERR_ARGUMENT, "path or reader is NULL");
+}
+
+lrk_status lrk_safetensors_open(lrk_context *context, const char *path, lrk_safetensors **file)
+{
+    lrk_status status = check_open(context, path, file);
+    return status == LRK_OK ? open_from(context, path, NULL, file) : status;
+}
+
+lrk_status lrk_safetensors_open_reader(lrk_context *context, const lrk_reader *reader, lrk_safetensors **file)
+{
+    lrk_status status = check_open(context, reader, file);
+    return status == LRK_OK ? open_from(context, NULL, reader, file) : status;
+}
+
 void lrk_safetensors_close(lrk_safetensors *file)
 {
     if (file == NULL) return;
     lrk_context *context = file->context;
-    if (file->fd >= 0) close(file->fd);
+    lrki_source_close(&file->source);
     lrki_array_free(context, file->tensors, lrki_json_count(file->header), sizeof *file->tensors);
     lrki_array_free(context, file->by_name, lrki_json_count(file->header), sizeof *file->by_name);
     lrki_json_free(file->header);
-    if (file->path != NULL) lrki_text_free(context, file->path);
     lrki_free(context, file, sizeof *file);
     lrki_context_unref(context);
 }
@@ -263,7 +277,7 @@ lrk_status lrk_safetensors_get(const lrk_safetensors *file, int64_t i, lrk_safet
 {
     if (file == NULL) return LRK_ERR_ARGUMENT;
     if (tensor == NULL || i < 0 || i >= file->n)
-        return lrki_fail(file->context, LRK_ERR_ARGUMENT, "%s: no tensor %" PRId64, file->path, i);
+        return lrki_fail(file->context, LRK_ERR_ARGUMENT, "%s: no tensor %" PRId64, file->source.name, i);
     const st_tensor *found = &file->tensors[i];
     int64_t n_dims = lrki_json_count(found->shape);
     lrk_safetensors_tensor filled = {.struct_size = sizeof filled,
@@ -290,7 +304,7 @@ lrk_status lrk_safetensors_find(const lrk_safetensors *file, const char *name, i
     const st_tensor *const *found =
         bsearch(&key, file->by_name, (size_t)file->n, sizeof *file->by_name, by_name);
     if (found == NULL)
-        return lrki_fail(file->context, LRK_ERR_NOT_FOUND, "%s: no tensor '%s'", file->path, name);
+        return lrki_fail(file->context, LRK_ERR_NOT_FOUND, "%s: no tensor '%s'", file->source.name, name);
     *index = *found - file->tensors;
     return LRK_OK;
 }
@@ -300,20 +314,63 @@ const char *lrk_safetensors_metadata(const lrk_safetensors *file, const char *ke
     return file == NULL || key == NULL ? NULL : lrki_json_text(lrki_json_get(file->metadata, key));
 }
 
+int64_t lrk_safetensors_metadata_count(const lrk_safetensors *file)
+{
+    return file == NULL ? 0 : lrki_json_count(file->metadata);
+}
+
+lrk_status lrk_safetensors_metadata_get(const lrk_safetensors *file, int64_t i, const char **key,
+                                        const char **value)
+{
+    if (file == NULL) return LRK_ERR_ARGUMENT;
+    if (key == NULL || value == NULL || i < 0 || i >= lrki_json_count(file->metadata))
+        return lrki_fail(file->context, LRK_ERR_ARGUMENT,
+                         "%s: no pair %" PRId64 " of metadata, or nowhere to put it", file->source.name, i);
+    lrki_json_cursor c = lrki_json_first(file->metadata);
+    while (i-- > 0)
+        c = lrki_json_next(file->metadata, c);
+    *key = c.key;
+    *value = lrki_json_text(c.value);
+    return LRK_OK;
+}
+
+/* Tensor i, or NULL with an error recorded. */
+static const st_tensor *tensor_at(const lrk_safetensors *file, int64_t i)
+{
+    if (i >= 0 && i < file->n) return &file->tensors[i];
+    (void)lrki_fail(file->context, LRK_ERR_ARGUMENT, "%s: no tensor %" PRId64, file->source.name, i);
+    return NULL;
+}
+
+lrk_status lrk_safetensors_read_bytes(const lrk_safetensors *file, int64_t i, uint64_t offset, void *data,
+                                      size_t n)
+{
+    if (file == NULL) return LRK_ERR_ARGUMENT;
+    const st_tensor *tensor = tensor_at(file, i);
+    if (tensor == NULL) return LRK_ERR_ARGUMENT;
+    if (data == NULL && n != 0) return lrki_fail(file->context, LRK_ERR_ARGUMENT, "data is NULL");
+    uint64_t bytes = tensor->end - tensor->begin;
+    if (offset > bytes || n > bytes - offset)
+        return lrki_fail(file->context, LRK_ERR_SHAPE,
+                         "%s: tensor '%s' has %" PRIu64 " bytes: none at %" PRIu64 " to %" PRIu64,
+                         file->source.name, tensor->name, bytes, offset, offset + n);
+    if (n == 0) return LRK_OK;
+    return lrki_source_read(&file->source, file->data_start + tensor->begin + offset, data, n);
+}
+
 static lrk_status read_converted(const lrk_safetensors *file, const st_tensor *tensor, float *values,
                                  unsigned char *buffer)
 {
     size_t element = tensor->dtype->bits / 8;
     size_t most = CONVERT_BYTES / element;
-    int64_t offset = file->data_start + (int64_t)tensor->begin;
+    uint64_t offset = file->data_start + tensor->begin;
     for (size_t left = (size_t)tensor->elements; left > 0;) {
         size_t n = left < most ? left : most;
-        lrk_status status =
-            lrki_file_read_at(file->context, file->fd, file->path, offset, buffer, n * element);
+        lrk_status status = lrki_source_read(&file->source, offset, buffer, n * element);
         if (status != LRK_OK) return status;
         tensor->dtype->to_f32(buffer, values, n);
         values += n;
-        offset += (int64_t)(n * element);
+        offset += n * element;
         left -= n;
     }
     return LRK_OK;
@@ -322,23 +379,21 @@ static lrk_status read_converted(const lrk_safetensors *file, const st_tensor *t
 lrk_status lrk_safetensors_read_f32(const lrk_safetensors *file, int64_t i, float *values, int64_t count)
 {
     if (file == NULL) return LRK_ERR_ARGUMENT;
-    if (i < 0 || i >= file->n)
-        return lrki_fail(file->context, LRK_ERR_ARGUMENT, "%s: no tensor %" PRId64, file->path, i);
-    const st_tensor *tensor = &file->tensors[i];
+    const st_tensor *tensor = tensor_at(file, i);
+    if (tensor == NULL) return LRK_ERR_ARGUMENT;
     if (values == NULL && count != 0) return lrki_fail(file->context, LRK_ERR_ARGUMENT, "values is NULL");
     if (!tensor->dtype->readable)
         return lrki_fail(file->context, LRK_ERR_UNSUPPORTED,
-                         "%s: tensor '%s': dtype %s does not convert to f32", file->path, tensor->name,
+                         "%s: tensor '%s': dtype %s does not convert to f32", file->source.name, tensor->name,
                          tensor->dtype->name);
     if (count < 0 || (uint64_t)count != tensor->elements)
         return lrki_fail(file->context, LRK_ERR_SHAPE,
-                         "%s: tensor '%s' has %" PRIu64 " elements, not %" PRId64, file->path, tensor->name,
-                         tensor->elements, count);
+                         "%s: tensor '%s' has %" PRIu64 " elements, not %" PRId64, file->source.name,
+                         tensor->name, tensor->elements, count);
     if (count == 0) return LRK_OK;
     if (tensor->dtype->to_f32 == NULL)
-        return lrki_file_read_at(file->context, file->fd, file->path,
-                                 file->data_start + (int64_t)tensor->begin, values,
-                                 (size_t)count * sizeof *values);
+        return lrki_source_read(&file->source, file->data_start + tensor->begin, values,
+                                (size_t)count * sizeof *values);
     unsigned char *buffer = lrki_alloc(file->context, CONVERT_BYTES);
     if (buffer == NULL) return lrki_fail_nomem(file->context, tensor->name);
     lrk_status status = read_converted(file, tensor, values, buffer);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Small dense factorisations in double over LAPACK, row-major. dense.c alone knows LAPACK. Scratch comes from the
- * context. The sign of each factor is fixed (the entry of largest magnitude of a row of vt, the diagonal of r: not
- * negative), so that results do not depend on LAPACK's choice.
+ * Small dense factorisations in double over the LAPACK that comes with OpenBLAS, row-major; dense.c alone knows it.
+ * Scratch comes from the context. Signs are fixed (the diagonal of r and the entry of largest magnitude of every row of
+ * vt are not negative), so that they do not depend on LAPACK's choice; the last bits may depend on OpenBLAS' threads.
+ * Both functions may run in tasks of a parallel loop: details are recorded for the thread that calls.
  */
 #ifndef LRKI_DENSE_H
 #define LRKI_DENSE_H
@@ -11,14 +12,16 @@
 
 /*
  * a = q r, thin: a [rows x cols], rows >= cols >= 0, is replaced by q; r [cols x cols] upper triangular, NULL: not wanted.
- * LRK_ERR_NOMEM; LRK_ERR_SHAPE if a size exceeds LAPACK's integer.
+ * A deficient a gives a q that is orthonormal all the same, and zeros (to rounding) on the diagonal of r.
+ * LRK_ERR_NOMEM; LRK_ERR_SHAPE if a size exceeds LAPACK's integer; LRK_ERR_NONFINITE if a holds NaN or infinity.
  */
 lrk_status lrki_qr(lrk_context *context, int64_t rows, int64_t cols, double *a, double *r);
 
 /*
  * a = u diag(s) vt, thin, k = min(rows, cols): a [rows x cols] is destroyed; u [rows x k], s [k] descending, vt [k x cols];
- * u and vt may both be NULL. LRK_ERR_NONFINITE if a holds NaN or infinity or the iteration does not converge.
+ * u and vt may both be NULL. Errors as lrki_qr(); LRK_ERR_NONFINITE also if the iteration does not converge.
  */
-lrk_status lrki_svd(lrk_context *context, int64_t rows, int64_t cols, double *a, double *u, double *s, double *vt);
+lrk_status lrki_svd(lrk_context *context, int64_t rows, int64_t cols, double *a, double *u, double *s,
+                    double *vt);
 
 #endif

@@ -59,7 +59,7 @@ lrk_adapters *peft_load(const lrk_adapters_options *options)
 {
     char text[256];
     lrk_adapters *adapters;
-    lrk_status status = lrk_peft_load(peft_context, peft_dir, options, &adapters);
+    lrk_status status = lrk_peft_load(peft_context, peft_dir, NULL, 0, options, &adapters);
     lrk_context_error(peft_context, text, sizeof text);
     ck_assert_msg(status == LRK_OK, "%s: %s", lrk_status_name(status), text);
     return adapters;

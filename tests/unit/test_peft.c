@@ -80,8 +80,8 @@ START_TEST(options_of_the_loaded_set_hold)
     lrk_adapters_destroy(loaded);
     options.dropout = 2;
     loaded = (lrk_adapters *)&peft_host;
-    sets_expect(peft_context, lrk_peft_load(peft_context, peft_dir, &options, &loaded), LRK_ERR_ARGUMENT,
-                "dropout");
+    sets_expect(peft_context, lrk_peft_load(peft_context, peft_dir, NULL, 0, &options, &loaded),
+                LRK_ERR_ARGUMENT, "dropout");
     ck_assert_ptr_null(loaded);
     lrk_adapters_destroy(adapters);
 }

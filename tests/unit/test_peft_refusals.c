@@ -227,7 +227,8 @@ START_TEST(files_that_contradict_are_refused)
     lrk_adapters *loaded = (lrk_adapters *)&peft_host;
     save_varied();
     replace(e->file, e->from, e->to);
-    sets_expect(peft_context, lrk_peft_load(peft_context, peft_dir, NULL, &loaded), e->status, e->words);
+    sets_expect(peft_context, lrk_peft_load(peft_context, peft_dir, NULL, 0, NULL, &loaded), e->status,
+                e->words);
     ck_assert_ptr_null(loaded);
 }
 END_TEST
@@ -250,7 +251,7 @@ START_TEST(a_tensor_too_many_is_refused)
     memcpy(text + 9, extra, more);
     memcpy(text + 9 + more, old + 9, n - 9);
     scratch_write(path, text, n + more);
-    sets_expect(peft_context, lrk_peft_load(peft_context, peft_dir, NULL, &loaded), LRK_ERR_FORMAT,
+    sets_expect(peft_context, lrk_peft_load(peft_context, peft_dir, NULL, 0, NULL, &loaded), LRK_ERR_FORMAT,
                 "tensors that the metadata does not know");
     ck_assert_ptr_null(loaded);
     free(text);
@@ -262,16 +263,18 @@ END_TEST
 START_TEST(absent_files_and_wrong_arguments_are_named)
 {
     lrk_adapters *loaded;
-    sets_expect(peft_context, lrk_peft_load(peft_context, peft_dir, NULL, &loaded), LRK_ERR_NOT_FOUND, MODEL);
+    sets_expect(peft_context, lrk_peft_load(peft_context, peft_dir, NULL, 0, NULL, &loaded),
+                LRK_ERR_NOT_FOUND, MODEL);
     save_varied();
     ck_assert_int_eq(remove(peft_path(CONFIG)), 0);
-    sets_expect(peft_context, lrk_peft_load(peft_context, peft_dir, NULL, &loaded), LRK_ERR_NOT_FOUND,
-                CONFIG);
-    ck_assert_int_eq(lrk_peft_load(peft_context, peft_dir, NULL, NULL), LRK_ERR_ARGUMENT);
-    ck_assert_int_eq(lrk_peft_load(NULL, peft_dir, NULL, &loaded), LRK_ERR_ARGUMENT);
-    sets_expect(peft_context, lrk_peft_load(peft_context, NULL, NULL, &loaded), LRK_ERR_ARGUMENT,
+    sets_expect(peft_context, lrk_peft_load(peft_context, peft_dir, NULL, 0, NULL, &loaded),
+                LRK_ERR_NOT_FOUND, CONFIG);
+    ck_assert_int_eq(lrk_peft_load(peft_context, peft_dir, NULL, 0, NULL, NULL), LRK_ERR_ARGUMENT);
+    ck_assert_int_eq(lrk_peft_load(NULL, peft_dir, NULL, 0, NULL, &loaded), LRK_ERR_ARGUMENT);
+    sets_expect(peft_context, lrk_peft_load(peft_context, NULL, NULL, 0, NULL, &loaded), LRK_ERR_ARGUMENT,
                 "directory");
-    sets_expect(peft_context, lrk_peft_load(peft_context, "", NULL, &loaded), LRK_ERR_ARGUMENT, "directory");
+    sets_expect(peft_context, lrk_peft_load(peft_context, "", NULL, 0, NULL, &loaded), LRK_ERR_ARGUMENT,
+                "directory");
 }
 END_TEST
 
@@ -284,7 +287,7 @@ START_TEST(a_value_that_is_not_finite_is_refused)
     char *bytes = scratch_read(path, &n);
     memcpy(bytes + n - 4, "\0\0\x80\x7f", 4); /* the last element: B of vision.layers.0.q */
     scratch_write(path, bytes, n);
-    sets_expect(peft_context, lrk_peft_load(peft_context, peft_dir, NULL, &loaded), LRK_ERR_FORMAT,
+    sets_expect(peft_context, lrk_peft_load(peft_context, peft_dir, NULL, 0, NULL, &loaded), LRK_ERR_FORMAT,
                 "vision.layers.0.q");
     free(bytes);
     free(path);
@@ -303,7 +306,7 @@ START_TEST(a_model_file_damaged_anywhere_is_refused_or_loads)
         char kept = bytes[i];
         bytes[i] = (char)(kept ^ 1 << i % 7);
         scratch_write(path, bytes, n);
-        lrk_status status = lrk_peft_load(peft_context, peft_dir, NULL, &loaded);
+        lrk_status status = lrk_peft_load(peft_context, peft_dir, NULL, 0, NULL, &loaded);
         ck_assert((status == LRK_OK) == (loaded != NULL));
         lrk_adapters_destroy(loaded);
         bytes[i] = kept;
@@ -332,7 +335,7 @@ static void undo_nothing(void *user)
 
 static lrk_status act_load(void *user)
 {
-    return lrk_peft_load(peft_context, peft_dir, NULL, user);
+    return lrk_peft_load(peft_context, peft_dir, NULL, 0, NULL, user);
 }
 
 static void undo_load(void *user)

@@ -126,29 +126,34 @@ END_TEST
 static lrk_status fill_by_tag(void *user, const lrki_out_tensor *tensor, float *values)
 {
     (void)user;
-    for (int64_t i = 0; i < tensor->rows * tensor->cols; i++)
+    for (int64_t i = 0; i < tensor->count; i++)
         values[i] = (float)(tensor->tag * 100 + i);
     return LRK_OK;
 }
 
 static lrk_status write_file(const char *path, lrki_out_tensor *tensors, int64_t n)
 {
-    lrki_replacement file = {0};
+    lrki_target target;
     lrki_json *metadata = lrki_json_new_object();
     lrki_json_put(&metadata, "format", lrki_json_new_text("pt"));
-    lrk_status status = lrki_replacement_begin(context, path, &file);
+    lrk_status status = lrki_target_open(context, path, &target);
     ck_assert_int_eq(status, LRK_OK);
-    status = lrki_safetensors_write(&file, metadata, tensors, n, fill_by_tag, NULL);
-    if (status == LRK_OK) status = lrki_replacement_sync(&file);
-    if (status == LRK_OK) status = lrki_replacement_commit(&file);
-    lrki_replacement_abandon(&file);
+    status = lrki_safetensors_write(&target, metadata, tensors, n, fill_by_tag, NULL);
+    if (status == LRK_OK) status = lrki_target_commit(&target);
+    lrki_target_abandon(&target);
     return status;
+}
+
+static lrki_out_tensor f32_matrix(const char *name, int64_t rows, int64_t cols, int64_t tag)
+{
+    return lrki_out_matrix(name, lrki_dtype_find("F32"), rows, cols, tag);
 }
 
 START_TEST(the_written_form_is_strict)
 {
     size_t n;
-    lrki_out_tensor tensors[] = {{"b", 1, 2, 1}, {"a\"", 2, 1, 2}, {"a", 0, 3, 3}};
+    lrki_out_tensor tensors[] = {f32_matrix("b", 1, 2, 1), f32_matrix("a\"", 2, 1, 2),
+                                 f32_matrix("a", 0, 3, 3)};
     char *path = strdup(scratch_path(&files, "written.safetensors"));
     ck_assert_int_eq(write_file(path, tensors, 3), LRK_OK);
     char *bytes = scratch_read(path, &n);
@@ -177,14 +182,42 @@ START_TEST(the_writer_refuses_names_that_cannot_be)
 {
     static const char *const names[] = {"__metadata__", "\xff", "twice"};
     for (int i = 0; i < 3; i++) {
-        lrki_out_tensor tensors[] = {{names[i], 1, 1, 0}, {"twice", 1, 1, 1}};
+        lrki_out_tensor tensors[] = {f32_matrix(names[i], 1, 1, 0), f32_matrix("twice", 1, 1, 1)};
         sets_expect(context, write_file(scratch_path(&files, "refused"), tensors, 2), LRK_ERR_ARGUMENT,
                     names[i]);
         ck_assert_int_eq(scratch_count(files.dir), 0);
     }
-    lrki_out_tensor huge[] = {{"h", INT64_MAX / 2, 3, 0}};
+    lrki_out_tensor huge[] = {f32_matrix("h", INT64_MAX / 2, 3, 0)};
     sets_expect(context, write_file(scratch_path(&files, "refused"), huge, 1), LRK_ERR_SHAPE, "'h'");
     ck_assert_int_eq(scratch_count(files.dir), 0);
+}
+END_TEST
+
+/* Narrower tensors come after wider ones, whatever their names, and hold rounded values. */
+START_TEST(sixteen_bits_are_rounded_and_come_last)
+{
+    float values[2] = {0, 0};
+    int64_t i;
+    lrk_safetensors *file;
+    lrk_safetensors_tensor last = {.struct_size = sizeof last};
+    lrki_out_tensor tensors[] = {lrki_out_matrix("a", lrki_dtype_find("BF16"), 1, 2, 1),
+                                 f32_matrix("b", 1, 1, 2),
+                                 lrki_out_matrix("c", lrki_dtype_find("F16"), 1, 2, 3)};
+    char *path = strdup(scratch_path(&files, "narrow"));
+    ck_assert_int_eq(write_file(path, tensors, 3), LRK_OK);
+    ck_assert_int_eq(lrk_safetensors_open(context, path, &file), LRK_OK);
+    ck_assert_int_eq(lrk_safetensors_find(file, "b", &i), LRK_OK);
+    ck_assert_int_eq(i, 0);
+    ck_assert_int_eq(lrk_safetensors_get(file, 2, &last), LRK_OK);
+    ck_assert_str_eq(last.name, "c");
+    ck_assert_int_eq(lrk_safetensors_read_f32(file, 2, values, 2), LRK_OK);
+    ck_assert(values[0] == 300 && values[1] == 301);
+    ck_assert_int_eq(lrk_safetensors_read_f32(file, 1, values, 2), LRK_OK);
+    ck_assert(values[0] == 100 && values[1] == 101);
+    lrk_safetensors_close(file);
+    lrki_out_tensor large = lrki_out_matrix("large", lrki_dtype_find("F16"), 1, 1, 1000);
+    sets_expect(context, write_file(path, &large, 1), LRK_ERR_NONFINITE, "'large'");
+    free(path);
 }
 END_TEST
 
@@ -200,6 +233,7 @@ Suite *tensor_bytes_suite(void)
     tcase_add_test(cases, f64_rounds_to_nearest);
     tcase_add_test(cases, more_than_one_buffer_converts);
     tcase_add_test(cases, the_written_form_is_strict);
+    tcase_add_test(cases, sixteen_bits_are_rounded_and_come_last);
     tcase_add_test(cases, the_writer_refuses_names_that_cannot_be);
     suite_add_tcase(suite, cases);
     return suite;

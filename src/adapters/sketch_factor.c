@@ -279,10 +279,10 @@ lrk_status lrki_sketch_each(const lrk_sketch *sketch, int32_t first, int32_t n, 
     if (status != LRK_OK || work.failure == INT64_MAX) return status;
     int32_t module = (int32_t)(work.failure >> 8);
     status = -(lrk_status)(work.failure & 0xff);
+    const char *why = status == LRK_ERR_NONFINITE ? "is not finite" : "cannot be factored";
     if (status == LRK_ERR_NOMEM) return lrki_fail_nomem(context, "the factors of a sketch");
     return lrki_fail_at(context, status, (lrki_place){.module = module},
-                        "module '%s': its gradient sketch is not finite",
-                        sketch->adapters->modules[module].name);
+                        "module '%s': its gradient sketch %s", sketch->adapters->modules[module].name, why);
 }
 
 /* ---- one module's spectrum ----------------------------------------------------------------------------------------- */

@@ -587,11 +587,29 @@ static void undo_plan(void *user)
     lrk_plan_destroy(made);
 }
 
+/* Two small modules: each request for memory is failed in a plan of its own. */
 START_TEST(planning_unwinds_when_any_request_fails)
 {
+    const shape small[2] = {{4, 3, 1, LRK_NO_GROUP, 0, 1.0}, {3, 5, 1, LRK_NO_GROUP, 0, 1.0}};
+    lrk_adapters *large = set;
+    lrk_sketch *of_large = sketch;
+    lrk_sketch_options o = sketched();
+    o.directions = 2, o.samples = 0;
+    set = set_make(context, small, 2, 0, 0);
+    sketch = sketch_make(set, &o);
+    for (int32_t i = 0; i < 2; i++) {
+        padded x = padded_make(9, small[i].n_in, 0, 1), dy = padded_make(9, small[i].n_out, 0, 2);
+        ck_assert_int_eq(sketch_feed_one(set, sketch, i, &x, &dy), LRK_OK);
+        padded_free(&x);
+        padded_free(&dy);
+    }
     uint64_t digest = sets_digest(set);
     sets_each_fault(&host, act_plan, undo_plan, NULL);
     ck_assert_uint_eq(sets_digest(set), digest);
+    lrk_sketch_destroy(sketch);
+    lrk_adapters_destroy(set);
+    set = large;
+    sketch = of_large;
 }
 END_TEST
 

@@ -78,6 +78,24 @@ START_TEST(a_run_that_is_resumed_does_not_start_again)
 }
 END_TEST
 
+/* What it counts is what the run begins with. */
+START_TEST(the_dry_run_starts_too)
+{
+    trainer_train_ok("--out $D/a" START);
+    char ranks[32], words[64];
+    ck_assert_int_eq(
+        sscanf(strstr(trainer_get("stderr"), "gradient start  ranks "), "gradient start  ranks %31s", ranks),
+        1);
+    ck_assert_int_eq(
+        trainer_run("--model " TRAINER_MODEL
+                    " --train $D/train.jsonl --dev $D/dev.jsonl --config $D/config.yaml --dry-run" START),
+        0);
+    snprintf(words, sizeof words, " of %s ranks", ranks);
+    ck_assert_msg(strstr(trainer_get("stdout"), words) != NULL, "%s: %s", words, trainer_get("stdout"));
+    ck_assert_ptr_null(strstr(trainer_get("stdout"), "warning"));
+}
+END_TEST
+
 START_TEST(what_cannot_be_is_refused)
 {
     ck_assert_int_ne(trainer_run(TRAINER_TRAIN "--out $D/a" START "--set start.batches=9999"), 0);
@@ -104,6 +122,7 @@ Suite *trainer_start_suite(void)
     tcase_add_test(tests, the_number_of_threads_changes_no_result);
     tcase_add_test(tests, other_policies_go_on_from_it);
     tcase_add_test(tests, a_run_that_is_resumed_does_not_start_again);
+    tcase_add_test(tests, the_dry_run_starts_too);
     tcase_add_test(tests, what_cannot_be_is_refused);
     suite_add_tcase(suite, tests);
     return suite;

@@ -94,7 +94,7 @@ LRK_API lrk_status lrk_sketch_info_get(const lrk_sketch *sketch, int32_t module,
  * vectors past it are no directions of G.
  * Errors   LRK_ERR_ARGUMENT   no such module, values NULL, n < 1 or above the module's directions
  *          LRK_ERR_NONFINITE  x or dy, or a sum of them, was not finite;  LRK_ERR_BUSY (an open pass feeds it)
- *          LRK_ERR_HOST (parallel_for failed), LRK_ERR_NOMEM
+ *          LRK_ERR_HOST (parallel_for failed), LRK_ERR_SHAPE (too large for LAPACK), LRK_ERR_NOMEM
  * Special  nothing fed, or a gradient of 0: values 0, *found 0.
  * Cost     O((n_in + n_out) s^2) in double, once a call.   Since 0.1
  */

@@ -77,8 +77,8 @@ typedef void (*lrki_sketch_use)(void *user, int32_t module, const lrki_sketch_fa
 
 /*
  * Factors modules first .. first + n - 1 through the parallel loop: there LAPACK keeps to one thread, so that its bits do not
- * depend on their number. LRK_ERR_NONFINITE of the lowest module concerned, LRK_ERR_NOMEM, LRK_ERR_HOST; `use` may have
- * been told of some modules then.
+ * depend on their number. LRK_ERR_NONFINITE of the lowest module concerned, LRK_ERR_NOMEM, LRK_ERR_HOST, LRK_ERR_SHAPE;
+ * `use` may have been told of some modules then. It must not allocate.
  */
 lrk_status lrki_sketch_each(const lrk_sketch *sketch, int32_t first, int32_t n, lrki_sketch_use use,
                             void *user);

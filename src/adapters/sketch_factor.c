@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * From a sketch to singular values and vectors (sketch.h has the formula), in double: bases of both ranges, the core as
- * both sides see it, and its singular value decomposition. It runs in tasks of the parallel loop: details of failures are
- * recorded once the loop has ended.
+ * both sides see it, and its singular value decomposition. It runs in tasks of the parallel loop, where LAPACK keeps to one
+ * thread: memory is taken before the loop, and details of failures are recorded after it.
  */
 #include "sketch.h"
 
@@ -13,6 +13,68 @@
 #include "../kernels/kernels.h"
 
 #define ROUNDING 8.0 /* factor of the floor below which a singular value may be rounding alone */
+
+/* ---- scratch of a task --------------------------------------------------------------------------------------------- */
+
+/* All that a module's factors take, and they themselves. */
+typedef struct scratch {
+    lrki_sketch_factors f;
+    double *left_basis;  /* [k x n_out]: Q transposed                */
+    double *right_basis; /* [k x n_in]: P transposed                 */
+    double *core;        /* [k x k]                                  */
+    double *other;       /* [k x k]                                  */
+    double *u;           /* [k x k]                                  */
+    double *vt;          /* [k x k]                                  */
+    double *wide;        /* [s x n], n the larger of n_in and n_out  */
+    double *wide_u;      /* [s x least]                              */
+    double *wide_s;      /* [least]                                  */
+    double *wide_vt;     /* [least x n]                              */
+    double *near;        /* [s x k]                                  */
+    double *far;         /* [s x k]                                  */
+    double *triangle;    /* [k x k]                                  */
+    double *lapack;
+} scratch;
+
+static int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+static double *cut(double *base, int64_t *at, int64_t n)
+{
+    double *piece = base != NULL ? base + *at : NULL;
+    *at += n;
+    return piece;
+}
+
+/* Cuts the pieces for a module from `base` (NULL: only counts); their doubles, -1 if LAPACK cannot take them. */
+static int64_t lay_out(const lrki_module *m, const lrki_sketch_module *own, double *base, scratch *t)
+{
+    int64_t k = own->directions, s = own->samples, n = larger(m->n_in, m->n_out), least = lrki_smaller(s, n),
+            at = 0;
+    int64_t of_in = lrki_svd_scratch(s, m->n_in), of_out = lrki_svd_scratch(s, m->n_out),
+            of_qr = lrki_qr_scratch(s, k), of_core = lrki_svd_scratch(k, k);
+    if (of_in < 0 || of_out < 0 || of_qr < 0 || of_core < 0) return -1;
+    t->f = (lrki_sketch_factors){.n_in = m->n_in, .n_out = m->n_out, .n = k};
+    t->f.values = cut(base, &at, k);
+    t->f.right = cut(base, &at, k * m->n_in);
+    t->f.left = cut(base, &at, k * m->n_out);
+    t->left_basis = cut(base, &at, k * m->n_out);
+    t->right_basis = cut(base, &at, k * m->n_in);
+    t->core = cut(base, &at, k * k);
+    t->other = cut(base, &at, k * k);
+    t->u = cut(base, &at, k * k);
+    t->vt = cut(base, &at, k * k);
+    t->wide = cut(base, &at, s * n);
+    t->wide_u = cut(base, &at, s * least);
+    t->wide_s = cut(base, &at, least);
+    t->wide_vt = cut(base, &at, least * n);
+    t->near = cut(base, &at, s * k);
+    t->far = cut(base, &at, s * k);
+    t->triangle = cut(base, &at, k * k);
+    t->lapack = cut(base, &at, larger(larger(of_in, of_out), larger(of_qr, of_core)));
+    return at;
+}
 
 /* ---- pieces -------------------------------------------------------------------------------------------------------- */
 
@@ -29,24 +91,13 @@ static void times_basis(const float *m, int64_t rows, const double *q, int64_t k
 }
 
 /* q [k x n]: the leading right singular vectors of m [rows x n], k <= rows and n. */
-static lrk_status leading_rows(lrk_context *context, const float *m, int64_t rows, int64_t n, int64_t k,
+static lrk_status leading_rows(const float *m, int64_t rows, int64_t n, int64_t k, const scratch *t,
                                double *q)
 {
-    int64_t least = lrki_smaller(rows, n);
-    double *a = lrki_array(context, rows * n, sizeof *a);
-    double *u = lrki_array(context, rows * least, sizeof *u);
-    double *s = lrki_array(context, least, sizeof *s);
-    double *vt = lrki_array(context, least * n, sizeof *vt);
-    lrk_status status = LRK_OK;
-    if (a == NULL || u == NULL || s == NULL || vt == NULL) status = LRK_ERR_NOMEM;
-    for (int64_t i = 0; i < rows * n && status == LRK_OK; i++)
-        a[i] = (double)m[i];
-    if (status == LRK_OK) status = lrki_svd(context, rows, n, a, u, s, vt);
-    if (status == LRK_OK) memcpy(q, vt, (size_t)(k * n) * sizeof *q);
-    lrki_array_free(context, a, rows * n, sizeof *a);
-    lrki_array_free(context, u, rows * least, sizeof *u);
-    lrki_array_free(context, s, least, sizeof *s);
-    lrki_array_free(context, vt, least * n, sizeof *vt);
+    for (int64_t i = 0; i < rows * n; i++)
+        t->wide[i] = (double)m[i];
+    lrk_status status = lrki_svd_in_task(rows, n, t->wide, t->wide_u, t->wide_s, t->wide_vt, t->lapack);
+    if (status == LRK_OK) memcpy(q, t->wide_vt, (size_t)(k * n) * sizeof *q);
     return status;
 }
 
@@ -73,83 +124,19 @@ typedef struct side {
 } side;
 
 /* core [k x k] = (random near^T)^+ sketch far^T, by a QR factorisation of the first. */
-static lrk_status core_of(lrk_context *context, const side *a, int64_t s, int64_t k, double *core)
+static void core_of(const side *a, int64_t s, int64_t k, const scratch *t, double *core)
 {
-    double *q = lrki_array(context, s * k, sizeof *q);
-    double *r = lrki_array(context, k * k, sizeof *r);
-    double *seen = lrki_array(context, s * k, sizeof *seen);
-    lrk_status status = LRK_OK;
-    if (q == NULL || r == NULL || seen == NULL) status = LRK_ERR_NOMEM;
-    if (status == LRK_OK) {
-        times_basis(a->random, s, a->near, k, a->n, q);
-        times_basis(a->sketch, s, a->far, k, a->other, seen);
-        status = lrki_qr(context, s, k, q, r);
-    }
-    if (status == LRK_OK) {
-        for (int64_t i = 0; i < k; i++)
-            for (int64_t j = 0; j < k; j++) {
-                double sum = 0.0;
-                for (int64_t t = 0; t < s; t++)
-                    sum += q[t * k + i] * seen[t * k + j];
-                core[i * k + j] = sum;
-            }
-        solve_upper(r, k, core);
-    }
-    lrki_array_free(context, q, s * k, sizeof *q);
-    lrki_array_free(context, r, k * k, sizeof *r);
-    lrki_array_free(context, seen, s * k, sizeof *seen);
-    return status;
-}
-
-/* ---- a module ------------------------------------------------------------------------------------------------------ */
-
-/* What lives while a module is factored. */
-typedef struct scratch {
-    double *left_basis;  /* [k x n_out]: Q transposed */
-    double *right_basis; /* [k x n_in]: P transposed  */
-    double *core;        /* [k x k]                   */
-    double *other;       /* [k x k]                   */
-    double *u;           /* [k x k]                   */
-    double *vt;          /* [k x k]                   */
-} scratch;
-
-static bool take_scratch(lrk_context *context, const lrki_sketch_factors *f, scratch *t)
-{
-    int64_t square = f->n * f->n;
-    t->left_basis = lrki_array(context, f->n * f->n_out, sizeof(double));
-    t->right_basis = lrki_array(context, f->n * f->n_in, sizeof(double));
-    t->core = lrki_array(context, square, sizeof(double));
-    t->other = lrki_array(context, square, sizeof(double));
-    t->u = lrki_array(context, square, sizeof(double));
-    t->vt = lrki_array(context, square, sizeof(double));
-    return t->left_basis && t->right_basis && t->core && t->other && t->u && t->vt;
-}
-
-static void free_scratch(lrk_context *context, const lrki_sketch_factors *f, scratch *t)
-{
-    int64_t square = f->n * f->n;
-    lrki_array_free(context, t->left_basis, f->n * f->n_out, sizeof(double));
-    lrki_array_free(context, t->right_basis, f->n * f->n_in, sizeof(double));
-    lrki_array_free(context, t->core, square, sizeof(double));
-    lrki_array_free(context, t->other, square, sizeof(double));
-    lrki_array_free(context, t->u, square, sizeof(double));
-    lrki_array_free(context, t->vt, square, sizeof(double));
-}
-
-static lrk_status make_core(lrk_context *context, const lrki_sketch_module *own, const lrki_sketch_factors *f,
-                            scratch *t)
-{
-    int64_t k = f->n, s = own->samples;
-    const side left = {own->psi, own->w, t->left_basis, t->right_basis, f->n_out, f->n_in};
-    const side right = {own->omega, own->y, t->right_basis, t->left_basis, f->n_in, f->n_out};
-    lrk_status status = leading_rows(context, own->y, s, f->n_out, k, t->left_basis);
-    if (status == LRK_OK) status = leading_rows(context, own->w, s, f->n_in, k, t->right_basis);
-    if (status == LRK_OK) status = core_of(context, &left, s, k, t->core);
-    if (status == LRK_OK) status = core_of(context, &right, s, k, t->other);
-    for (int64_t i = 0; i < k && status == LRK_OK; i++)
-        for (int64_t j = 0; j < k; j++)
-            t->core[i * k + j] = 0.5 * (t->core[i * k + j] + t->other[j * k + i]);
-    return status;
+    times_basis(a->random, s, a->near, k, a->n, t->near);
+    times_basis(a->sketch, s, a->far, k, a->other, t->far);
+    lrki_qr_in_task(s, k, t->near, t->triangle, t->lapack);
+    for (int64_t i = 0; i < k; i++)
+        for (int64_t j = 0; j < k; j++) {
+            double sum = 0.0;
+            for (int64_t row = 0; row < s; row++)
+                sum += t->near[row * k + i] * t->far[row * k + j];
+            core[i * k + j] = sum;
+        }
+    solve_upper(t->triangle, k, core);
 }
 
 /* to [n] = sum_j weight_j basis_j, weights a step apart. */
@@ -164,7 +151,7 @@ static void combine(const double *weights, int64_t step, const double *basis, in
 }
 
 /* The entry of largest magnitude of the right vector, the first of equals, becomes positive. */
-static void fix_sign(lrki_sketch_factors *f, int64_t i)
+static void fix_sign(const lrki_sketch_factors *f, int64_t i)
 {
     double *right = f->right + i * f->n_in, *left = f->left + i * f->n_out;
     int64_t at = 0;
@@ -175,6 +162,24 @@ static void fix_sign(lrki_sketch_factors *f, int64_t i)
         right[c] = -right[c];
     for (int64_t c = 0; c < f->n_out; c++)
         left[c] = -left[c];
+}
+
+/* ---- one module ---------------------------------------------------------------------------------------------------- */
+
+static lrk_status make_core(const lrki_sketch_module *own, const scratch *t)
+{
+    int64_t k = t->f.n, s = own->samples, n_in = t->f.n_in, n_out = t->f.n_out;
+    const side left = {own->psi, own->w, t->left_basis, t->right_basis, n_out, n_in};
+    const side right = {own->omega, own->y, t->right_basis, t->left_basis, n_in, n_out};
+    lrk_status status = leading_rows(own->y, s, n_out, k, t, t->left_basis);
+    if (status == LRK_OK) status = leading_rows(own->w, s, n_in, k, t, t->right_basis);
+    if (status != LRK_OK) return status;
+    core_of(&left, s, k, t, t->core);
+    core_of(&right, s, k, t, t->other);
+    for (int64_t i = 0; i < k; i++)
+        for (int64_t j = 0; j < k; j++)
+            t->core[i * k + j] = 0.5 * (t->core[i * k + j] + t->other[j * k + i]);
+    return LRK_OK;
 }
 
 static int64_t count_found(const lrki_sketch_module *own, const lrki_sketch_factors *f)
@@ -188,21 +193,6 @@ static int64_t count_found(const lrki_sketch_module *own, const lrki_sketch_fact
     return found;
 }
 
-static lrk_status factor(lrk_context *context, const lrki_sketch_module *own, lrki_sketch_factors *f,
-                         scratch *t)
-{
-    int64_t k = f->n;
-    lrk_status status = make_core(context, own, f, t);
-    if (status == LRK_OK) status = lrki_svd(context, k, k, t->core, t->u, f->values, t->vt);
-    for (int64_t i = 0; i < k && status == LRK_OK; i++) {
-        combine(t->vt + i * k, 1, t->right_basis, k, f->n_in, f->right + i * f->n_in);
-        combine(t->u + i, k, t->left_basis, k, f->n_out, f->left + i * f->n_out);
-        fix_sign(f, i);
-    }
-    if (status == LRK_OK) f->found = count_found(own, f);
-    return status;
-}
-
 static bool is_finite(const lrki_sketch_module *own, int64_t width)
 {
     double sum = 0.0;
@@ -213,29 +203,21 @@ static bool is_finite(const lrki_sketch_module *own, int64_t width)
     return sum == 0.0;
 }
 
-static void free_factors(lrk_context *context, lrki_sketch_factors *f)
+static lrk_status factor(const lrki_sketch_module *own, scratch *t)
 {
-    lrki_array_free(context, f->values, f->n, sizeof *f->values);
-    lrki_array_free(context, f->right, f->n * f->n_in, sizeof *f->right);
-    lrki_array_free(context, f->left, f->n * f->n_out, sizeof *f->left);
-}
-
-static lrk_status factor_module(const lrk_sketch *sketch, int32_t module, lrki_sketch_factors *f)
-{
-    lrk_context *context = sketch->adapters->context;
-    const lrki_module *m = &sketch->adapters->modules[module];
-    const lrki_sketch_module *own = &sketch->modules[module];
-    *f = (lrki_sketch_factors){.n_in = m->n_in, .n_out = m->n_out, .n = own->directions};
-    if (!is_finite(own, m->n_in + m->n_out)) return LRK_ERR_NONFINITE;
-    f->values = lrki_array(context, f->n, sizeof *f->values);
-    f->right = lrki_array(context, f->n * f->n_in, sizeof *f->right);
-    f->left = lrki_array(context, f->n * f->n_out, sizeof *f->left);
-    scratch t = {0};
-    lrk_status status = LRK_ERR_NOMEM;
-    if (f->values && f->right && f->left && take_scratch(context, f, &t))
-        status = factor(context, own, f, &t);
-    free_scratch(context, f, &t);
-    return status;
+    lrki_sketch_factors *f = &t->f;
+    int64_t k = f->n;
+    if (!is_finite(own, f->n_in + f->n_out)) return LRK_ERR_NONFINITE;
+    lrk_status status = make_core(own, t);
+    if (status == LRK_OK) status = lrki_svd_in_task(k, k, t->core, t->u, f->values, t->vt, t->lapack);
+    if (status != LRK_OK) return status;
+    for (int64_t i = 0; i < k; i++) {
+        combine(t->vt + i * k, 1, t->right_basis, k, f->n_in, f->right + i * f->n_in);
+        combine(t->u + i, k, t->left_basis, k, f->n_out, f->left + i * f->n_out);
+        fix_sign(f, i);
+    }
+    f->found = count_found(own, f);
+    return LRK_OK;
 }
 
 /* ---- many modules -------------------------------------------------------------------------------------------------- */
@@ -243,46 +225,71 @@ static lrk_status factor_module(const lrk_sketch *sketch, int32_t module, lrki_s
 typedef struct factoring {
     const lrk_sketch *sketch;
     int32_t first;
+    int32_t n;
+    int64_t
+        lanes; /* lane i factors modules first + i, first + i + lanes, ...                               */
+    double
+        *memory; /* [lanes x each]                                                                         */
+    int64_t each;
     lrki_sketch_use use;
     void *user;
-    int64_t failure; /* atomic: module << 8 | -status of the lowest module that failed; INT64_MAX: none */
+    int64_t failed; /* atomic: the lowest module that failed, INT64_MAX: none; every failure is NONFINITE */
 } factoring;
 
-static void note_failure(factoring *work, int32_t module, lrk_status status)
+static void note_failure(factoring *work, int64_t module)
 {
-    int64_t mine = ((int64_t)module << 8) - status,
-            lowest = __atomic_load_n(&work->failure, __ATOMIC_RELAXED);
-    while (mine < lowest && !__atomic_compare_exchange_n(&work->failure, &lowest, mine, false,
-                                                         __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+    int64_t lowest = __atomic_load_n(&work->failed, __ATOMIC_RELAXED);
+    while (module < lowest && !__atomic_compare_exchange_n(&work->failed, &lowest, module, false,
+                                                           __ATOMIC_RELAXED, __ATOMIC_RELAXED))
         ;
 }
 
-static void factor_task(void *data, int64_t index)
+static void factor_lane(void *data, int64_t lane)
 {
     factoring *work = data;
-    int32_t module = work->first + (int32_t)index;
-    lrki_sketch_factors f;
-    lrk_status status = factor_module(work->sketch, module, &f);
-    if (status == LRK_OK)
-        work->use(work->user, module, &f);
-    else
-        note_failure(work, module, status);
-    free_factors(work->sketch->adapters->context, &f);
+    for (int64_t i = lane; i < work->n; i += work->lanes) {
+        int32_t module = work->first + (int32_t)i;
+        scratch t;
+        (void)lay_out(&work->sketch->adapters->modules[module], &work->sketch->modules[module],
+                      work->memory + lane * work->each, &t);
+        if (factor(&work->sketch->modules[module], &t) == LRK_OK)
+            work->use(work->user, module, &t.f);
+        else
+            note_failure(work, module);
+    }
+}
+
+/* Doubles that a lane needs; LRK_ERR_SHAPE names the module. */
+static lrk_status measure_lanes(factoring *work)
+{
+    const lrk_adapters *set = work->sketch->adapters;
+    for (int32_t i = work->first; i < work->first + work->n; i++) {
+        scratch t;
+        int64_t need = lay_out(&set->modules[i], &work->sketch->modules[i], NULL, &t);
+        if (need < 0)
+            return lrki_fail_at(set->context, LRK_ERR_SHAPE, (lrki_place){.module = i},
+                                "module '%s': its sketch is too large for LAPACK", set->modules[i].name);
+        work->each = larger(work->each, need);
+    }
+    return LRK_OK;
 }
 
 lrk_status lrki_sketch_each(const lrk_sketch *sketch, int32_t first, int32_t n, lrki_sketch_use use,
                             void *user)
 {
-    lrk_context *context = sketch->adapters->context;
-    factoring work = {sketch, first, use, user, INT64_MAX};
-    lrk_status status = lrki_parallel_for(context, n, factor_task, &work);
-    if (status != LRK_OK || work.failure == INT64_MAX) return status;
-    int32_t module = (int32_t)(work.failure >> 8);
-    status = -(lrk_status)(work.failure & 0xff);
-    const char *why = status == LRK_ERR_NONFINITE ? "is not finite" : "cannot be factored";
-    if (status == LRK_ERR_NOMEM) return lrki_fail_nomem(context, "the factors of a sketch");
-    return lrki_fail_at(context, status, (lrki_place){.module = module},
-                        "module '%s': its gradient sketch %s", sketch->adapters->modules[module].name, why);
+    const lrk_adapters *set = sketch->adapters;
+    factoring work = {
+        .sketch = sketch, .first = first, .n = n, .use = use, .user = user, .failed = INT64_MAX};
+    work.lanes = lrki_smaller(n, larger(lrki_parallel_width(set->context), 1));
+    lrk_status status = measure_lanes(&work);
+    if (status != LRK_OK) return status;
+    work.memory = lrki_array(set->context, work.lanes * work.each, sizeof *work.memory);
+    if (work.memory == NULL) return lrki_fail_nomem(set->context, "the factors of a sketch");
+    status = lrki_parallel_for(set->context, work.lanes, factor_lane, &work);
+    lrki_array_free(set->context, work.memory, work.lanes * work.each, sizeof *work.memory);
+    if (status != LRK_OK || work.failed == INT64_MAX) return status;
+    return lrki_fail_at(set->context, LRK_ERR_NONFINITE, (lrki_place){.module = (int32_t)work.failed},
+                        "module '%s': its gradient sketch is not finite", set->modules[work.failed].name);
 }
 
 /* ---- one module's spectrum ----------------------------------------------------------------------------------------- */

@@ -195,8 +195,9 @@ lrk_status lrki_plan_create(lrk_allocator *allocator, const lrki_round *round, i
     plan->allocator = lrki_allocator_ref(allocator);
     plan->round = round->number;
     plan->step = step;
-    plan->generation = adapters->generation;
-    plan->values_version = adapters->values_version;
+    const lrk_scores *scores = round->scores; /* what was scored counts, not what is there by now */
+    plan->generation = scores != NULL ? scores->info.generation : adapters->generation;
+    plan->values_version = scores != NULL ? scores->info.values_version : adapters->values_version;
     plan->n_modules = round->n_modules;
     plan->ranks_before = round->n_ranks;
     lrk_status status = take_memory(plan, round);

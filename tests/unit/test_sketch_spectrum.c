@@ -8,6 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
 #include "oracle.h"
 #include "sets.h"
 #include "sketch_rig.h"
@@ -289,6 +293,44 @@ START_TEST(oversampling_helps)
 }
 END_TEST
 
+/* ---- threads ------------------------------------------------------------------------------------------------------- */
+
+#ifdef _OPENMP
+/* On lorank's own services, whose loop is OpenMP's where the BLAS allows it: LAPACK's bits depend on its threads outside of it. */
+static void spectra_at(int threads, double *values, double *right)
+{
+    const shape wide[2] = {{200, 90, 1, LRK_NO_GROUP, 0, 1.0}, {60, 150, 1, LRK_NO_GROUP, 0, 1.0}};
+    omp_set_num_threads(threads);
+    lrk_context *own = context_of_kernels(LRK_KERNELS_AUTO);
+    lrk_adapters *set = set_make(own, wide, 2, 0, 0);
+    lrk_sketch_options options = sketch_options(24);
+    lrk_sketch *sketch = sketch_make(set, &options);
+    for (int32_t i = 0; i < 2; i++) {
+        padded x = padded_make(300, wide[i].n_in, 0, 1), dy = padded_make(300, wide[i].n_out, 0, 2);
+        ck_assert_int_eq(sketch_feed_one(set, sketch, i, &x, &dy), LRK_OK);
+        ck_assert_int_eq(
+            lrk_sketch_spectrum(sketch, i, 24, values + 24 * i, right + 24 * 200 * i, NULL, NULL), LRK_OK);
+        padded_free(&x);
+        padded_free(&dy);
+    }
+    lrk_sketch_destroy(sketch);
+    lrk_adapters_destroy(set);
+    lrk_context_destroy(own);
+}
+
+START_TEST(the_number_of_threads_changes_no_bit)
+{
+    static double values[2][48], right[2][2 * 24 * 200];
+    spectra_at(1, values[0], right[0]);
+    for (int threads = 2; threads <= 4; threads++) {
+        spectra_at(threads, values[1], right[1]);
+        ck_assert_mem_eq(values[0], values[1], sizeof values[0]);
+        ck_assert_mem_eq(right[0], right[1], sizeof right[0]);
+    }
+}
+END_TEST
+#endif
+
 /* ---- gradients that are none --------------------------------------------------------------------------------------- */
 
 START_TEST(what_was_not_fed_or_is_zero_has_no_directions)
@@ -415,6 +457,9 @@ Suite *sketch_spectrum_suite(void)
     tcase_add_test(tcase, the_leading_values_alone_are_those_of_all);
     tcase_add_loop_test(tcase, decaying_spectra_keep_to_the_bound, 0, 4);
     tcase_add_test(tcase, oversampling_helps);
+#ifdef _OPENMP
+    tcase_add_test(tcase, the_number_of_threads_changes_no_bit);
+#endif
     tcase_add_test(tcase, what_was_not_fed_or_is_zero_has_no_directions);
     tcase_add_test(tcase, a_gradient_that_cancels_has_no_directions);
     tcase_add_test(tcase, a_batch_of_few_rows_has_few_directions);

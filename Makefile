@@ -45,7 +45,7 @@ obj      = $(patsubst %.c,$(BUILD)/%.o,$(1))
 LIB_OBJ := $(call obj,$(wildcard $(LAYERS:%=src/%/*.c)))
 TOOL_OBJ := $(call obj,$(wildcard src/tool/*.c))
 FT_OBJ  := $(call obj,$(wildcard examples/finetune/*.c))
-FT_LORANK := adapt bench checkpoint demo dryrun glue judge loop score summary train
+FT_LORANK := adapt bench checkpoint demo dryrun glue judge loop score start summary train
 PLAIN_OBJ := $(patsubst %.c,$(BUILD)/plain/%.o,$(filter-out $(FT_LORANK:%=examples/finetune/%.c),$(wildcard examples/finetune/*.c)))
 TEST_OBJ := $(call obj,$(SUITES:%=tests/unit/test_%.c) $(wildcard tests/support/*.c) tests/run.c)
 BENCH_OBJ := $(call obj,$(wildcard tests/bench/*.c))
@@ -151,6 +151,12 @@ $(BUILD)/bench-merge: tests/bench/io/merge.c $(STATIC)
 	$(CC) $(filter-out -MMD -MP,$(ALL_C)) $(LDFLAGS) -o $@ $^ $(LIB_DEPS) $(LDLIBS)
 bench-merge: $(BUILD)/bench-merge ## time and memory of merging a model of GIB gibibytes in FOLDER, which holds it twice
 	$(BUILD)/bench-merge $(FOLDER) $(GIB)
+
+$(BUILD)/bench-sketch: tests/bench/sketch/sketch_main.c $(filter-out %/main.o,$(FT_OBJ)) $(STATIC)
+	$(CC) $(filter-out -MMD -MP,$(ALL_C)) $(OPENMP) -I. -DLORANK -Wno-missing-prototypes $(call pkg,--cflags,openblas) $(LDFLAGS) \
+	  -o $@ $^ $(call pkg,--libs,libpcre2-8) $(LIB_DEPS) $(LDLIBS)
+bench-sketch: $(BUILD)/bench-sketch ## gradient sketches of the bundled model against the dense gradient
+	$(BUILD)/bench-sketch $(BENCH_ARGS)
 
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ ?= $(firstword $(FUZZERS))

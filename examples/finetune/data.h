@@ -61,6 +61,7 @@ void ft_batch_free(ft_batch *batch);
 /* A permutation of 0 .. n-1 that depends on (seed, stream) alone: epochs use streams 0, 1, ... */
 void ft_shuffle(int64_t *order, int64_t n, uint64_t seed, uint64_t stream);
 
+#define FT_STREAM_START      (UINT64_C(1) << 33) /* rows of the gradient start */
 #define FT_STREAM_VALIDATION (UINT64_C(1) << 32) /* + round, if the batch is drawn anew */
 
 #endif

@@ -62,7 +62,8 @@ static int run_method(demo *d, int method, ft_error *error)
     ft_job job = {.name = methods[method].name,
                   .trace = method == EXACT ? d->trace : NULL,
                   .judge = judge,
-                  .seed = lrk_config_seed(bench->config)};
+                  .seed = lrk_config_seed(bench->config),
+                  .config = bench->config};
     int failed = ft_fine_tune(&bench->trainer, &job, &d->outcome[method], error);
     if (!failed && method == EXACT) failed = ft_bench_save(bench, d->adapter, error);
     lrk_estimator_destroy(judge);

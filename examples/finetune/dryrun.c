@@ -15,6 +15,7 @@
 #include "dryrun.h"
 #include "glue.h"
 #include "progress.h"
+#include "start.h"
 
 enum { TIMED_STEPS = 3, MAX_KINDS = 64 };
 
@@ -193,7 +194,8 @@ static void print_rows(const char *name, const ft_data *data)
     printf("\n");
 }
 
-static void print_work(const ft_bench *bench, const lrk_adapters_info *set, const timing *time)
+/* begun: a start filled the set, and pruning is what the rounds are for. */
+static void print_work(const ft_bench *bench, const lrk_adapters_info *set, const timing *time, int begun)
 {
     const ft_trainer *t = &bench->trainer;
     lrk_estimate cost = {.struct_size = sizeof cost};
@@ -214,7 +216,7 @@ static void print_work(const ft_bench *bench, const lrk_adapters_info *set, cons
            (long long)bench->args.threads);
     printf("  each round moves %lld of %lld ranks (%.1f %%)\n", (long long)n_move, (long long)set->ranks,
            set->ranks ? 100.0 * (double)n_move / (double)set->ranks : 0.0);
-    if ((double)n_move > harmful_share * (double)set->ranks)
+    if (!begun && (double)n_move > harmful_share * (double)set->ranks)
         printf("  warning: moving more than %.0f %% of the ranks a round did harm wherever it was measured; "
                "about 3 %% "
                "is a good choice\n",
@@ -226,9 +228,10 @@ int ft_command_dry_run(const ft_args *args, ft_error *error)
     ft_bench bench = {0};
     timing time = {0};
     ft_memory memory;
+    int begun = 0;
     lrk_adapters_info set = {.struct_size = sizeof set};
     int failed = ft_bench_open(&bench, args, error) || ft_bench_prepare(&bench, NULL, error) ||
-                 measure(&bench, &time, error);
+                 ft_start(&bench.trainer, bench.config, &begun, error) || measure(&bench, &time, error);
     if (!failed) {
         lrk_adapters_info_get(bench.trainer.adapters, &set);
         ft_estimate_memory(&bench, &memory);
@@ -237,7 +240,7 @@ int ft_command_dry_run(const ft_args *args, ft_error *error)
         print_rows("train", &bench.task.train);
         print_rows("dev", &bench.task.dev);
         print_rows("test", &bench.task.test);
-        print_work(&bench, &set, &time);
+        print_work(&bench, &set, &time, begun);
         print_memory(&memory);
     }
     ft_bench_close(&bench);

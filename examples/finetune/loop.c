@@ -16,6 +16,7 @@
 #include "interrupt.h"
 #include "judge.h"
 #include "progress.h"
+#include "start.h"
 
 /* What the loop must remember to go on, as it is saved. */
 typedef struct memory {
@@ -176,6 +177,22 @@ static int resume(loop *l)
             l->resumed ? "finetune: going on after step %lld\n"
                        : "finetune: no checkpoint yet: from the start\n",
             (long long)l->trainer->step);
+    return 0;
+}
+
+/* A run that is not resumed begins with what the configuration says of its start. */
+static int start(loop *l)
+{
+    ft_outcome *o = l->outcome;
+    int begun = 0;
+    double since = ft_now();
+    if (l->resumed || !l->job->config) return 0;
+    if (ft_start(l->trainer, l->job->config, &begun, l->error)) return -1;
+    if (!begun) return 0;
+    totals(l, &o->initial_ranks, &o->initial_parameters);
+    o->start_seconds = ft_now() - since;
+    ft_progress_say(&l->progress, "%s: gradient start  ranks %lld  parameters %lld  %.1f s", l->job->name,
+                    (long long)o->initial_ranks, (long long)o->initial_parameters, o->start_seconds);
     return 0;
 }
 
@@ -374,11 +391,12 @@ int ft_fine_tune(ft_trainer *trainer, const ft_job *job, ft_outcome *outcome, ft
     loop l = {.trainer = trainer, .job = job, .outcome = outcome, .error = error};
     *outcome = (ft_outcome){.dev = {NAN, NAN}, .test = {NAN, NAN}, .agreement = NAN};
     totals(&l, &outcome->initial_ranks, &outcome->initial_parameters);
+    outcome->budget_ranks = outcome->initial_ranks;
     l.order = malloc((size_t)trainer->task->train.n_rows * sizeof *l.order);
     int failed = !l.order ? ft_fail_memory(error, "the order of rows") : 0;
     if (!failed)
-        failed = create_checkpoint(&l) || resume(&l) || open_trace(&l) || bind_rounds(&l) || run_steps(&l) ||
-                 finish(&l);
+        failed = create_checkpoint(&l) || resume(&l) || start(&l) || open_trace(&l) || bind_rounds(&l) ||
+                 run_steps(&l) || finish(&l);
     ft_progress_end(&l.progress);
     if (l.trace) close_trace(&l);
     trainer->scorer.between = NULL;

@@ -20,8 +20,8 @@ static int write_summary(const ft_bench *bench, const result *r, ft_error *error
 {
     char path[FT_PATH];
     if (ft_output_path(bench->args.out, "summary.json", path, error)) return -1;
-    json_t *summary = ft_summary_create(lrk_config_seed(bench->config), r->outcome.initial_ranks,
-                                        &r->base_dev, &r->base_test);
+    json_t *summary = ft_summary_create(lrk_config_seed(bench->config), r->outcome.budget_ranks, &r->base_dev,
+                                        &r->base_test);
     int failed = !summary || json_object_set_new(summary, "run", ft_summary_run(&r->outcome))
                      ? ft_fail_memory(error, "the summary")
                      : ft_output_json(path, summary, error);
@@ -74,8 +74,11 @@ static int run(ft_bench *bench, ft_error *error)
 {
     result r;
     char trace[FT_PATH], adapter[FT_PATH];
-    ft_job job = {
-        .name = "train", .trace = trace, .seed = lrk_config_seed(bench->config), .saved = &bench->args};
+    ft_job job = {.name = "train",
+                  .trace = trace,
+                  .seed = lrk_config_seed(bench->config),
+                  .config = bench->config,
+                  .saved = &bench->args};
     if (ft_output_create(bench->args.out, error) ||
         ft_output_path(bench->args.out, "trace.jsonl", trace, error) ||
         ft_output_path(bench->args.out, "adapter", adapter, error) ||

@@ -138,6 +138,26 @@ typedef struct lrk_threshold_options {
     int64_t n_limits;        /* [0]                      */
 } lrk_threshold_options;
 
+/*
+ * Start large and prune, along AdaLoRA's cubic budget (Zhang et al. 2023, eq. 10): after round t of T the set holds at most
+ *     b(t) = b_T + (b_0 - b_T) (1 - t / T)^3,   rounded down,
+ * in units of the budget; the ranks of lowest score go until that is met, under any estimator. Nothing grows. b_T is the budget;
+ * b_0 is the larger of multiple * b_T (rounded down) and what the set holds when the allocator is created, so that the allocator
+ * can be made before a gradient start fills the set. Floors and protection may leave a round short; a later one makes up
+ * for it. AdaLoRA's phases without pruning are the schedule's warm-up and the time after the last round.
+ */
+typedef struct lrk_prune_options {
+    uint32_t struct_size;
+    uint32_t flags;          /* 0                                                                                   */
+    int64_t n_rounds;        /* T >= 1 [0: must be set]                                                             */
+    int64_t budget;          /* b_T, in budget_unit, or LRK_BUDGET_INITIAL: what the set holds at creation [INITIAL] */
+    double multiple;         /* >= 1 [1]                                                                            */
+    int32_t budget_unit;     /* [LRK_BUDGET_RANKS]                                                                  */
+    int32_t protect_rounds;  /* [0]                                                                                 */
+    const lrk_limit *limits; /* floors; caps do nothing here; copied [NULL]                                         */
+    int64_t n_limits;        /* [0]                                                                                 */
+} lrk_prune_options;
+
 /* What a policy is asked, and where it answers; arrays over the live ranks are module after module in index order. */
 typedef struct lrk_policy_request {
     uint32_t struct_size;
@@ -227,6 +247,7 @@ LRK_API lrk_status lrk_alora_options_init(lrk_alora_options *options, size_t str
 LRK_API lrk_status lrk_elalora_options_init(lrk_elalora_options *options, size_t struct_size);
 LRK_API lrk_status lrk_increlora_options_init(lrk_increlora_options *options, size_t struct_size);
 LRK_API lrk_status lrk_threshold_options_init(lrk_threshold_options *options, size_t struct_size);
+LRK_API lrk_status lrk_prune_options_init(lrk_prune_options *options, size_t struct_size);
 LRK_API lrk_status lrk_custom_policy_init(lrk_custom_policy *policy, size_t struct_size);
 LRK_API lrk_status lrk_participant_init(lrk_participant *participant, size_t struct_size);
 
@@ -253,6 +274,15 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_allocator_create_threshold(lrk_adapters *
                                                                   const lrk_threshold_options *options,
                                                                   lrk_allocator **allocator);
 
+/*
+ * Start large and prune.
+ * Errors   LRK_ERR_ARGUMENT   a value out of range;  LRK_ERR_NOT_FOUND  a limit's pattern decides no module
+ *          LRK_ERR_BUDGET     the floors exceed the budget; the detail names the module;  LRK_ERR_VERSION, LRK_ERR_NOMEM
+ * Since 0.1
+ */
+LRK_API LRK_WARN_UNUSED lrk_status lrk_allocator_create_prune(lrk_adapters *adapters, const lrk_prune_options *options,
+                                                              lrk_allocator **allocator);
+
 /* Keeps every rank (plain LoRA): its plans change nothing. Errors: LRK_ERR_ARGUMENT, LRK_ERR_NOMEM. Since 0.1 */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_allocator_create_fixed(lrk_adapters *adapters, lrk_allocator **allocator);
 
@@ -265,7 +295,8 @@ LRK_API void lrk_allocator_destroy(lrk_allocator *allocator);
 
 /*
  * Ranks that the next plan would prune with the live ranks as they are (n_A), for the estimator's n_cut and for dry
- * runs. 0 for those that prune none, for threshold, whose number its scores decide, and for custom. Errors: LRK_ERR_ARGUMENT. Since 0.1
+ * runs. Prune: from its budgets alone, an upper bound if they are in parameters. 0 for those that prune none, for
+ * threshold, whose number its scores decide, and for custom. Errors: LRK_ERR_ARGUMENT. Since 0.1
  */
 LRK_API lrk_status lrk_allocator_n_move(const lrk_allocator *allocator, int64_t *n_move);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * YAML configuration: seed and sections adapters, importance, allocation, optimizer, learning_rate, schedule and host
+ * YAML configuration: seed and sections adapters, start, importance, allocation, optimizer, learning_rate, schedule and host
  * (docs/configuration.md lists every key). Strict: unknown and duplicate keys, wrong types, values out of range, aliases,
  * tags, several documents, more than 8 levels or 1 MiB are errors with line and column; every value passes the same
  * checks as through the C API. A key that is absent has the C default. libyaml takes its memory from libc.
@@ -14,6 +14,7 @@
 
 #include "adapters.h"
 #include "allocation.h"
+#include "gradient_start.h"
 #include "importance.h"
 #include "optimizer.h"
 #include "schedule.h"
@@ -69,10 +70,18 @@ LRK_API uint64_t lrk_config_seed(const lrk_config *config);
  *   adapters   by patterns over the host's modules (rank and scale in `modules` are ignored)
  *   estimator  n_cut is the allocator's n_move, at least 1 (NULL if the mode needs none)
  *   schedule   total_steps and steps_per_epoch from the host
+ *   sketch     of a gradient start; *batches says on how many batches the host is to run forward and backward with it before
+ *              training. Without a start (start.kind uniform) *sketch is NULL and *batches 0
+ *   plan_start the plan of that start, with budget and limits of section allocation. The allocator is made before the plan is
+ *              committed: a budget `initial` is what adapters.modules say, and multiples of it are what a start fills
  * Errors: those of the lrk_xxx_create() functions, and LRK_ERR_CONFIG if a needed section is missing. Since 0.1
  */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_config_create_adapters(const lrk_config *config, const lrk_module_spec *modules,
                                                               int64_t n_modules, lrk_adapters **adapters);
+LRK_API LRK_WARN_UNUSED lrk_status lrk_config_create_sketch(const lrk_config *config, lrk_adapters *adapters,
+                                                            lrk_sketch **sketch, int64_t *batches);
+LRK_API LRK_WARN_UNUSED lrk_status lrk_config_plan_start(const lrk_config *config, const lrk_sketch *sketch,
+                                                         int64_t step, lrk_plan **plan);
 LRK_API LRK_WARN_UNUSED lrk_status lrk_config_create_allocator(const lrk_config *config, lrk_adapters *adapters,
                                                                lrk_allocator **allocator);
 LRK_API LRK_WARN_UNUSED lrk_status lrk_config_create_estimator(const lrk_config *config, lrk_adapters *adapters,

@@ -23,6 +23,7 @@
 
 #include "adapters.h"
 #include "mask.h"
+#include "sketch.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -76,6 +77,7 @@ typedef struct lrk_pass_options {
     lrk_sink *sink;          /* where derivatives go; kept alive by the pass [NULL: the set's own gradients]    */
     void *workspace;         /* 64-byte aligned scratch for the pass alone [NULL: lorank keeps one per open pass] */
     size_t workspace_bytes;  /* >= lrk_workspace_size() if workspace is given [0]                               */
+    lrk_sketch *sketch;      /* every backward also feeds it; kept alive by the pass [NULL: none]                */
 } lrk_pass_options;
 
 /* Errors: LRK_ERR_ARGUMENT. Threads: pure. Since 0.1 */
@@ -97,11 +99,11 @@ LRK_API lrk_status lrk_saved_size(const lrk_adapters *adapters, const int32_t *m
  * Opens a pass. Without a given workspace, memory is taken here (kept by the set and used again by later passes), so
  * that forward and backward never allocate. Gradients have one writer at a time: a pass with a sink and derivatives
  * owns the sink while it is open; a training pass without a sink owns the set's gradients; an evaluating pass takes
- * them at its first lrk_backward() that derives more than dx.
+ * them at its first lrk_backward() that derives more than dx. A pass owns its sketch while it is open.
  * Errors   LRK_ERR_ARGUMENT     unknown mode, flag or gradient, max_rows < 1, workspace too small or not aligned,
- *                               mask or sink of another set, mask derivatives without a sink that has them
+ *                               mask, sink or sketch of another set, mask derivatives without a sink that has them
  *          LRK_ERR_STALE        mask or sink made before a rank change
- *          LRK_ERR_BUSY         a plan is prepared, or another open pass writes the same gradients
+ *          LRK_ERR_BUSY         a plan is prepared, or another open pass writes the same gradients or feeds the sketch
  *          LRK_ERR_UNSUPPORTED  training pass of an inference-only set
  *          LRK_ERR_VERSION, LRK_ERR_NOMEM
  * Threads  any; several passes of a set may be open.   Since 0.1
@@ -139,13 +141,13 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_forward(lrk_pass *pass, const int32_t *mo
  * forward read; saved is what forward wrote, or NULL with 0 to compute H again. dy is an array of n_modules matrices
  * stepped by dy[0].struct_size. May be called several times a step (micro-batches): gradients add up.
  * dx must not overlap x or any dy.
- * Errors   as lrk_forward() (after LRK_ERR_HOST dx and the pass's gradients are unspecified), and
+ * Errors   as lrk_forward() (after LRK_ERR_HOST dx, the pass's gradients and its sketch are unspecified), and
  *          LRK_ERR_STALE        saved was written before a rank change or a change of values
  *          LRK_ERR_ARGUMENT     saved was written for other modules, rows, mode, nonce, first row or mask, in a pass whose
  *                               derivatives needed other ranks, or not by lrk_forward()
  *          LRK_ERR_BUSY         another open pass writes the same gradients (evaluating passes without a sink)
  *          LRK_ERR_UNSUPPORTED  derivatives of an inference-only set (dx alone, gradients 0, is allowed)
- * Special  dx may be the only result (gradients 0 in the options). 0 rows or rank 0: nothing is added, but the module
+ * Special  dx or the sketch may be the only result (gradients 0 in the options). 0 rows or rank 0: nothing is added, but the module
  *          counts as having a gradient.
  * Since 0.1
  */

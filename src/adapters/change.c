@@ -70,10 +70,17 @@ static void move_row(const lrki_module *module, lrki_bank *to, int64_t i, const 
     to->births[i] = from->births[j];
 }
 
-static void begin_row(lrki_change *change, const lrki_module *module, lrki_bank *to, int64_t i,
-                      uint64_t identity)
+/* Rank number `added` of those that a module gets. */
+static void begin_row(lrki_change *change, const lrki_module *module, const lrki_module_change *part,
+                      lrki_bank *to, int64_t added)
 {
-    lrki_direction_begin(&change->directions, module, to->a, i, identity);
+    int64_t i = part->n_kept + added;
+    uint64_t identity = part->added_ids[added];
+    if (part->added_a != NULL)
+        memcpy(to->a + i * module->n_in, part->added_a + added * module->n_in,
+               (size_t)module->n_in * sizeof(float));
+    else
+        lrki_direction_begin(&change->directions, module, to->a, i, identity);
     memset(to->b + i * module->n_out, 0, (size_t)module->n_out * sizeof(float));
     to->gates[i] = 1.0f;
     to->identities[i] = identity;
@@ -92,7 +99,7 @@ static void change_rows(lrki_change *change, int32_t index)
         if (to != from || part->kept[i] != i) move_row(module, to, i, from, part->kept[i]);
     lrki_directions_enter(&change->directions, module, to->a, part);
     for (int64_t i = 0; i < part->n_added; i++) {
-        begin_row(change, module, to, part->n_kept + i, part->added_ids[i]);
+        begin_row(change, module, part, to, i);
         if (part->added_ids[i] >= adapters->next_identity) adapters->next_identity = part->added_ids[i] + 1;
     }
 }

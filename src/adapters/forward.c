@@ -6,7 +6,7 @@
  */
 #include <string.h>
 
-#include "pass_state.h"
+#include "sketch.h"
 
 static const lrki_module *module_at(const lrki_call *call, int32_t i)
 {
@@ -140,12 +140,14 @@ lrk_status lrk_backward(lrk_pass *pass, const int32_t *modules, int32_t n_module
     if (status != LRK_OK) return status;
 
     call.lora.dx = to_dx;
-    if (dx == NULL && pass->gradients == 0) return LRK_OK;
-    if (call.x.rows > 0 && call.lora.n_parts > 0) {
+    bool derives = dx != NULL || pass->gradients != 0;
+    if (derives && call.x.rows > 0 && call.lora.n_parts > 0) {
         status = lrki_lora_backward(&call.lora);
         if (status != LRK_OK) return status;
         finish_backward(&call);
     }
+    if (pass->sketch != NULL) status = lrki_sketch_feed(pass->sketch, &call, dy);
+    if (status != LRK_OK) return status;
     for (int32_t i = 0; i < n_modules; i++)
         mark_gradient(pass, modules[i]);
     return LRK_OK;

@@ -5,7 +5,7 @@
  */
 #include <string.h>
 
-#include "pass_state.h"
+#include "sketch.h"
 
 #define ALL_GRADIENTS (LRK_GRAD_PARAMETERS | LRK_GRAD_GATES | LRK_GRAD_MASK)
 
@@ -17,32 +17,34 @@ lrk_status lrk_pass_options_init(lrk_pass_options *options, size_t struct_size)
 
 /* ---- workspace ---------------------------------------------------------------------------------------------------- */
 
-static bool add_module(const lrk_adapters *set, int64_t i, lrki_lora_size *size)
+static bool add_module(const lrk_adapters *set, const lrk_sketch *sketch, int64_t i, lrki_lora_size *size)
 {
     const lrki_module *m = &set->modules[i];
-    return lrki_lora_size_add(size, lrki_fused_ranks(set->context), m->n_in, m->n_out, m->bank.rank);
+    int64_t ranks = sketch != NULL ? sketch->modules[i].samples : m->bank.rank;
+    return lrki_lora_size_add(size, lrki_fused_ranks(set->context), m->n_in, m->n_out, ranks);
 }
 
 /* Size of the largest call that begins with module i: its group, counted at the group's first module. */
-static bool group_at(const lrk_adapters *set, int64_t i, lrki_lora_size *size)
+static bool group_at(const lrk_adapters *set, const lrk_sketch *sketch, int64_t i, lrki_lora_size *size)
 {
     int32_t group = set->modules[i].input_group;
-    if (!add_module(set, i, size)) return false;
+    if (!add_module(set, sketch, i, size)) return false;
     for (int64_t k = 0; k < set->n_modules && group != LRK_NO_GROUP; k++) {
         if (k == i || set->modules[k].input_group != group) continue;
         if (k < i) return true; /* the group was counted at k */
-        if (!add_module(set, k, size)) return false;
+        if (!add_module(set, sketch, k, size)) return false;
     }
     return true;
 }
 
-static lrk_status workspace_size(const lrk_adapters *set, int64_t max_rows, size_t *bytes)
+lrk_status lrki_workspace_size(const lrk_adapters *set, const lrk_sketch *sketch, int64_t max_rows,
+                               size_t *bytes)
 {
     *bytes = 0;
     for (int64_t i = 0; i < set->n_modules; i++) {
-        lrki_lora_size size = {.rows = max_rows, .tiles = set->dropout > 0.0};
+        lrki_lora_size size = {.rows = max_rows, .tiles = sketch == NULL && set->dropout > 0.0};
         size_t need;
-        if (!group_at(set, i, &size) || !lrki_lora_scratch_size(&size, &need))
+        if (!group_at(set, sketch, i, &size) || !lrki_lora_scratch_size(&size, &need))
             return lrki_fail(set->context, LRK_ERR_SHAPE, "the workspace for %lld rows overflows",
                              (long long)max_rows);
         if (need > *bytes) *bytes = need;
@@ -57,7 +59,7 @@ lrk_status lrk_workspace_size(const lrk_adapters *adapters, int64_t max_rows, si
     if (max_rows < 1 || bytes == NULL)
         return lrki_fail(adapters->context, LRK_ERR_ARGUMENT,
                          "lrk_workspace_size: max_rows < 1 or bytes is NULL");
-    return workspace_size(adapters, max_rows, bytes);
+    return lrki_workspace_size(adapters, NULL, max_rows, bytes);
 }
 
 /* ---- the cache ---------------------------------------------------------------------------------------------------- */
@@ -121,7 +123,7 @@ static lrk_status own_workspace(lrk_context *context, lrk_pass *pass, size_t byt
 static lrk_status measure(const lrk_adapters *set, lrk_pass *pass, int64_t max_rows)
 {
     if (pass->sized_rows == max_rows && pass->sized_generation == set->generation) return LRK_OK;
-    lrk_status status = workspace_size(set, max_rows, &pass->sized_bytes);
+    lrk_status status = lrki_workspace_size(set, NULL, max_rows, &pass->sized_bytes);
     pass->sized_rows = status == LRK_OK ? max_rows : 0;
     pass->sized_generation = set->generation;
     return status;
@@ -203,6 +205,8 @@ static lrk_status check_options(const lrk_adapters *set, const lrk_pass_options 
     lrk_status status = check_plain(set->context, o);
     if (status == LRK_OK) status = check_mask(set, o->mask);
     if (status == LRK_OK) status = check_sink(set, o);
+    if (status == LRK_OK && o->sketch != NULL && o->sketch->adapters != set)
+        status = lrki_fail(set->context, LRK_ERR_ARGUMENT, "lrk_pass_begin: the sketch is of another set");
     if (status != LRK_OK) return status;
     if (o->mode == LRK_PASS_TRAIN && (set->flags & LRK_ADAPTERS_INFERENCE))
         return lrki_fail(set->context, LRK_ERR_UNSUPPORTED,
@@ -226,24 +230,55 @@ lrk_status lrki_pass_claim(lrk_pass *pass)
     return LRK_OK;
 }
 
+static void release_flag(bool *flag)
+{
+    __atomic_store_n(flag, false, __ATOMIC_RELEASE);
+}
+
+/* The sketch is the pass's from here on, and has room for its calls. */
+static lrk_status claim_sketch(const lrk_pass *pass)
+{
+    lrk_sketch *sketch = pass->sketch;
+    if (sketch == NULL) return LRK_OK;
+    if (!take_flag(&sketch->in_use))
+        return lrki_fail(pass->adapters->context, LRK_ERR_BUSY,
+                         "lrk_pass_begin: another open pass feeds the sketch");
+    lrk_status status = lrki_sketch_reserve(sketch, pass->max_rows);
+    if (status != LRK_OK) release_flag(&sketch->in_use);
+    return status;
+}
+
+static lrk_status claim_gradients(lrk_pass *pass)
+{
+    if (pass->sink != NULL)
+        return take_flag(&pass->sink->in_use)
+                   ? LRK_OK
+                   : lrki_fail(pass->adapters->context, LRK_ERR_BUSY,
+                               "lrk_pass_begin: another open pass writes to the sink");
+    return pass->mode == LRK_PASS_TRAIN && pass->gradients != 0 ? lrki_pass_claim(pass) : LRK_OK;
+}
+
 /* Counts the pass as open and claims what it certainly writes. Undone by leave(). */
 static lrk_status enter(lrk_pass *pass)
 {
     lrk_adapters *set = pass->adapters;
     if (set->change_pending)
         return lrki_fail(set->context, LRK_ERR_BUSY, "lrk_pass_begin: a rank change is prepared");
-    if (pass->sink != NULL && !take_flag(&pass->sink->in_use))
-        return lrki_fail(set->context, LRK_ERR_BUSY, "lrk_pass_begin: another open pass writes to the sink");
-    bool writes_set = pass->sink == NULL && pass->mode == LRK_PASS_TRAIN && pass->gradients != 0;
-    lrk_status status = writes_set ? lrki_pass_claim(pass) : LRK_OK;
-    if (status == LRK_OK) __atomic_add_fetch(&set->open_passes, 1, __ATOMIC_ACQ_REL);
+    lrk_status status = claim_sketch(pass);
+    if (status != LRK_OK) return status;
+    status = claim_gradients(pass);
+    if (status == LRK_OK)
+        __atomic_add_fetch(&set->open_passes, 1, __ATOMIC_ACQ_REL);
+    else if (pass->sketch != NULL)
+        release_flag(&pass->sketch->in_use);
     return status;
 }
 
 static void leave(lrk_pass *pass)
 {
-    if (pass->sink != NULL) __atomic_store_n(&pass->sink->in_use, false, __ATOMIC_RELEASE);
-    if (pass->claimed_set) __atomic_store_n(&pass->adapters->gradients_in_use, false, __ATOMIC_RELEASE);
+    if (pass->sink != NULL) release_flag(&pass->sink->in_use);
+    if (pass->claimed_set) release_flag(&pass->adapters->gradients_in_use);
+    if (pass->sketch != NULL) release_flag(&pass->sketch->in_use);
     __atomic_sub_fetch(&pass->adapters->open_passes, 1, __ATOMIC_ACQ_REL);
 }
 
@@ -272,6 +307,7 @@ lrk_status lrk_pass_begin(lrk_adapters *adapters, const lrk_pass_options *given,
     pass->mask = (lrk_mask *)options.mask; /* counted, not changed */
     pass->mask_hash = lrki_mask_hash(options.mask);
     pass->sink = options.gradients != 0 ? options.sink : NULL;
+    pass->sketch = options.sketch;
     pass->claimed_set = false;
     pass->lent = false;
     status = enter(pass);
@@ -282,6 +318,7 @@ lrk_status lrk_pass_begin(lrk_adapters *adapters, const lrk_pass_options *given,
     lrki_adapters_ref(adapters);
     if (pass->mask != NULL) lrki_mask_ref(pass->mask);
     if (pass->sink != NULL) lrki_sink_ref(pass->sink);
+    if (pass->sketch != NULL) lrki_sketch_ref(pass->sketch);
     *out = pass;
     return LRK_OK;
 }
@@ -292,10 +329,12 @@ void lrk_pass_end(lrk_pass *pass)
     lrk_adapters *set = pass->adapters;
     lrk_mask *mask = pass->mask;
     lrk_sink *sink = pass->sink;
+    lrk_sketch *sketch = pass->sketch;
     leave(pass);
     push_list(set, &pass->link, &pass->link);
     if (mask != NULL) lrki_mask_unref(mask);
     lrki_sink_unref(sink);
+    lrki_sketch_unref(sketch);
     lrki_adapters_unref(set);
 }
 

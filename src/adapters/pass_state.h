@@ -38,9 +38,10 @@ struct lrk_pass {
     int64_t max_rows;
     lrk_mask *mask; /* NULL: all */
     uint64_t mask_hash;
-    lrk_sink *sink;   /* NULL: the set's own gradients */
-    bool claimed_set; /* this pass set the set's gradients_in_use */
-    bool lent;        /* lorank's own, in the hands of a callback: not the host's to end */
+    lrk_sink *sink;     /* NULL: the set's own gradients */
+    lrk_sketch *sketch; /* fed by backward; NULL: none */
+    bool claimed_set;   /* this pass set the set's gradients_in_use */
+    bool lent;          /* lorank's own, in the hands of a callback: not the host's to end */
     void *workspace;
     void *own; /* workspace of its own, kept while cached */
     size_t own_bytes;
@@ -74,6 +75,12 @@ bool lrki_pass_takes(const lrk_pass *pass, const lrki_module *module, int64_t ra
 lrki_share lrki_pass_share(const lrk_pass *pass, const lrki_module *module);
 /* Takes the right to write the pass's gradients; LRK_ERR_BUSY if another open pass has it. */
 lrk_status lrki_pass_claim(lrk_pass *pass);
+
+/*
+ * Scratch of the largest call with that many rows: for live ranks, or for the samples of a sketch. LRK_ERR_SHAPE.
+ */
+lrk_status lrki_workspace_size(const lrk_adapters *adapters, const lrk_sketch *sketch, int64_t max_rows,
+                               size_t *bytes);
 
 /* A number that tells masks apart. */
 uint64_t lrki_mask_hash(const lrk_mask *mask);

@@ -11,6 +11,7 @@
 #include "../adapters/set.h"
 #include "../importance/importance.h"
 #include "lorank/allocation.h"
+#include "lorank/gradient_start.h"
 #include "state.h"
 
 #define LRKI_NO_BUDGET INT64_MAX
@@ -31,14 +32,14 @@ typedef struct lrki_round {
     uint64_t number;
     int64_t n_modules;
     int64_t n_ranks;
-    const lrk_scores *scores;
-    const lrk_score *ranks; /* [n_ranks]: module after module, in index order */
-    lrki_slot *slots;       /* [n_modules]                                    */
-    int64_t budget;         /* LRKI_NO_BUDGET: none                           */
-    int64_t held;           /* units of the budget that live ranks take       */
-    uint64_t newborn_first; /* this identity and later ones are protected     */
-    uint8_t *drop;          /* [n_ranks]   0 on entry: the answer             */
-    int64_t *add;           /* [n_modules] 0 on entry: the answer             */
+    const lrk_scores *scores; /* NULL: there are none, and all of `ranks` goes */
+    const lrk_score *ranks;   /* [n_ranks]: module after module, in index order; NULL without scores */
+    lrki_slot *slots;         /* [n_modules]                                    */
+    int64_t budget;           /* LRKI_NO_BUDGET: none                           */
+    int64_t held;             /* units of the budget that live ranks take       */
+    uint64_t newborn_first;   /* this identity and later ones are protected     */
+    uint8_t *drop;            /* [n_ranks]   0 on entry: the answer             */
+    int64_t *add;             /* [n_modules] 0 on entry: the answer             */
 } lrki_round;
 
 typedef struct lrki_policy {
@@ -93,6 +94,8 @@ lrk_status lrki_alora_options_check(lrk_context *context, const lrk_alora_option
 lrk_status lrki_elalora_options_check(lrk_context *context, const lrk_elalora_options *options);
 lrk_status lrki_increlora_options_check(lrk_context *context, const lrk_increlora_options *options);
 lrk_status lrki_threshold_options_check(lrk_context *context, const lrk_threshold_options *options);
+lrk_status lrki_prune_options_check(lrk_context *context, const lrk_prune_options *options);
+lrk_status lrki_gradient_start_check(lrk_context *context, const lrk_gradient_start_options *options);
 lrk_status lrki_rules_check(lrk_context *context, const lrki_rules *rules);
 /* The same for one limit, whose pattern the detail quotes. */
 lrk_status lrki_limit_check(lrk_context *context, const lrk_limit *limit);
@@ -116,7 +119,7 @@ lrk_status lrki_limits_read(const lrk_adapters *adapters, const lrk_limit *limit
 
 /* ---- rounds and plans ------------------------------------------------------------------------------------------------ */
 
-/* Gathers a round; lrki_round_free() also after failure. */
+/* Gathers a round, scores may be NULL; lrki_round_free() also after failure. */
 lrk_status lrki_round_gather(const lrk_allocator *allocator, const lrk_scores *scores, lrki_round *round);
 void lrki_round_free(const lrk_allocator *allocator, lrki_round *round);
 /*
@@ -152,9 +155,11 @@ struct lrk_plan {
     uint64_t generation; /* of the set that was scored */
     uint64_t values_version;
     int64_t n_modules;
-    lrki_part *parts;                 /* [n_modules], into the pools below    */
-    int64_t *index_pool;              /* [ranks_before] kept and dropped      */
-    uint64_t *identity_pool;          /* [n_dropped + n_added]                */
+    lrki_part *parts;        /* [n_modules], into the pools below    */
+    int64_t *index_pool;     /* [ranks_before] kept and dropped      */
+    uint64_t *identity_pool; /* [n_dropped + n_added]                */
+    float *rows;             /* [n_rows] floats of A of added ranks; NULL: drawn */
+    int64_t n_rows;
     lrki_module_change *change_parts; /* [n_modules]: the same for the set */
     int64_t n_dropped;
     int64_t n_added;
@@ -173,6 +178,12 @@ struct lrk_plan {
 
 /* An open plan of a checked answer. */
 lrk_status lrki_plan_create(lrk_allocator *allocator, const lrki_round *round, int64_t step, lrk_plan **plan);
+/*
+ * The plan gets rows of A for the ranks that it adds: module after module, tight; NULL on lack of memory (recorded). Once they
+ * are written, lrki_plan_seal() takes them into the digest.
+ */
+float *lrki_plan_rows(lrk_plan *plan);
+void lrki_plan_seal(lrk_plan *plan);
 /* Tolerates half-built plans; does not touch the allocator's account. */
 void lrki_plan_free(lrk_plan *plan);
 const lrk_adapters *lrki_plan_adapters(const lrk_plan *plan);

@@ -5,6 +5,7 @@
  * changes that. Everything a reader may ask is worked out here, so that reading stays legal after the commit.
  */
 #include <math.h>
+#include <string.h>
 
 #include "allocation.h"
 
@@ -29,6 +30,7 @@ void lrki_plan_free(lrk_plan *plan)
     lrki_array_free(context, plan->index_pool, plan->ranks_before, sizeof *plan->index_pool);
     lrki_array_free(context, plan->identity_pool, plan->n_dropped + plan->n_added,
                     sizeof *plan->identity_pool);
+    lrki_array_free(context, plan->rows, plan->n_rows, sizeof *plan->rows);
     lrki_free(context, plan, sizeof *plan);
     lrki_allocator_unref(allocator);
 }
@@ -82,7 +84,8 @@ static lrk_status take_memory(lrk_plan *plan, const lrki_round *round)
 
 /* ---- content --------------------------------------------------------------------------------------------------------- */
 
-static void fill_part(lrki_part *part, const lrki_round *round, const lrki_slot *slot, uint64_t first_new)
+static void fill_part(lrki_part *part, const lrki_round *round, const lrki_slot *slot,
+                      const uint64_t *identities, uint64_t first_new)
 {
     int64_t kept = 0;
     int64_t dropped = 0;
@@ -92,7 +95,7 @@ static void fill_part(lrki_part *part, const lrki_round *round, const lrki_slot 
             continue;
         }
         part->dropped[dropped] = j;
-        part->dropped_ids[dropped++] = round->ranks[slot->first + j].identity;
+        part->dropped_ids[dropped++] = identities[j];
     }
     for (int64_t j = 0; j < part->n_added; j++)
         part->added_ids[j] = first_new + (uint64_t)j;
@@ -103,18 +106,19 @@ static void fill_parts(lrk_plan *plan, const lrki_round *round)
     int64_t *indices = plan->index_pool;
     uint64_t *identities = plan->identity_pool;
     uint64_t next = plan->allocator->adapters->next_identity;
+    const lrki_module *modules = plan->allocator->adapters->modules;
     for (int64_t i = 0; i < plan->n_modules; i++) {
         lrki_part *part = &plan->parts[i];
         part->kept = indices;
         part->dropped = indices + part->n_kept;
         part->dropped_ids = identities;
         part->added_ids = identities + part->n_dropped;
-        fill_part(part, round, &round->slots[i], next);
+        fill_part(part, round, &round->slots[i], modules[i].bank.identities, next);
         indices += part->n_kept + part->n_dropped;
         identities += part->n_dropped + part->n_added;
         next += (uint64_t)part->n_added;
         plan->change_parts[i] =
-            (lrki_module_change){part->n_kept, part->kept, part->n_added, part->added_ids};
+            (lrki_module_change){part->n_kept, part->kept, part->n_added, part->added_ids, NULL};
     }
 }
 
@@ -146,6 +150,7 @@ static void find_cut(lrk_plan *plan, const lrki_round *round)
 {
     plan->cut = NAN;
     plan->cut_next = NAN;
+    if (round->ranks == NULL) return;
     for (int64_t i = 0; i < round->n_ranks; i++) {
         const lrk_score *rank = &round->ranks[i];
         bool at_floor = plan->parts[rank->module].n_kept <= round->slots[rank->module].floor;
@@ -190,8 +195,9 @@ lrk_status lrki_plan_create(lrk_allocator *allocator, const lrki_round *round, i
     plan->allocator = lrki_allocator_ref(allocator);
     plan->round = round->number;
     plan->step = step;
-    plan->generation = round->scores->info.generation;
-    plan->values_version = round->scores->info.values_version;
+    const lrk_scores *scores = round->scores; /* what was scored counts, not what is there by now */
+    plan->generation = scores != NULL ? scores->info.generation : adapters->generation;
+    plan->values_version = scores != NULL ? scores->info.values_version : adapters->values_version;
     plan->n_modules = round->n_modules;
     plan->ranks_before = round->n_ranks;
     lrk_status status = take_memory(plan, round);
@@ -205,6 +211,34 @@ lrk_status lrki_plan_create(lrk_allocator *allocator, const lrki_round *round, i
     plan->digest = digest_of(plan);
     *out = plan;
     return LRK_OK;
+}
+
+float *lrki_plan_rows(lrk_plan *plan)
+{
+    const lrk_adapters *adapters = plan->allocator->adapters;
+    int64_t n = 0, at = 0;
+    for (int64_t i = 0; i < plan->n_modules; i++)
+        n += plan->parts[i].n_added * adapters->modules[i].n_in; /* fits: the plan keeps to a budget */
+    plan->rows = lrki_array(adapters->context, n, sizeof *plan->rows);
+    if (plan->rows == NULL) {
+        (void)lrki_fail_nomem(adapters->context, "the rows of a plan");
+        return NULL;
+    }
+    plan->n_rows = n;
+    for (int64_t i = 0; i < plan->n_modules; i++) {
+        plan->change_parts[i].added_a = plan->rows + at;
+        at += plan->parts[i].n_added * adapters->modules[i].n_in;
+    }
+    return plan->rows;
+}
+
+void lrki_plan_seal(lrk_plan *plan)
+{
+    for (int64_t i = 0; i < plan->n_rows; i++) {
+        uint32_t bits;
+        memcpy(&bits, &plan->rows[i], sizeof bits);
+        plan->digest = digest_word(plan->digest, bits);
+    }
 }
 
 /* ---- questions --------------------------------------------------------------------------------------------------------- */

@@ -39,7 +39,7 @@ lrk_status lrki_round_gather(const lrk_allocator *allocator, const lrk_scores *s
                           .n_modules = adapters->n_modules,
                           .n_ranks = adapters->n_ranks,
                           .scores = scores,
-                          .ranks = scores->scores,
+                          .ranks = scores != NULL ? scores->scores : NULL,
                           .budget = allocator->budget,
                           .newborn_first = lrki_allocator_newborn_first(allocator)};
     round->slots = lrki_array(context, round->n_modules, sizeof *round->slots);

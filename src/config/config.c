@@ -12,6 +12,8 @@
 
 #include "../formats/file.h"
 
+#define START_BATCHES 8
+
 lrk_status lrki_config_fail(const lrk_config *config, lrki_mark mark, const char *format, ...)
 {
     char text[320];
@@ -30,6 +32,9 @@ void lrki_settings_default(lrki_settings *s)
 {
     memset(s, 0, sizeof *s);
     (void)lrk_adapters_options_init(&s->adapters, sizeof s->adapters);
+    (void)lrk_sketch_options_init(&s->sketch, sizeof s->sketch);
+    (void)lrk_gradient_start_options_init(&s->gradient_start, sizeof s->gradient_start);
+    s->batches = START_BATCHES;
     (void)lrk_ablation_options_init(&s->ablation, sizeof s->ablation);
     (void)lrk_alora_options_init(&s->alora, sizeof s->alora);
     (void)lrk_elalora_options_init(&s->elalora, sizeof s->elalora);

@@ -46,14 +46,17 @@ typedef struct lrki_node {
 #define LRKI_POLICY_FIXED       1
 #define LRKI_POLICY_ELALORA     2
 #define LRKI_POLICY_INCRELORA   3
+#define LRKI_POLICY_PRUNE       4
 #define LRKI_POLICY_THRESHOLD   5
 #define LRKI_ESTIMATOR_ABLATION 0
 #define LRKI_ESTIMATOR_RANDOM   1
+#define LRKI_START_UNIFORM      0 /* the ranks of adapters.modules, as adapters.init says */
+#define LRKI_START_GRADIENT     1
 
 #define LRKI_NO_UNIFORM (-1)
 
 #define LRKI_MAX_KEYS   96 /* of a table in keys.c */
-#define LRKI_N_SECTIONS 7
+#define LRKI_N_SECTIONS 8
 
 /* What entries of both lists have; a list's own struct begins with it. */
 typedef struct lrki_entry {
@@ -80,6 +83,10 @@ typedef struct lrki_settings {
     int32_t uniform_unit;
     int32_t estimator;
     lrk_ablation_options ablation;
+    int32_t start;
+    int64_t batches; /* of the sketch */
+    lrk_sketch_options sketch;
+    lrk_gradient_start_options gradient_start;
     int32_t policy;
     lrk_alora_options alora; /* what all policies share is here */
     lrk_elalora_options elalora;

@@ -7,6 +7,7 @@
 
 #include <math.h>
 
+#include "../adapters/sketch.h"
 #include "../adapters/spec.h"
 #include "../allocation/allocation.h"
 #include "../importance/importance.h"
@@ -67,6 +68,14 @@ static lrk_status check_adamw(const lrk_config *config)
     return lrki_adamw_options_check(config->context, &options);
 }
 
+static lrk_status check_start(const lrk_config *config)
+{
+    const lrki_settings *s = &config->settings;
+    if (s->batches < 1) return lrki_fail(config->context, LRK_ERR_CONFIG, "batches must be >= 1");
+    lrk_status status = lrki_sketch_options_check(config->context, &s->sketch);
+    return status == LRK_OK ? lrki_gradient_start_check(config->context, &s->gradient_start) : status;
+}
+
 static lrk_status check_lr(const lrk_config *config)
 {
     double share = config->settings.warmup_share;
@@ -113,6 +122,7 @@ static lrk_status check_in(const lrk_config *config, const char *section, lrk_st
 lrk_status lrki_config_check(const lrk_config *config)
 {
     lrk_status status = check_in(config, "adapters", check_adapters(config));
+    if (status == LRK_OK) status = check_in(config, "start", check_start(config));
     if (status == LRK_OK) status = check_in(config, "importance", check_ablation(config));
     if (status == LRK_OK) status = check_in(config, "allocation", check_alora(config));
     if (status == LRK_OK) status = check_in(config, "allocation", check_elalora(config));
@@ -218,12 +228,16 @@ lrk_status lrk_config_create_adapters(const lrk_config *config, const lrk_module
     return status;
 }
 
-/* ---- policies: what they share comes from one place --------------------------------------------------------------------- */
+/* ---- allocation and start: limits and budget are theirs together ------------------------------------------------------- */
 
 static lrk_status create_alora(const lrk_config *config, lrk_adapters *adapters, const lrk_limit *limits,
                                lrk_allocator **allocator)
 {
-    lrk_alora_options options = config->settings.alora;
+    const lrki_settings *s = &config->settings;
+    lrk_alora_options options = s->alora;
+    if (s->start == LRKI_START_GRADIENT && s->gradient_start.multiple > 1)
+        return lrki_fail(config->context, LRK_ERR_CONFIG,
+                         "multiple must be <= 1 under policy alora: prune alone comes back to the budget");
     options.limits = limits;
     options.n_limits = config->n_limits;
     return lrk_allocator_create_alora(adapters, &options, allocator);
@@ -268,6 +282,23 @@ static lrk_status create_threshold(const lrk_config *config, lrk_adapters *adapt
     return lrk_allocator_create_threshold(adapters, &options, allocator);
 }
 
+static lrk_status create_prune(const lrk_config *config, lrk_adapters *adapters, const lrk_limit *limits,
+                               lrk_allocator **allocator)
+{
+    const lrki_settings *s = &config->settings;
+    lrk_prune_options options;
+    (void)lrk_prune_options_init(&options, sizeof options);
+    options.n_rounds = s->schedule.rounds;
+    options.budget = s->alora.budget;
+    options.budget_unit = s->alora.budget_unit;
+    options.protect_rounds = s->alora.protect_rounds;
+    if (s->start == LRKI_START_GRADIENT && s->gradient_start.multiple > 1)
+        options.multiple = s->gradient_start.multiple;
+    options.limits = limits;
+    options.n_limits = config->n_limits;
+    return lrk_allocator_create_prune(adapters, &options, allocator);
+}
+
 static lrk_status create_policy(const lrk_config *config, lrk_adapters *adapters, const lrk_limit *limits,
                                 lrk_allocator **allocator)
 {
@@ -278,11 +309,34 @@ static lrk_status create_policy(const lrk_config *config, lrk_adapters *adapters
         return create_elalora(config, adapters, limits, allocator);
     case LRKI_POLICY_INCRELORA:
         return create_increlora(config, adapters, limits, allocator);
+    case LRKI_POLICY_PRUNE:
+        return create_prune(config, adapters, limits, allocator);
     case LRKI_POLICY_THRESHOLD:
         return create_threshold(config, adapters, limits, allocator);
     default:
         return create_alora(config, adapters, limits, allocator);
     }
+}
+
+/* The limits as an array; lrki_array_free() with n_limits. */
+static lrk_limit *limits_of(const lrk_config *config)
+{
+    lrk_limit *limits = lrki_array(config->context, config->n_limits, sizeof *limits);
+    if (limits == NULL) (void)lrki_fail_nomem(config->context, "the limits");
+    for (int64_t i = 0; i < config->n_limits && limits != NULL; i++)
+        limits[i] = config->limits[i].limit;
+    return limits;
+}
+
+/* A failure that may be that of a limit. */
+static lrk_status made_with_limits(const lrk_config *config, const char *section, lrk_status status)
+{
+    for (int64_t i = 0; i < config->n_limits && status != LRK_OK; i++) {
+        const lrki_entry *entry = &config->limits[i].entry;
+        if (lrki_entry_named(config, entry))
+            return lrki_entry_locate(config, entry, lrki_limit_keys, status, status);
+    }
+    return made(config, section, status);
 }
 
 lrk_status lrk_config_create_allocator(const lrk_config *config, lrk_adapters *adapters,
@@ -291,19 +345,47 @@ lrk_status lrk_config_create_allocator(const lrk_config *config, lrk_adapters *a
     if (allocator != NULL) *allocator = NULL;
     lrk_status status = check_call(config, adapters, allocator);
     if (status != LRK_OK) return status;
-    int64_t n = config->n_limits;
-    lrk_limit *limits = lrki_array(config->context, n, sizeof *limits);
-    if (limits == NULL) return lrki_fail_nomem(config->context, "the limits");
-    for (int64_t i = 0; i < n; i++)
-        limits[i] = config->limits[i].limit;
+    lrk_limit *limits = limits_of(config);
+    if (limits == NULL) return LRK_ERR_NOMEM;
     status = create_policy(config, adapters, limits, allocator);
-    lrki_array_free(config->context, limits, n, sizeof *limits);
-    for (int64_t i = 0; i < n && status != LRK_OK; i++) {
-        const lrki_entry *entry = &config->limits[i].entry;
-        if (lrki_entry_named(config, entry))
-            return lrki_entry_locate(config, entry, lrki_limit_keys, status, status);
-    }
-    return made(config, "allocation", status);
+    lrki_array_free(config->context, limits, config->n_limits, sizeof *limits);
+    bool of_start = status == LRK_ERR_CONFIG; /* what the policy cannot follow */
+    return made_with_limits(config, of_start ? "start" : "allocation", status);
+}
+
+lrk_status lrk_config_create_sketch(const lrk_config *config, lrk_adapters *adapters, lrk_sketch **sketch,
+                                    int64_t *batches)
+{
+    if (sketch != NULL) *sketch = NULL;
+    lrk_status status = check_call(config, adapters, sketch);
+    if (status != LRK_OK) return status;
+    if (batches == NULL)
+        return lrki_fail(config->context, LRK_ERR_ARGUMENT, "lrk_config_create_sketch: batches is NULL");
+    const lrki_settings *s = &config->settings;
+    *batches = s->start == LRKI_START_GRADIENT ? s->batches : 0;
+    if (*batches == 0) return LRK_OK;
+    lrk_sketch_options options = s->sketch;
+    options.seed = s->seed;
+    return made(config, "start", lrk_sketch_create(adapters, &options, sketch));
+}
+
+lrk_status lrk_config_plan_start(const lrk_config *config, const lrk_sketch *sketch, int64_t step,
+                                 lrk_plan **plan)
+{
+    if (plan != NULL) *plan = NULL;
+    lrk_status status = check_call(config, sketch, plan);
+    if (status != LRK_OK) return status;
+    const lrki_settings *s = &config->settings;
+    lrk_gradient_start_options options = s->gradient_start;
+    lrk_limit *limits = limits_of(config);
+    if (limits == NULL) return LRK_ERR_NOMEM;
+    options.budget = s->alora.budget;
+    options.budget_unit = s->alora.budget_unit;
+    options.limits = limits;
+    options.n_limits = config->n_limits;
+    status = lrk_gradient_start_plan(sketch, &options, step, plan);
+    lrki_array_free(config->context, limits, config->n_limits, sizeof *limits);
+    return made_with_limits(config, "start", status);
 }
 
 lrk_status lrk_config_create_estimator(const lrk_config *config, lrk_adapters *adapters,

@@ -28,10 +28,16 @@ static const lrki_word mode_words[] = {{"exact", LRK_ABLATION_EXACT},
                                        {NULL, 0}};
 static const lrki_word pool_words[] = {{"auto", LRK_POOL_DEFAULT}, {NULL, 0}};
 static const lrki_word unlimited_words[] = {{"unlimited", LRK_POOL_UNLIMITED}, {NULL, 0}};
-static const lrki_word policy_words[] = {
-    {"alora", LRKI_POLICY_ALORA},         {"elalora", LRKI_POLICY_ELALORA},
-    {"increlora", LRKI_POLICY_INCRELORA}, {"threshold", LRKI_POLICY_THRESHOLD},
-    {"fixed", LRKI_POLICY_FIXED},         {NULL, 0}};
+static const lrki_word policy_words[] = {{"alora", LRKI_POLICY_ALORA},
+                                         {"elalora", LRKI_POLICY_ELALORA},
+                                         {"increlora", LRKI_POLICY_INCRELORA},
+                                         {"prune", LRKI_POLICY_PRUNE},
+                                         {"threshold", LRKI_POLICY_THRESHOLD},
+                                         {"fixed", LRKI_POLICY_FIXED},
+                                         {NULL, 0}};
+static const lrki_word start_words[] = {
+    {"uniform", LRKI_START_UNIFORM}, {"gradient", LRKI_START_GRADIENT}, {NULL, 0}};
+static const lrki_word samples_words[] = {{"auto", 0}, {NULL, 0}};
 static const lrki_word budget_words[] = {{"initial", LRK_BUDGET_INITIAL}, {NULL, 0}};
 static const lrki_word unpruned_words[] = {
     {"this_round", LRK_UNPRUNED_THIS_ROUND}, {"ever", LRK_UNPRUNED_EVER}, {NULL, 0}};
@@ -53,7 +59,7 @@ static const lrki_word alpha_words[] = {
 static const lrki_word cap_words[] = {{"none", LRK_NO_CAP}, {NULL, 0}};
 
 const char *const lrki_config_sections[LRKI_N_SECTIONS] = {
-    "adapters", "importance", "allocation", "optimizer", "learning_rate", "schedule", "host"};
+    "adapters", "start", "importance", "allocation", "optimizer", "learning_rate", "schedule", "host"};
 
 #define KEY(section_, name_, type_, member, ...)                                                             \
     {                                                                                                        \
@@ -70,6 +76,15 @@ const lrki_key lrki_config_keys[] = {
     KEY("adapters", "gates", CHOICE, adapters.gates, WORDS(gates_words)),
     KEY("adapters", "uniform", INTEGER, uniform, WORDS(uniform_words)),
     KEY("adapters", "uniform_unit", CHOICE, uniform_unit, WORDS(unit_words)),
+    KEY("start", "kind", CHOICE, start, WORDS(start_words)),
+    KEY("start", "batches", INTEGER, batches, ),
+    KEY("start", "multiple", REAL, gradient_start.multiple, ),
+    KEY("start", "cap", INTEGER, gradient_start.cap, ),
+    KEY("start", "length", REAL, gradient_start.length, ),
+    KEY("start", "tolerate", FLAG, gradient_start.flags, .bit = LRK_GRADIENT_START_TOLERATE),
+    KEY("start", "ranks_only", FLAG, gradient_start.flags, .bit = LRK_GRADIENT_START_RANKS_ONLY),
+    KEY("start", "directions", INTEGER, sketch.directions, ),
+    KEY("start", "samples", INTEGER, sketch.samples, WORDS(samples_words)),
     KEY("importance", "estimator", CHOICE, estimator, WORDS(estimator_words)),
     KEY("importance", "mode", CHOICE, ablation.mode, WORDS(mode_words)),
     KEY("importance", "noise_floor_repeats", INTEGER4, ablation.noise_floor_repeats, ),

@@ -108,6 +108,7 @@ lrk_status lrki_struct_read_at(lrk_context *context, void *known, size_t known_s
 #define LRKI_STREAM_INIT_A  1u
 #define LRKI_STREAM_DROPOUT 2u
 #define LRKI_STREAM_SCORE   3u
+#define LRKI_STREAM_SKETCH  4u
 #define LRKI_STREAM_UNIFORM 5u
 #define LRKI_STREAM_GATE    6u
 

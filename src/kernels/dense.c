@@ -18,24 +18,45 @@ void dgesdd_(const char *job, const int *m, const int *n, double *a, const int *
 
 #define WORK_MOST (INT64_C(1) << 30) /* doubles of scratch that LAPACK may ask for */
 
-static lrk_status check_input(lrk_context *context, int64_t rows, int64_t cols, const double *a)
+static bool fits(int64_t rows, int64_t cols)
 {
-    int64_t count, n_bad = 0;
-    if (rows > INT32_MAX / 2 || cols > INT32_MAX / 2 || !lrki_mul(rows, cols, &count))
-        return lrki_fail(context, LRK_ERR_SHAPE, "a matrix of %lld x %lld is too large for LAPACK",
-                         (long long)rows, (long long)cols);
-    for (int64_t i = 0; i < count; i++)
-        n_bad += !isfinite(a[i]);
-    return n_bad == 0 ? LRK_OK
-                      : lrki_fail(context, LRK_ERR_NONFINITE, "a matrix to be factorised is not finite");
+    int64_t count;
+    return rows <= INT32_MAX / 2 && cols <= INT32_MAX / 2 && lrki_mul(rows, cols, &count);
 }
 
-static lrk_status check_work(lrk_context *context, double wanted, int *work)
+static bool is_finite(int64_t count, const double *a)
 {
-    if (!(wanted < (double)WORK_MOST))
-        return lrki_fail(context, LRK_ERR_SHAPE, "a matrix is too large for LAPACK: %.0f of scratch", wanted);
-    *work = (int)wanted;
-    return LRK_OK;
+    int64_t n_bad = 0;
+    for (int64_t i = 0; i < count; i++)
+        n_bad += !isfinite(a[i]);
+    return n_bad == 0;
+}
+
+static lrk_status check_input(lrk_context *context, int64_t rows, int64_t cols, const double *a)
+{
+    if (!fits(rows, cols))
+        return lrki_fail(context, LRK_ERR_SHAPE, "a matrix of %lld x %lld is too large for LAPACK",
+                         (long long)rows, (long long)cols);
+    return is_finite(rows * cols, a)
+               ? LRK_OK
+               : lrki_fail(context, LRK_ERR_NONFINITE, "a matrix to be factorised is not finite");
+}
+
+/* Doubles of scratch, -1 if LAPACK's integer cannot say them. */
+static int64_t work_of(double wanted)
+{
+    return wanted < (double)WORK_MOST ? (int64_t)wanted : -1;
+}
+
+/* Memory for scratch that the shape asks for; NULL with *status set. */
+static double *take_scratch(lrk_context *context, int64_t n, const char *what, lrk_status *status)
+{
+    double *scratch = n < 0 ? NULL : lrki_array(context, n, sizeof *scratch);
+    if (n < 0)
+        *status = lrki_fail(context, LRK_ERR_SHAPE, "a matrix is too large for LAPACK");
+    else if (scratch == NULL)
+        *status = lrki_fail_nomem(context, what);
+    return scratch;
 }
 
 /* ---- QR ---- */
@@ -50,39 +71,47 @@ static void take_r(int cols, const double *lower, double *signs, double *r)
             r[(int64_t)i * cols + j] = j < i ? 0 : signs[i] * lower[(int64_t)i * cols + j];
 }
 
-static lrk_status factor_qr(int rows, int cols, double *a, double *r, double *tau, double *work, int n_work)
+/* Of the LAPACK calls alone. */
+static int64_t qr_work(int m, int n)
 {
-    int info;
-    dgelqf_(&cols, &rows, a, &cols, tau, work, &n_work, &info);
-    double *signs = tau + cols;
-    take_r(cols, a, signs, r);
-    dorglq_(&cols, &rows, &cols, a, &cols, tau, work, &n_work, &info);
+    int info, query = -1;
+    double first = 0, second = 0, none = 0;
+    dgelqf_(&m, &n, &none, &m, &none, &first, &query, &info);
+    dorglq_(&m, &n, &m, &none, &m, &none, &second, &query, &info);
+    return work_of(fmax(first, second));
+}
+
+int64_t lrki_qr_scratch(int64_t rows, int64_t cols)
+{
+    if (cols == 0) return 0;
+    int64_t work = fits(rows, cols) ? qr_work((int)cols, (int)rows) : -1;
+    return work < 0 ? -1 : work + 2 * cols;
+}
+
+void lrki_qr_in_task(int64_t rows, int64_t cols, double *a, double *r, double *scratch)
+{
+    int m = (int)cols, n = (int)rows, info;
+    if (cols == 0) return;
+    int n_work = (int)qr_work(m, n);
+    double *tau = scratch, *signs = tau + cols, *work = signs + cols;
+    dgelqf_(&m, &n, a, &m, tau, work, &n_work, &info);
+    take_r(m, a, signs, r);
+    dorglq_(&m, &n, &m, a, &m, tau, work, &n_work, &info);
     for (int64_t i = 0; i < rows; i++)
-        for (int j = 0; j < cols; j++)
+        for (int64_t j = 0; j < cols; j++)
             a[i * cols + j] *= signs[j];
-    return LRK_OK;
 }
 
 lrk_status lrki_qr(lrk_context *context, int64_t rows, int64_t cols, double *a, double *r)
 {
-    int n_work = 0, info, query = -1, m = (int)cols, n = (int)rows;
-    double first = 0, second = 0, none = 0;
-    if (cols == 0) return LRK_OK;
     lrk_status status = check_input(context, rows, cols, a);
-    if (status != LRK_OK) return status;
-    dgelqf_(&m, &n, a, &m, &none, &first, &query, &info);
-    dorglq_(&m, &n, &m, a, &m, &none, &second, &query, &info);
-    status = check_work(context, fmax(first, second), &n_work);
-    if (status != LRK_OK) return status;
-    double *tau = lrki_array(context, 2 * cols, sizeof *tau);
-    double *work = lrki_array(context, n_work, sizeof *work);
-    if (tau == NULL || work == NULL)
-        status = lrki_fail_nomem(context, "a QR factorisation");
-    else
-        status = factor_qr(n, m, a, r, tau, work, n_work);
-    lrki_array_free(context, tau, 2 * cols, sizeof *tau);
-    lrki_array_free(context, work, n_work, sizeof *work);
-    return status;
+    if (status != LRK_OK || cols == 0) return status;
+    int64_t n = lrki_qr_scratch(rows, cols);
+    double *scratch = take_scratch(context, n, "a QR factorisation", &status);
+    if (scratch == NULL) return status;
+    lrki_qr_in_task(rows, cols, a, r, scratch);
+    lrki_array_free(context, scratch, n, sizeof *scratch);
+    return LRK_OK;
 }
 
 /* ---- SVD ---- */
@@ -101,30 +130,51 @@ static void fix_signs(int64_t rows, int64_t cols, int64_t k, double *u, double *
     }
 }
 
+/* Of the LAPACK call alone, whether or not vectors are wanted. */
+static int64_t svd_work(int m, int n)
+{
+    int k = m < n ? m : n, info, query = -1;
+    double with = 0, without = 0, none = 0;
+    dgesdd_("S", &m, &n, &none, &m, &none, &none, &m, &none, &k, &with, &query, NULL, &info, 1);
+    dgesdd_("N", &m, &n, &none, &m, &none, &none, &m, &none, &k, &without, &query, NULL, &info, 1);
+    return work_of(fmax(with, without));
+}
+
+int64_t lrki_svd_scratch(int64_t rows, int64_t cols)
+{
+    int64_t least = rows < cols ? rows : cols;
+    if (least == 0) return 0;
+    int64_t work = fits(rows, cols) ? svd_work((int)cols, (int)rows) : -1;
+    return work < 0 ? -1 : work + 4 * least; /* 8 integers a column */
+}
+
+lrk_status lrki_svd_in_task(int64_t rows, int64_t cols, double *a, double *u, double *s, double *vt,
+                            double *scratch)
+{
+    int64_t least = rows < cols ? rows : cols;
+    int m = (int)cols, n = (int)rows, k = (int)least, info = 0;
+    double none = 0, *left = vt != NULL ? vt : &none, *right = u != NULL ? u : &none;
+    if (least == 0) return LRK_OK;
+    if (!is_finite(rows * cols, a)) return LRK_ERR_NONFINITE;
+    int n_work = (int)svd_work(m, n);
+    int *integers = (void *)scratch;
+    dgesdd_(vt != NULL ? "S" : "N", &m, &n, a, &m, s, left, &m, right, &k, scratch + 4 * least, &n_work,
+            integers, &info, 1);
+    if (info != 0) return LRK_ERR_NONFINITE;
+    if (vt != NULL) fix_signs(rows, cols, least, u, vt);
+    return LRK_OK;
+}
+
 lrk_status lrki_svd(lrk_context *context, int64_t rows, int64_t cols, double *a, double *u, double *s,
                     double *vt)
 {
-    int64_t least = rows < cols ? rows : cols;
-    int m = (int)cols, n = (int)rows, k = (int)least, n_work = 0, info = 0, query = -1;
-    const char *job = vt != NULL ? "S" : "N";
-    double wanted = 0, none = 0, *left = vt != NULL ? vt : &none, *right = u != NULL ? u : &none;
-    if (least == 0) return LRK_OK;
     lrk_status status = check_input(context, rows, cols, a);
-    if (status != LRK_OK) return status;
-    dgesdd_(job, &m, &n, a, &m, s, left, &m, right, &k, &wanted, &query, NULL, &info, 1);
-    status = check_work(context, wanted, &n_work);
-    if (status != LRK_OK) return status;
-    double *work = lrki_array(context, n_work, sizeof *work);
-    int *integers = lrki_array(context, 8 * least, sizeof *integers);
-    if (work == NULL || integers == NULL)
-        status = lrki_fail_nomem(context, "a singular value decomposition");
-    else
-        dgesdd_(job, &m, &n, a, &m, s, left, &m, right, &k, work, &n_work, integers, &info, 1);
-    lrki_array_free(context, work, n_work, sizeof *work);
-    lrki_array_free(context, integers, 8 * least, sizeof *integers);
-    if (status != LRK_OK) return status;
-    if (info != 0)
-        return lrki_fail(context, LRK_ERR_NONFINITE, "a singular value decomposition does not converge");
-    if (vt != NULL) fix_signs(rows, cols, least, u, vt);
-    return LRK_OK;
+    if (status != LRK_OK || rows == 0 || cols == 0) return status;
+    int64_t n = lrki_svd_scratch(rows, cols);
+    double *scratch = take_scratch(context, n, "a singular value decomposition", &status);
+    if (scratch == NULL) return status;
+    if (lrki_svd_in_task(rows, cols, a, u, s, vt, scratch) != LRK_OK)
+        status = lrki_fail(context, LRK_ERR_NONFINITE, "a singular value decomposition does not converge");
+    lrki_array_free(context, scratch, n, sizeof *scratch);
+    return status;
 }

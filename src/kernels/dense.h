@@ -24,4 +24,15 @@ lrk_status lrki_qr(lrk_context *context, int64_t rows, int64_t cols, double *a, 
 lrk_status lrki_svd(lrk_context *context, int64_t rows, int64_t cols, double *a, double *u, double *s,
                     double *vt);
 
+/*
+ * The same within a task of a parallel loop, where OpenBLAS keeps to one thread, so that the bits do not depend on how many
+ * there are: nothing is allocated and no detail recorded. scratch has as many doubles as the functions beside them say, a
+ * negative number if a size exceeds LAPACK's integer.
+ */
+int64_t lrki_qr_scratch(int64_t rows, int64_t cols);
+int64_t lrki_svd_scratch(int64_t rows, int64_t cols); /* for u and vt or neither */
+void lrki_qr_in_task(int64_t rows, int64_t cols, double *a, double *r, double *scratch);
+lrk_status lrki_svd_in_task(int64_t rows, int64_t cols, double *a, double *u, double *s, double *vt,
+                            double *scratch);
+
 #endif

@@ -13,6 +13,7 @@
 #include "lorank/lorank.h"
 #include "scratch.h"
 #include "sets.h"
+#include "sketch_rig.h"
 
 #define HOST_KEY(type_, name_, ...)                                                                          \
     {                                                                                                        \
@@ -315,6 +316,130 @@ START_TEST(the_reference_page_names_every_key)
 }
 END_TEST
 
+/* ---- start -------------------------------------------------------------------------------------------------------------------- */
+
+static const char started[] = "seed: 11\n"
+                              "adapters: {modules: [{pattern: '*', rank: 2}]}\n"
+                              "start: {kind: gradient, batches: 3, multiple: 2, cap: 3, directions: 3}\n"
+                              "allocation:\n"
+                              "  policy: prune\n"
+                              "  budget_unit: parameters\n"
+                              "  limits:\n"
+                              "    - {pattern: 'c', cap: 1}\n"
+                              "schedule: {rounds: 2, warmup: 1, recovery: 1}\n";
+
+static void feed_all(lrk_adapters *adapters, lrk_sketch *sketch)
+{
+    for (int32_t i = 0; i < 3; i++) {
+        lrk_module_info info = {.struct_size = sizeof info};
+        configs_ok(context, lrk_adapters_module(adapters, i, &info));
+        padded x = padded_make(9, info.n_in, 0, 1), dy = padded_make(9, info.n_out, 0, 2);
+        configs_ok(context, sketch_feed_one(adapters, sketch, i, &x, &dy));
+        padded_free(&x);
+        padded_free(&dy);
+    }
+}
+
+/* Modules 5 x 3, 4 x 6 and 7 x 2 of rank 2: 54 parameters. */
+START_TEST(a_gradient_start_and_pruning_come_from_their_sections)
+{
+    lrk_config *config = parse(started);
+    lrk_adapters *adapters = make_adapters(config);
+    lrk_sketch *sketch = NULL;
+    lrk_allocator *allocator = NULL;
+    lrk_plan *plan = NULL;
+    int64_t batches = 0, n = 0;
+    configs_ok(context, lrk_config_create_allocator(config, adapters, &allocator));
+    configs_ok(context, lrk_config_create_sketch(config, adapters, &sketch, &batches));
+    ck_assert_int_eq(batches, 3);
+    ck_assert_uint_eq(sketch->options.seed, 11);
+    ck_assert_int_eq(sketch->options.directions, 3);
+    ck_assert_int_eq(sketch->options.samples, 7);
+    feed_all(adapters, sketch);
+    configs_ok(context, lrk_config_plan_start(config, sketch, 0, &plan));
+    configs_ok(context, lrk_plan_prepare(plan, NULL, 0));
+    configs_ok(context, lrk_plan_commit(plan));
+    ck_assert_int_eq(sets_rank(adapters, 0), 3);
+    ck_assert_int_eq(sets_rank(adapters, 1), 3);
+    ck_assert_int_eq(sets_rank(adapters, 2), 1);
+    configs_ok(context, lrk_allocator_n_move(allocator, &n));
+    ck_assert_int_eq(n,
+                     (108 - (54 + 54 / 8) + 7) / 8); /* from 108 to 54 + 54 / 8, the cheapest rank costs 8 */
+    lrk_plan_destroy(plan);
+    lrk_allocator_destroy(allocator);
+    lrk_sketch_destroy(sketch);
+    lrk_adapters_destroy(adapters);
+    lrk_config_destroy(config);
+}
+END_TEST
+
+START_TEST(a_uniform_start_needs_no_sketch)
+{
+    lrk_config *config = parse(complete);
+    lrk_adapters *adapters = make_adapters(config);
+    lrk_sketch *sketch = (lrk_sketch *)&host;
+    int64_t batches = 9;
+    configs_ok(context, lrk_config_create_sketch(config, adapters, &sketch, &batches));
+    ck_assert_ptr_null(sketch);
+    ck_assert_int_eq(batches, 0);
+    ck_assert_int_eq(lrk_config_create_sketch(config, adapters, &sketch, NULL), LRK_ERR_ARGUMENT);
+    ck_assert_int_eq(lrk_config_create_sketch(config, adapters, NULL, &batches), LRK_ERR_ARGUMENT);
+    ck_assert_int_eq(lrk_config_create_sketch(NULL, adapters, &sketch, &batches), LRK_ERR_ARGUMENT);
+    lrk_plan *plan;
+    ck_assert_int_eq(lrk_config_plan_start(config, NULL, 0, &plan), LRK_ERR_ARGUMENT);
+    ck_assert_int_eq(lrk_config_plan_start(NULL, NULL, 0, &plan), LRK_ERR_ARGUMENT);
+    lrk_adapters_destroy(adapters);
+    lrk_config_destroy(config);
+}
+END_TEST
+
+START_TEST(failures_of_a_start_are_pointed_to)
+{
+    lrk_config *config = parse(started);
+    lrk_adapters *adapters = make_adapters(config);
+    lrk_sketch *sketch = NULL;
+    lrk_plan *plan = NULL;
+    lrk_allocator *allocator = NULL;
+    int64_t batches;
+    configs_ok(context, lrk_config_create_sketch(config, adapters, &sketch, &batches));
+    configs_expect_at(context, lrk_config_plan_start(config, sketch, 0, &plan), LRK_ERR_NO_GRADIENT, 3, 1,
+                      "module 'a' has no gradient");
+    configs_ok(context, lrk_config_override(config, "allocation.policy", "alora"));
+    configs_ok(context, lrk_config_override(config, "allocation.n_move", "1"));
+    configs_expect_at(context, lrk_config_create_allocator(config, adapters, &allocator), LRK_ERR_CONFIG, 3,
+                      47, "multiple must be <= 1 under policy alora");
+    configs_ok(context, lrk_config_override(config, "start.multiple", "1"));
+    configs_ok(context, lrk_config_create_allocator(config, adapters, &allocator));
+    lrk_allocator_destroy(allocator);
+    configs_ok(context, lrk_config_override(config, "allocation.policy", "prune"));
+    configs_ok(context, lrk_config_override(config, "schedule.rounds", "0"));
+    sets_expect(context, lrk_config_create_allocator(config, adapters, &allocator), LRK_ERR_ARGUMENT,
+                "n_rounds must be >= 1");
+    lrk_sketch_destroy(sketch);
+    lrk_adapters_destroy(adapters);
+    lrk_config_destroy(config);
+}
+END_TEST
+
+START_TEST(a_limit_of_a_start_is_pointed_to)
+{
+    lrk_config *config = parse("adapters: {modules: [{pattern: '*', rank: 2}]}\n"
+                               "start: {kind: gradient}\n"
+                               "allocation: {policy: prune, limits: [{pattern: 'x', cap: 1}]}\n");
+    lrk_adapters *adapters = make_adapters(config);
+    lrk_sketch *sketch = NULL;
+    lrk_plan *plan = NULL;
+    int64_t batches;
+    configs_ok(context, lrk_config_create_sketch(config, adapters, &sketch, &batches));
+    feed_all(adapters, sketch);
+    configs_expect_at(context, lrk_config_plan_start(config, sketch, 0, &plan), LRK_ERR_NOT_FOUND, 3, 48,
+                      "limit 'x' decides no module");
+    lrk_sketch_destroy(sketch);
+    lrk_adapters_destroy(adapters);
+    lrk_config_destroy(config);
+}
+END_TEST
+
 /* ---- from a text that does not fit --------------------------------------------------------------------------------------------------------- */
 
 static lrk_status try_adapters(const lrk_config *config, lrk_adapters **adapters)
@@ -455,6 +580,10 @@ Suite *config_handles_suite(void)
     tcase_add_test(tests, the_random_estimator_needs_no_evaluator);
     tcase_add_test(tests, a_file_is_read_like_a_text);
     tcase_add_test(tests, the_example_of_the_reference_page_is_complete_and_right);
+    tcase_add_test(tests, a_gradient_start_and_pruning_come_from_their_sections);
+    tcase_add_test(tests, a_uniform_start_needs_no_sketch);
+    tcase_add_test(tests, failures_of_a_start_are_pointed_to);
+    tcase_add_test(tests, a_limit_of_a_start_is_pointed_to);
     tcase_add_test(tests, the_reference_page_names_every_key);
     tcase_add_test(tests, a_pattern_that_decides_nothing_is_pointed_to);
     tcase_add_test(tests, a_limit_that_decides_nothing_is_pointed_to);

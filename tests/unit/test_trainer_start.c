@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The example trainer with a gradient start: it prunes back to the budget, repeats bit for bit at any number of threads, goes on
+ * from a checkpoint with the start behind it, and refuses what cannot be.
+ */
+#include <check.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "trainer_rig.h"
+
+#define START                                                                                                \
+    " --set start.kind=gradient --set start.batches=3 --set start.directions=8 --set start.cap=8 "           \
+    "--set allocation.policy=prune "
+#define EVERY " --checkpoint-every 4 "
+
+static int64_t of_run(const char *out, const char *name)
+{
+    json_t *summary = trainer_summary_of(out);
+    json_int_t value = json_integer_value(json_object_get(json_object_get(summary, "run"), name));
+    json_decref(summary);
+    return value;
+}
+
+/* 2 ranks in each of the model's modules is the budget; three times that to begin with. */
+START_TEST(a_gradient_start_is_pruned_back_to_the_budget)
+{
+    trainer_train_ok("--out $D/plain --set allocation.policy=fixed");
+    int64_t budget = of_run("plain", "final_ranks");
+    trainer_train_ok("--out $D/a" START);
+    char words[64];
+    snprintf(words, sizeof words, "gradient start  ranks %lld ", (long long)(3 * budget));
+    ck_assert_msg(strstr(trainer_get("stderr"), words) != NULL, "%s", trainer_get("stderr"));
+    snprintf(words, sizeof words, "ranks %lld -> ", (long long)(3 * budget));
+    ck_assert_msg(strstr(trainer_get("stdout"), words) != NULL, "%s", trainer_get("stdout"));
+    ck_assert_int_eq(of_run("a", "ranks_pruned"), 2 * budget);
+    ck_assert_int_eq(of_run("a", "ranks_added"), 0);
+}
+END_TEST
+
+START_TEST(the_number_of_threads_changes_no_result)
+{
+    trainer_train_ok("--out $D/a --threads 1" START);
+    trainer_train_ok("--out $D/b --threads 2" START);
+    trainer_same_results("a", "b", NULL);
+}
+END_TEST
+
+START_TEST(other_policies_go_on_from_it)
+{
+    trainer_train_ok("--out $D/a" START "--set allocation.policy=alora --set start.multiple=1");
+    ck_assert_int_gt(of_run("a", "ranks_pruned"), 0);
+    ck_assert_int_gt(of_run("a", "ranks_added"), 0);
+    trainer_train_ok("--out $D/b" START "--set allocation.policy=fixed --set start.multiple=2");
+    ck_assert_int_eq(of_run("b", "ranks_pruned"), 0);
+}
+END_TEST
+
+/* The start is not made again: the run's own rounds have moved on. */
+START_TEST(a_run_that_is_resumed_does_not_start_again)
+{
+    char before[64];
+    int status = -1;
+    trainer_train_ok("--out $D/a --set host.epochs=30" START EVERY);
+    for (int i = 1; i < 400 && status != 0; i++) {
+        snprintf(before, sizeof before, "timeout --preserve-status -s INT %.2f", 0.05 * i);
+        status =
+            trainer_run_under(before, TRAINER_TRAIN "--out $D/b --resume --set host.epochs=30" START EVERY);
+        ck_assert_msg(status == 0 || status == 130, "status %d: %s", status, trainer_get("stderr"));
+    }
+    ck_assert_int_eq(status, 0);
+    trainer_same_results("a", "b", "layer_forwards");
+    trainer_train_ok("--out $D/b --resume --set host.epochs=30" START EVERY);
+    ck_assert_ptr_null(strstr(trainer_get("stderr"), "gradient start"));
+    trainer_same_results("a", "b", "layer_forwards");
+}
+END_TEST
+
+/* What it counts is what the run begins with. */
+START_TEST(the_dry_run_starts_too)
+{
+    trainer_train_ok("--out $D/a" START);
+    char ranks[32], words[64];
+    ck_assert_int_eq(
+        sscanf(strstr(trainer_get("stderr"), "gradient start  ranks "), "gradient start  ranks %31s", ranks),
+        1);
+    ck_assert_int_eq(
+        trainer_run("--model " TRAINER_MODEL
+                    " --train $D/train.jsonl --dev $D/dev.jsonl --config $D/config.yaml --dry-run" START),
+        0);
+    snprintf(words, sizeof words, " of %s ranks", ranks);
+    ck_assert_msg(strstr(trainer_get("stdout"), words) != NULL, "%s: %s", words, trainer_get("stdout"));
+    ck_assert_ptr_null(strstr(trainer_get("stdout"), "warning"));
+}
+END_TEST
+
+START_TEST(what_cannot_be_is_refused)
+{
+    ck_assert_int_ne(trainer_run(TRAINER_TRAIN "--out $D/a" START "--set start.batches=9999"), 0);
+    ck_assert_ptr_nonnull(strstr(trainer_get("stderr"), "start.batches is 9999, but train has"));
+    ck_assert_int_ne(trainer_run(TRAINER_TRAIN "--out $D/b" START "--set allocation.policy=alora"), 0);
+    ck_assert_ptr_nonnull(strstr(trainer_get("stderr"), "multiple must be <= 1 under policy alora"));
+    ck_assert_int_ne(trainer_run(TRAINER_TRAIN
+                                 "--out $D/c" START
+                                 "--set start.batches=1 --set start.directions=9999 --set start.cap=9999"),
+                     0);
+    ck_assert_msg(strstr(trainer_get("stderr"), "directions of the") != NULL, "%s", trainer_get("stderr"));
+}
+END_TEST
+
+Suite *trainer_start_suite(void);
+
+Suite *trainer_start_suite(void)
+{
+    Suite *suite = suite_create("trainer_start");
+    TCase *tests = tcase_create("trainer_start");
+    tcase_set_timeout(tests, 240);
+    tcase_add_checked_fixture(tests, trainer_setup, trainer_teardown);
+    tcase_add_test(tests, a_gradient_start_is_pruned_back_to_the_budget);
+    tcase_add_test(tests, the_number_of_threads_changes_no_result);
+    tcase_add_test(tests, other_policies_go_on_from_it);
+    tcase_add_test(tests, a_run_that_is_resumed_does_not_start_again);
+    tcase_add_test(tests, the_dry_run_starts_too);
+    tcase_add_test(tests, what_cannot_be_is_refused);
+    suite_add_tcase(suite, tests);
+    return suite;
+}

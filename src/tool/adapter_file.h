@@ -75,6 +75,9 @@ typedef struct adapter {
     char *task_type;
 } adapter;
 
+/* False, and said so: an option of reading is no number. Before adapter_read(), unless adapter_options_check() was. */
+bool adapter_read_check(const char *command, const adapter_options *options);
+
 /* False: said why. adapter_free() is right at any time for a zeroed adapter. */
 bool adapter_read(const command_run *run, const char *path, const adapter_options *options, adapter *read);
 void adapter_free(adapter *read);

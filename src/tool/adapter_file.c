@@ -81,26 +81,31 @@ static void read_config(const char *folder, adapter *read)
     free(path);
 }
 
-static bool heads_of(const command_run *run, const adapter_options *options, int64_t *heads,
-                     int64_t *kv_heads)
+/* 0: not given. */
+static bool heads_of(const char *command, const adapter_options *options, int64_t *heads, int64_t *kv_heads)
 {
     *heads = *kv_heads = 0;
     return (options->heads == NULL ||
-            command_integer(run->command, "--heads", options->heads, 1, INT32_MAX, heads)) &&
+            command_integer(command, "--heads", options->heads, 1, INT32_MAX, heads)) &&
            (options->kv_heads == NULL ||
-            command_integer(run->command, "--kv-heads", options->kv_heads, 1, INT32_MAX, kv_heads));
+            command_integer(command, "--kv-heads", options->kv_heads, 1, INT32_MAX, kv_heads));
+}
+
+bool adapter_read_check(const char *command, const adapter_options *options)
+{
+    int64_t heads, kv_heads;
+    return heads_of(command, options, &heads, &kv_heads);
 }
 
 /* Without heads, names and rows are the file's own, which is enough to look at it. */
-static bool read_gguf(const command_run *run, const char *path, const adapter_options *options,
-                      const lrk_adapters_options *inference, adapter *read, lrk_status *status)
+static lrk_status read_gguf(const command_run *run, const char *path, const adapter_options *options,
+                            const lrk_adapters_options *inference, adapter *read)
 {
     lrk_gguf_options gguf;
     (void)lrk_gguf_options_init(&gguf, sizeof gguf);
-    if (!heads_of(run, options, &gguf.n_head, &gguf.n_kv_head)) return false;
+    (void)heads_of(run->command, options, &gguf.n_head, &gguf.n_kv_head);
     if (options->to == NULL) gguf.flags = LRK_GGUF_FILE_NAMES | LRK_GGUF_FILE_ORDER;
-    *status = lrk_gguf_load(run->context, path, &gguf, NULL, 0, inference, &read->set);
-    return true;
+    return lrk_gguf_load(run->context, path, &gguf, NULL, 0, inference, &read->set);
 }
 
 static lrk_status read_kohya(const command_run *run, const char *path, const adapter_options *options,
@@ -126,7 +131,7 @@ bool adapter_read(const command_run *run, const char *path, const adapter_option
         if (status == LRK_OK) read_config(path, read);
         break;
     case FILE_GGUF:
-        if (!read_gguf(run, path, options, &inference, read, &status)) return false;
+        status = read_gguf(run, path, options, &inference, read);
         break;
     case FILE_KOHYA:
         status = read_kohya(run, path, options, &inference, read);
@@ -190,6 +195,7 @@ bool adapter_options_check(const char *command, const adapter_options *options, 
         return false;
     }
     if (options->alpha != NULL && !command_real(command, "--alpha", options->alpha, &alpha)) return false;
+    if (!adapter_read_check(command, options)) return false;
     if (strcmp(in, out) != 0 && !are_one(in, out)) return true;
     (void)command_usage(command, "OUT would replace IN", NULL);
     return false;
@@ -209,18 +215,17 @@ static lrk_status write_peft(const adapter *a, const lrk_adapters *set, const ch
     return lrk_peft_save(set, path, &peft);
 }
 
-static bool write_gguf(const command_run *run, const lrk_adapters *set, const char *path,
-                       const adapter_options *options, int32_t dtype, double alpha, lrk_status *status)
+static lrk_status write_gguf(const command_run *run, const lrk_adapters *set, const char *path,
+                             const adapter_options *options, int32_t dtype, double alpha)
 {
     lrk_gguf_options gguf;
     (void)lrk_gguf_options_init(&gguf, sizeof gguf);
-    if (!heads_of(run, options, &gguf.n_head, &gguf.n_kv_head)) return false;
+    (void)heads_of(run->command, options, &gguf.n_head, &gguf.n_kv_head);
     gguf.architecture = options->architecture;
     gguf.name = options->name;
     gguf.alpha = alpha;
     gguf.dtype = dtype;
-    *status = lrk_gguf_save(set, path, &gguf);
-    return true;
+    return lrk_gguf_save(set, path, &gguf);
 }
 
 static lrk_status write_kohya(const lrk_adapters *set, const char *path, const adapter_options *options,
@@ -248,7 +253,7 @@ int adapter_write(const command_run *run, const adapter *a, const lrk_adapters *
         status = write_peft(a, set, path, options, dtype, alpha);
     else if (kind == FILE_KOHYA)
         status = write_kohya(set, path, options, dtype);
-    else if (!write_gguf(run, set, path, options, dtype, alpha, &status))
-        return 1;
+    else
+        status = write_gguf(run, set, path, options, dtype, alpha);
     return status == LRK_OK ? 0 : command_fail(run);
 }

@@ -38,9 +38,7 @@ typedef struct adapter_options {
 
 #define ADAPTER_READ_OPTIONS(o)                                                                              \
     COMMAND_VALUE("--heads", &(o).heads), COMMAND_VALUE("--kv-heads", &(o).kv_heads),                        \
-    {                                                                                                        \
-        "--prefix", false, &(o).prefix                                                                       \
-    }
+        COMMAND_VALUE("--prefix", &(o).prefix)
 
 #define ADAPTER_WRITE_OPTIONS(o)                                                                             \
     COMMAND_VALUE("--to", &(o).to), COMMAND_VALUE("--dtype", &(o).dtype),                                    \
@@ -48,9 +46,7 @@ typedef struct adapter_options {
         COMMAND_FLAG("--fan-in-fan-out", &(o).fan_in_fan_out),                                               \
         COMMAND_VALUE("--base-model", &(o).base_model), COMMAND_VALUE("--task-type", &(o).task_type),        \
         COMMAND_VALUE("--architecture", &(o).architecture), COMMAND_VALUE("--name", &(o).name),              \
-    {                                                                                                        \
-        "--dotted", true, &(o).dotted                                                                        \
-    }
+        COMMAND_FLAG("--dotted", &(o).dotted)
 
 #define ADAPTER_READ_HELP                                                                                    \
     "  --heads N --kv-heads N   attention heads of the model: a GGUF file of architecture llama has the\n"   \
@@ -75,6 +71,9 @@ typedef struct adapter {
     char *base_model; /* of adapter_config.json, NULL: null */
     char *task_type;
 } adapter;
+
+/* False, and said so: an option of reading is no number. Before adapter_read(), unless adapter_options_check() was. */
+bool adapter_read_check(const char *command, const adapter_options *options);
 
 /* False: said why. adapter_free() is right at any time for a zeroed adapter. */
 bool adapter_read(const command_run *run, const char *path, const adapter_options *options, adapter *read);

@@ -176,6 +176,7 @@ int diff_command(int argc, char **argv)
     adapter a = {0}, b = {0};
     int status = 2;
     if (!command_parse(&line, argc, argv, &status)) return status;
+    if (!adapter_read_check(line.command, &options)) return 2;
     if (!command_begin(&run, line.command)) return 1;
     status = 1;
     if (adapter_read(&run, path_a, &options, &a) && adapter_read(&run, path_b, &options, &b))

@@ -199,11 +199,13 @@ static void print_tensor(const inspection *look, const lrk_safetensors_tensor *t
     fputs(look->json ? "]}" : "]\n", look->out);
 }
 
-static void print_metadata(const inspection *look, const lrk_safetensors *file)
+static void print_metadata(const inspection *look, const lrk_safetensors *file, uint64_t bytes)
 {
     const char *key, *value;
     int64_t n = lrk_safetensors_metadata_count(file);
-    if (look->json) fputs("\n],\"metadata\":{", look->out);
+    fprintf(look->out,
+            look->json ? "\n],\"bytes\":%" PRIu64 ",\"metadata\":{" : "total of tensors: %" PRIu64 " bytes\n",
+            bytes);
     for (int64_t i = 0; i < n && lrk_safetensors_metadata_get(file, i, &key, &value) == LRK_OK; i++) {
         if (!look->json) {
             fprintf(look->out, "metadata %s: %.200s\n", key, value);
@@ -224,6 +226,7 @@ static bool inspect_safetensors(const inspection *look)
         (void)command_fail(look->run);
         return false;
     }
+    uint64_t bytes = 0;
     int64_t n = lrk_safetensors_count(file);
     if (look->json)
         fputs("{\"format\":\"safetensors\",\"tensors\":[\n", look->out);
@@ -232,9 +235,11 @@ static bool inspect_safetensors(const inspection *look)
                 "tensor", "dtype", "bytes");
     for (int64_t i = 0; i < n; i++) {
         lrk_safetensors_tensor tensor = {.struct_size = sizeof tensor};
-        if (lrk_safetensors_get(file, i, &tensor) == LRK_OK) print_tensor(look, &tensor, i);
+        if (lrk_safetensors_get(file, i, &tensor) != LRK_OK) continue;
+        print_tensor(look, &tensor, i);
+        bytes += tensor.bytes;
     }
-    print_metadata(look, file);
+    print_metadata(look, file, bytes);
     lrk_safetensors_close(file);
     return true;
 }
@@ -264,6 +269,7 @@ int inspect_command(int argc, char **argv)
     command_run run;
     int status = 2;
     if (!command_parse(&line, argc, argv, &status)) return status;
+    if (!adapter_read_check(line.command, &options)) return 2;
     if (!command_begin(&run, line.command)) return 1;
     inspection look = {&run, path, norms != NULL, json != NULL, open_memstream(&text, &n)};
     if (look.out == NULL) {

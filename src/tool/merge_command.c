@@ -113,6 +113,7 @@ int merge_command(int argc, char **argv)
     adapter read;
     int status = 2;
     if (!command_parse(&line, argc, argv, &status)) return status;
+    if (!adapter_read_check(line.command, &options)) return 2;
     if (!command_begin(&run, line.command)) return 1;
     status = 1;
     if (adapter_read(&run, args.adapter, &options, &read)) status = merge(&run, &args, read.set);

@@ -13,7 +13,7 @@ static const char help[] =
     "\n"
     "Replaces every module's update by its truncated singular value decomposition, the best approximation "
     "of\n"
-    "that rank, and tells what was lost.\n"
+    "that rank, and tells what was lost: the norm of what is dropped over that of the update.\n"
     "\n"
     "  --rank N             the same rank for all modules\n"
     "  --ranks FILE.json    an object of module names and ranks, or one with such an object as its\n"
@@ -28,6 +28,8 @@ typedef struct resize_args {
     const char *ranks;
     const char *energy;
     const char *json;
+    int64_t one_rank; /* of `rank`   */
+    double share;     /* of `energy` */
 } resize_args;
 
 typedef struct resizing {
@@ -47,10 +49,20 @@ static lrk_module_info module_of(const lrk_adapters *set, int64_t i)
 
 /* ---- the ranks that are wanted ---- */
 
-static bool from_number(const resizing *r, const char *text)
+/* False: called wrongly, and said so. */
+static bool numbers_of(const char *command, resize_args *args)
 {
-    int64_t rank;
-    if (!command_integer(r->run->command, "--rank", text, 0, INT32_MAX, &rank)) return false;
+    if (args->rank != NULL)
+        return command_integer(command, "--rank", args->rank, 0, INT32_MAX, &args->one_rank);
+    if (args->energy == NULL) return true;
+    if (!command_real(command, "--energy", args->energy, &args->share)) return false;
+    if (args->share <= 1) return true;
+    (void)command_usage(command, "--energy is a share, at most 1, not", args->energy);
+    return false;
+}
+
+static bool from_number(const resizing *r, int64_t rank)
+{
     for (int64_t i = 0; i < r->n; i++)
         r->ranks[i] = rank;
     return true;
@@ -124,14 +136,8 @@ static int64_t least_rank(const double *values, int64_t rank, double share)
     return least;
 }
 
-static bool from_energy(const resizing *r, const char *text)
+static bool from_energy(const resizing *r, double share)
 {
-    double share;
-    if (!command_real(r->run->command, "--energy", text, &share)) return false;
-    if (share > 1) {
-        (void)command_say(r->run->command, "--energy is a share, at most 1");
-        return false;
-    }
     for (int64_t i = 0; i < r->n; i++) {
         int64_t rank = module_of(r->set, i).rank;
         double *values = spectrum_of(r, i, rank);
@@ -184,9 +190,9 @@ static int print_lost(const resizing *r, bool json)
 
 static bool wanted_ranks(const resizing *r, const resize_args *args)
 {
-    if (args->rank != NULL) return from_number(r, args->rank);
+    if (args->rank != NULL) return from_number(r, args->one_rank);
     if (args->ranks != NULL) return from_file(r, args->ranks);
-    return from_energy(r, args->energy);
+    return from_energy(r, args->share);
 }
 
 static int resize(const command_run *run, const resize_args *args, const adapter_options *options,
@@ -233,6 +239,7 @@ int resize_command(int argc, char **argv)
     if (!command_parse(&line, argc, argv, &status)) return status;
     if ((args.rank != NULL) + (args.ranks != NULL) + (args.energy != NULL) != 1)
         return command_usage(line.command, "one of --rank, --ranks and --energy is needed", NULL);
+    if (!numbers_of(line.command, &args)) return 2;
     if (!adapter_options_check(line.command, &options, args.in, args.out)) return 2;
     if (!command_begin(&run, line.command)) return 1;
     if (options.to == NULL) options.to = file_kind_name(file_kind_of(&run, args.in));

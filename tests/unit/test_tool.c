@@ -166,6 +166,7 @@ START_TEST(inspect_knows_every_format_by_its_content)
     root = run_json(inspect_command, plain);
     ck_assert_str_eq(json_string_value(json_object_get(root, "format")), "safetensors");
     ck_assert_int_eq((int)json_array_size(json_object_get(root, "tensors")), 4);
+    ck_assert_int_eq((int)number(root, "bytes"), 4 * (2 * 8 + 3 * 10));
     ck_assert_str_eq(json_string_value(json_object_get(json_object_get(root, "metadata"), "format")), "pt");
     json_decref(root);
 }
@@ -191,6 +192,77 @@ START_TEST(inspect_lists_a_checkpoint)
     run(inspect_command, text);
     const char *const convert[] = {in, out, NULL};
     tool_expect(&files, convert_command, convert, 1, "a checkpoint file, and no adapter");
+}
+END_TEST
+
+/* What is printed as text, after the first line's path, against a file. */
+static void expect_text(int (*command)(int argc, char **argv), const char *const *arguments, const char *name)
+{
+    char path[SCRATCH_PATH];
+    size_t n;
+    snprintf(path, sizeof path, "tests/golden/tool/%s.txt", name);
+    char *golden = scratch_read(path, &n);
+    tool_answer answer = tool_run(&files, command, arguments);
+    const char *text = answer.out;
+    ck_assert_msg(answer.status == 0, "%s", answer.err);
+    if (strncmp(text, arguments[0], strlen(arguments[0])) == 0) text += strlen(arguments[0]);
+    ck_assert_msg(strcmp(text, golden) == 0, "%s:\n%s", path, text);
+    tool_answer_free(&answer);
+    free(golden);
+}
+
+/* Norms and shares come from decompositions of exact small numbers: six digits are the same with every BLAS. */
+START_TEST(texts_are_the_golden_ones)
+{
+    char model[2 * SCRATCH_PATH];
+    lrk_module_spec spec = sets_spec("own", 3, 3, 2);
+    lrk_adapters *set = sets_create(context, &spec, 1, NULL);
+    sets_fill(set);
+    ck_assert_int_eq(lrk_peft_save(set, other, NULL), LRK_OK);
+    lrk_adapters_destroy(set);
+    save(in, 1);
+    snprintf(model, sizeof model, "%s/adapter_model.safetensors", in);
+    const char *const look[] = {in, NULL}, *const norms[] = {in, "--norms", NULL},
+                      *const plain[] = {model, NULL}, *const strangers[] = {in, other, NULL},
+                      *const resize[] = {in, out, "--rank", "1", NULL};
+    expect_text(inspect_command, look, "inspect");
+    expect_text(inspect_command, norms, "inspect-norms");
+    tool_answer answer = tool_run(&files, inspect_command, plain);
+    ck_assert_ptr_nonnull(strstr(answer.out, "\ntotal of tensors: 184 bytes\nmetadata format: pt\n"));
+    tool_answer_free(&answer);
+    expect_text(diff_command, strangers, "diff");
+    expect_text(resize_command, resize, "resize");
+}
+END_TEST
+
+/* A file cut off anywhere, of every format: one line, status 1, nothing written. */
+START_TEST(files_that_are_cut_off_have_one_line)
+{
+    char cut[SCRATCH_PATH], weights[2 * SCRATCH_PATH];
+    size_t n;
+    save(in, 1);
+    strcpy(cut, scratch_path(&files, "cut"));
+    snprintf(weights, sizeof weights, "%s/adapter_model.safetensors", in);
+    const char *const to_gguf[] = {in, out, "--to", "gguf", "--architecture", "qwen2", NULL},
+                      *const to_kohya[] = {in, other, "--to", "kohya", NULL}, *const look[] = {cut, NULL};
+    run(convert_command, to_gguf);
+    run(convert_command, to_kohya);
+    const char *const sources[] = {out, other, weights};
+    for (int i = 0; i < 3; i++) {
+        void *bytes = scratch_read(sources[i], &n);
+        for (size_t keep = 0; keep < n; keep += 1 + n / 16) {
+            scratch_write(cut, bytes, keep);
+            tool_expect(&files, inspect_command, look, 1, "cut");
+        }
+        if (sources[i] == weights) {
+            const char *const convert[] = {in, cut, "--to", "kohya", NULL};
+            remove(cut);
+            scratch_write(weights, bytes, n - 1);
+            tool_expect(&files, convert_command, convert, 1, "adapter_model.safetensors");
+            ck_assert(!scratch_exists(cut));
+        }
+        free(bytes);
+    }
 }
 END_TEST
 
@@ -346,6 +418,13 @@ START_TEST(wrong_calls_have_status_2)
     tool_expect(&files, resize_command, two, 2, "one of --rank");
     tool_expect(&files, inspect_command, flag, 2, "takes no value");
     tool_expect(&files, merge_command, unknown, 2, "unknown option: --frob");
+    const char *const rank[] = {in, out, "--rank", "x", NULL},
+                      *const share[] = {in, out, "--energy", "2", NULL},
+                      *const heads[] = {in, out, "--heads", "0", NULL};
+    tool_expect(&files, resize_command, rank, 2, "--rank must be a whole number");
+    tool_expect(&files, resize_command, share, 2, "at most 1, not: 2");
+    tool_expect(&files, convert_command, heads, 2, "--heads must be a whole number");
+    tool_expect(&files, diff_command, heads, 2, "--heads must be a whole number");
     int (*const all[])(int argc, char **argv) = {inspect_command, convert_command, merge_command,
                                                  diff_command, resize_command};
     for (int i = 0; i < 5; i++) {
@@ -363,18 +442,15 @@ START_TEST(failures_have_status_1_and_one_line)
 {
     save(in, 1);
     scratch_write(other, "not a file of any format", 24);
-    const char *const
-        nowhere[] = {"/nonexistent", NULL},
-        *const damaged[] = {other, NULL}, *const no_architecture[] = {in, out, "--to", "gguf", NULL},
-        *const damaged_in[] = {other, out, "--to", "peft", NULL},
-        *const rank[] = {in, out, "--rank", "x", NULL}, *const share[] = {in, out, "--energy", "2", NULL},
-        *const list[] = {in, out, "--ranks", other, NULL}, *const empty[] = {in, out, "--rank", "0", NULL};
+    const char *const nowhere[] = {"/nonexistent", NULL}, *const damaged[] = {other, NULL},
+                      *const no_architecture[] = {in, out, "--to", "gguf", NULL},
+                      *const damaged_in[] = {other, out, "--to", "peft", NULL},
+                      *const list[] = {in, out, "--ranks", other, NULL},
+                      *const empty[] = {in, out, "--rank", "0", NULL};
     tool_expect(&files, inspect_command, nowhere, 1, "/nonexistent");
     tool_expect(&files, inspect_command, damaged, 1, "other");
     tool_expect(&files, convert_command, no_architecture, 1, "architecture");
     tool_expect(&files, convert_command, damaged_in, 1, "other");
-    tool_expect(&files, resize_command, rank, 1, "--rank must be a whole number");
-    tool_expect(&files, resize_command, share, 1, "--energy");
     tool_expect(&files, resize_command, list, 1, "other");
     tool_expect(&files, resize_command, empty, 1, "rank 0");
     ck_assert(!scratch_exists(out));
@@ -400,6 +476,8 @@ Suite *tool_suite(void)
     tcase_add_test(cases, the_effective_rank_of_equal_values_is_their_number);
     tcase_add_test(cases, inspect_knows_every_format_by_its_content);
     tcase_add_test(cases, inspect_lists_a_checkpoint);
+    tcase_add_test(cases, texts_are_the_golden_ones);
+    tcase_add_test(cases, files_that_are_cut_off_have_one_line);
     tcase_add_test(cases, conversions_keep_the_update);
     tcase_add_test(cases, diff_compares_by_name);
     tcase_add_test(cases, resize_takes_ranks_from_a_number_a_file_or_a_share);

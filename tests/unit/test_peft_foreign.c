@@ -267,6 +267,8 @@ START_TEST(what_is_not_computed_is_refused_by_its_field)
         {"{\"peft_type\":\"LORA\",\"rank_pattern\":{\"q\":1.5}}", LRK_ERR_FORMAT, "rank_pattern"},
         {"{\"peft_type\":\"LORA\",\"rank_pattern\":{\"q\":7}}", LRK_ERR_FORMAT, "rank_pattern contradicts"},
         {"{\"peft_type\":\"LORA\",\"r\":7}", LRK_ERR_FORMAT, "r contradicts"},
+        {"{\"peft_type\":\"LORA\",\"rank_pattern\":{\"q\":9}}", LRK_ERR_FORMAT, "rank_pattern contradicts"},
+        {"{\"peft_type\":\"LORA\",\"r\":9}", LRK_ERR_FORMAT, "r contradicts"},
         {"{\"peft_type\":\"LORA\",\"r\":0}", LRK_ERR_FORMAT, "r is not"},
         {"{\"peft_type\":\"LORA\",\"r\":8.0}", LRK_ERR_FORMAT, "r is not"},
         {"{\"peft_type\":\"LORA\",\"lora_alpha\":\"8\"}", LRK_ERR_FORMAT, "lora_alpha"},
@@ -335,6 +337,7 @@ START_TEST(adalora_that_contradicts_itself_is_refused)
         const char *config, *words;
     } rows[] = {
         {"{\"peft_type\":\"ADALORA\",\"init_r\":3}", "init_r contradicts the tensors of module 'q'"},
+        {"{\"peft_type\":\"ADALORA\",\"init_r\":1}", "init_r contradicts the tensors of module 'q'"},
         {"{\"peft_type\":\"ADALORA\",\"init_r\":0}", "init_r is not"},
         {"{\"peft_type\":\"ADALORA\",\"init_r\":3,\"rank_pattern\":[]}", "rank_pattern is not an object"},
         {"{\"peft_type\":\"ADALORA\",\"init_r\":3,\"rank_pattern\":{\"q.lora_E\":2}}",

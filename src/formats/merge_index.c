@@ -176,21 +176,27 @@ static lrk_status copy_file(lrk_context *context, const char *from, const char *
     return status;
 }
 
-lrk_status lrki_model_copy_others(lrk_context *context, const char *from, const char *to)
+static lrk_status copy_listed(lrk_context *context, DIR *directory, const char *from, const char *to,
+                              char *buffer)
 {
-    char *buffer = lrki_alloc(context, COPY_BYTES);
-    if (buffer == NULL) return lrki_fail_nomem(context, "copying files");
-    lrk_status status = LRK_OK;
-    DIR *directory = opendir(from);
-    if (directory == NULL) status = lrki_fail_io(context, "cannot list", from, errno);
-    while (status == LRK_OK) {
+    for (;;) {
         errno = 0;
         const struct dirent *entry = readdir(directory);
-        if (entry == NULL && errno != 0) status = lrki_fail_io(context, "cannot list", from, errno);
-        if (entry == NULL) break;
-        if (!is_weights(entry->d_name)) status = copy_file(context, from, to, entry->d_name, buffer);
+        if (entry == NULL) return errno == 0 ? LRK_OK : lrki_fail_io(context, "cannot list", from, errno);
+        if (is_weights(entry->d_name)) continue;
+        lrk_status status = copy_file(context, from, to, entry->d_name, buffer);
+        if (status != LRK_OK) return status;
     }
-    if (directory != NULL) closedir(directory);
+}
+
+lrk_status lrki_model_copy_others(lrk_context *context, const char *from, const char *to)
+{
+    DIR *directory = opendir(from);
+    if (directory == NULL) return lrki_fail_io(context, "cannot list", from, errno);
+    char *buffer = lrki_alloc(context, COPY_BYTES);
+    lrk_status status = buffer != NULL ? copy_listed(context, directory, from, to, buffer)
+                                       : lrki_fail_nomem(context, "copying files");
     lrki_free(context, buffer, COPY_BYTES);
+    closedir(directory);
     return status;
 }

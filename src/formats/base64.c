@@ -42,8 +42,10 @@ lrki_json *lrki_base64_json(lrk_context *context, const void *bytes, size_t n)
 /* Value of a digit, 64 if it is none. */
 static uint32_t digit(char c)
 {
-    const char *at = c == '\0' ? NULL : strchr(alphabet, c);
-    return at == NULL ? 64 : (uint32_t)(at - alphabet);
+    if (c >= 'A' && c <= 'Z') return (uint32_t)(c - 'A');
+    if (c >= 'a' && c <= 'z') return (uint32_t)(c - 'a') + 26;
+    if (c >= '0' && c <= '9') return (uint32_t)(c - '0') + 52;
+    return c == '+' ? 62 : c == '/' ? 63 : 64;
 }
 
 static bool decode_word(const char *text, size_t left, unsigned char *bytes)

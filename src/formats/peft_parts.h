@@ -55,8 +55,8 @@ char *lrki_peft_tensor_name(lrk_context *context, const char *name, const char *
 lrk_status lrki_fold_check(lrk_context *context, const lrki_peft_module *module, double alpha,
                            const lrki_dtype *dtype);
 /*
- * Does lrki_fold_check(), and puts into `fold` under the module's name
- * what lrki_fold_restore() will need beside the folded values; nothing if the inverse is exact.
+ * Puts into `fold` under the module's name what lrki_fold_restore() will need beside the folded values; nothing if the
+ * inverse is exact. The module has passed lrki_fold_check().
  */
 lrk_status lrki_fold_describe(lrk_context *context, const lrki_peft_module *module, double alpha,
                               lrki_json **fold);

@@ -31,6 +31,8 @@ void lrki_settings_default(lrki_settings *s)
     memset(s, 0, sizeof *s);
     (void)lrk_adapters_options_init(&s->adapters, sizeof s->adapters);
     (void)lrk_ablation_options_init(&s->ablation, sizeof s->ablation);
+    (void)lrk_sensitivity_options_init(&s->sensitivity, sizeof s->sensitivity);
+    (void)lrk_taylor_options_init(&s->taylor, sizeof s->taylor);
     (void)lrk_alora_options_init(&s->alora, sizeof s->alora);
     (void)lrk_adamw_options_init(&s->adamw, sizeof s->adamw);
     (void)lrk_lr_options_init(&s->lr, sizeof s->lr);

@@ -42,12 +42,16 @@ typedef struct lrki_node {
 
 /* ---- settings ------------------------------------------------------------------------------------------------------ */
 
-#define LRKI_POLICY_ALORA       0
-#define LRKI_POLICY_FIXED       1
-#define LRKI_ESTIMATOR_ABLATION 0
-#define LRKI_ESTIMATOR_RANDOM   1
+#define LRKI_POLICY_ALORA          0
+#define LRKI_POLICY_FIXED          1
+#define LRKI_ESTIMATOR_ABLATION    0
+#define LRKI_ESTIMATOR_RANDOM      1
+#define LRKI_ESTIMATOR_SENSITIVITY 2
+#define LRKI_ESTIMATOR_TAYLOR      3
+#define LRKI_ESTIMATOR_MAGNITUDE   4
+#define LRKI_ESTIMATOR_GATE        5
 
-#define LRKI_MAX_KEYS   40 /* of a table in keys.c */
+#define LRKI_MAX_KEYS   56 /* of a table in keys.c */
 #define LRKI_N_SECTIONS 7
 
 /* What entries of both lists have; a list's own struct begins with it. */
@@ -73,6 +77,9 @@ typedef struct lrki_settings {
     lrk_adapters_options adapters;
     int32_t estimator;
     lrk_ablation_options ablation;
+    lrk_sensitivity_options sensitivity;
+    lrk_taylor_options taylor;
+    uint32_t reversed; /* 1: the scores are negated */
     int32_t policy;
     lrk_alora_options alora;
     lrk_adamw_options adamw;

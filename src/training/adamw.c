@@ -273,6 +273,7 @@ lrk_status lrk_optimizer_step(lrk_optimizer *optimizer, double lr)
     double norm;
     lrk_status status = check_step(optimizer, lr);
     if (status == LRK_OK) status = measure_gradients(optimizer, &norm);
+    if (status == LRK_OK) status = lrki_gradients_tell(optimizer->adapters);
     if (status != LRK_OK) return status;
     double max_norm = optimizer->options.max_norm;
     step_loop loop = {optimizer, update_module, lr, norm > max_norm ? max_norm / norm : 1};

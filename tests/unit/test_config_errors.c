@@ -173,6 +173,8 @@ static const wrong bounds[] = {
     {"importance: {pool: 3, pool_step: 0}", 1, 34, "pool_step must be >= 1"},
     {"importance: {pool: 3, pool_step: 2, pool_limit: 0}", 1, 49, "pool_limit must be >= 1"},
     {"importance: {mode: screened, pool: 9, pool_limit: 8}", 1, 51, "pool_limit must be >= 9"},
+    {"importance: {beta2: 0.5, beta1: 1}", 1, 33, "beta1 must be in [0, 1)"},
+    {"importance: {beta2: -0.5}", 1, 21, "beta2 must be in [0, 1)"},
     {"allocation: {n_move: -1}", 1, 22, "n_move must be >= 1"},
     {"allocation: {move_share: 1.5}", 1, 26, "move_share must be in (0, 1]"},
     {"allocation: {move_share: -0.1}", 1, 26, "move_share must be in (0, 1]"},

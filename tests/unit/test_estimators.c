@@ -1,0 +1,610 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Estimators that observe steps or read parameters, against naive transcriptions of their formulas in double that know
+ * ranks by identity alone; rank changes between steps, restores, checkpoints, refusals, lack of memory.
+ */
+#include <check.h>
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "resume.h"
+#include "small_set.h"
+
+#define MOST_IDS  64
+#define MOST_COLS 8
+
+/* ---- the oracle ------------------------------------------------------------------------------------------------------- */
+
+/* One rank's averages in double: mean and deviation of A, B and the gate; sum of g1 since the last scoring. */
+typedef struct record {
+    double mean[2 * MOST_COLS + 1], deviation[2 * MOST_COLS + 1];
+    double g1;
+    int64_t steps, window;
+} record;
+
+typedef struct oracle {
+    record records[MOST_IDS];
+    double beta1, beta2;
+} oracle;
+
+static void smooth(const oracle *o, record *r, int64_t at, double sensitivity)
+{
+    r->mean[at] = o->beta1 * r->mean[at] + (1 - o->beta1) * sensitivity;
+    r->deviation[at] = o->beta2 * r->deviation[at] + (1 - o->beta2) * fabs(sensitivity - r->mean[at]);
+}
+
+static const uint64_t *identities_of(const small_set *s, int32_t module)
+{
+    const uint64_t *identities;
+    int64_t n;
+    ck_assert_int_eq(lrk_adapters_ranks(s->adapters, module, &identities, NULL, &n), LRK_OK);
+    return identities;
+}
+
+static void oracle_observe(oracle *o, const small_set *s, int32_t n_modules)
+{
+    for (int32_t m = 0; m < n_modules; m++) {
+        lrk_tensor a = small_set_tensor(s, m, LRK_TENSOR_A), b = small_set_tensor(s, m, LRK_TENSOR_B);
+        lrk_tensor da = small_set_tensor(s, m, LRK_TENSOR_GRAD_A),
+                   db = small_set_tensor(s, m, LRK_TENSOR_GRAD_B);
+        for (int64_t i = 0; i < a.rows; i++) {
+            ck_assert_uint_lt(identities_of(s, m)[i], MOST_IDS);
+            record *r = &o->records[identities_of(s, m)[i]];
+            double whole = 0;
+            for (int64_t j = 0; j < a.cols; j++) {
+                double product = (double)a.data[i * a.ld + j] * (double)da.data[i * da.ld + j];
+                smooth(o, r, j, fabs(product));
+                whole += product;
+            }
+            for (int64_t j = 0; j < b.cols; j++)
+                smooth(o, r, MOST_COLS + j,
+                       fabs((double)b.data[i * b.ld + j] * (double)db.data[i * db.ld + j]));
+            smooth(o, r, 2 * MOST_COLS, fabs(whole));
+            r->g1 -= whole;
+            r->steps++;
+            r->window++;
+        }
+    }
+}
+
+static double oracle_sensitivity(const oracle *o, const small_set *s, const lrk_score *score, bool triplet,
+                                 bool corrected)
+{
+    const record *r = &o->records[score->identity];
+    int64_t n_in = small_set_tensor(s, score->module, LRK_TENSOR_A).cols;
+    int64_t n_out = small_set_tensor(s, score->module, LRK_TENSOR_B).cols;
+    double of_a = 0, of_b = 0;
+    for (int64_t j = 0; j < n_in; j++)
+        of_a += r->mean[j] * r->deviation[j] / (double)n_in;
+    for (int64_t j = 0; j < n_out; j++)
+        of_b += r->mean[MOST_COLS + j] * r->deviation[MOST_COLS + j] / (double)n_out;
+    double sum = of_a + of_b + (triplet ? r->mean[2 * MOST_COLS] * r->deviation[2 * MOST_COLS] : 0);
+    double left1 = pow(o->beta1, (double)r->steps), left2 = pow(o->beta2, (double)r->steps);
+    return corrected && r->steps > 0 ? sum / (1 - left1) / (1 - left2) : sum;
+}
+
+/*
+ * Every average was rounded to float once a step: relative 2^-24 each, and a deviation can inherit the mean's error whole.
+ * Both are sums of non-negative terms of one size, so that n steps bound a product by 8 n 2^-24 of the largest product.
+ */
+static void check_close(double got, double want, double size, int64_t steps)
+{
+    ck_assert_msg(fabs(got - want) <= (double)(8 * steps + 8) * 0x1p-24 * size, "%.9g is not %.9g (%.3g)",
+                  got, want, size);
+}
+
+/* ---- a set whose ranks move ------------------------------------------------------------------------------------------------ */
+
+static const small_module shapes[3] = {{.n_in = 5, .n_out = 3, .rank = 2},
+                                       {.n_in = 4, .n_out = 6, .rank = 3},
+                                       {.n_in = 7, .n_out = 2, .rank = 1}};
+
+static void fill(const small_set *s, uint64_t *random)
+{
+    for (int32_t m = 0; m < 3; m++)
+        for (int32_t which = LRK_TENSOR_A; which <= LRK_TENSOR_GATES; which++) {
+            lrk_tensor t = small_set_tensor(s, m, which);
+            for (int64_t i = 0; i < t.rows * t.cols; i++)
+                t.data[i] = (float)small_random_real(random);
+        }
+    ck_assert_int_eq(lrk_adapters_values_changed(s->adapters), LRK_OK);
+}
+
+static lrk_scores *scores_of(lrk_estimator *estimator)
+{
+    lrk_scores *scores;
+    ck_assert_int_eq(lrk_estimator_run(estimator, 0, &scores), LRK_OK);
+    return scores;
+}
+
+static lrk_score score_at(const lrk_scores *scores, int64_t i)
+{
+    lrk_score score = {.struct_size = sizeof score};
+    ck_assert_int_eq(lrk_scores_get(scores, i, &score), LRK_OK);
+    return score;
+}
+
+static int64_t number_of(const lrk_scores *scores, const char *name)
+{
+    lrk_scores_info info = {.struct_size = sizeof info};
+    ck_assert_int_eq(lrk_scores_info_get(scores, &info), LRK_OK);
+    ck_assert_str_eq(info.estimator, name);
+    ck_assert_int_eq(info.evaluations + info.differentiations + info.n_exact, 0);
+    return info.n;
+}
+
+/* Two ranks of lowest random score go, new ones come. */
+static void move_ranks(const small_set *s, lrk_allocator *allocator, const lrk_participant *optimizer,
+                       uint64_t *random)
+{
+    double values[6];
+    for (int i = 0; i < 6; i++)
+        values[i] = small_random_real(random);
+    lrk_scores *scores = small_set_scores(s, values);
+    lrk_plan *plan = small_set_plan(allocator, scores);
+    small_set_carry_out(plan, optimizer, optimizer != NULL);
+    lrk_plan_destroy(plan);
+    lrk_scores_destroy(scores);
+}
+
+static lrk_estimator *sensitivity(const small_set *s, int32_t form, uint32_t flags, double b1, double b2)
+{
+    lrk_sensitivity_options options;
+    lrk_estimator *made;
+    ck_assert_int_eq(lrk_sensitivity_options_init(&options, sizeof options), LRK_OK);
+    ck_assert_double_eq(options.beta1, 0.85);
+    ck_assert_double_eq(options.beta2, 0.85);
+    options.form = form;
+    options.flags = flags;
+    options.beta1 = b1;
+    options.beta2 = b2;
+    ck_assert_int_eq(lrk_estimator_create_sensitivity(s->adapters, &options, &made), LRK_OK);
+    return made;
+}
+
+static lrk_estimator *taylor(const small_set *s, int32_t form)
+{
+    lrk_taylor_options options;
+    lrk_estimator *made;
+    ck_assert_int_eq(lrk_taylor_options_init(&options, sizeof options), LRK_OK);
+    options.form = form;
+    ck_assert_int_eq(lrk_estimator_create_taylor(s->adapters, &options, &made), LRK_OK);
+    return made;
+}
+
+static void check_sensitivity(const oracle *o, const small_set *s, lrk_estimator *estimator, int32_t form,
+                              bool corrected)
+{
+    bool triplet = form == LRK_SENSITIVITY_TRIPLET;
+    lrk_scores *scores = scores_of(estimator);
+    int64_t n = number_of(scores, triplet ? "sensitivity.triplet" : "sensitivity.pair");
+    for (int64_t i = 0; i < n; i++) {
+        lrk_score got = score_at(scores, i);
+        check_close(got.score, oracle_sensitivity(o, s, &got, triplet, corrected), 64,
+                    o->records[got.identity].steps);
+        ck_assert(got.score > 0 || o->records[got.identity].steps == 0 || !triplet);
+        ck_assert(isnan(got.t1) && isnan(got.noise) && got.flags == 0);
+    }
+    lrk_scores_destroy(scores);
+}
+
+static void check_taylor(oracle *o, lrk_estimator *absolute, lrk_estimator *sign)
+{
+    lrk_scores *a = scores_of(absolute), *g = scores_of(sign);
+    int64_t n = number_of(a, "taylor.absolute");
+    ck_assert_int_eq(number_of(g, "taylor.signed"), n);
+    for (int64_t i = 0; i < n; i++) {
+        lrk_score got = score_at(g, i);
+        const record *r = &o->records[got.identity];
+        double want = r->window > 0 ? r->g1 / (double)r->window : 0;
+        ck_assert_double_eq_tol(got.score, want, 64 * DBL_EPSILON);
+        ck_assert_double_eq(score_at(a, i).score, fabs(got.score));
+    }
+    for (int i = 0; i < MOST_IDS; i++) {
+        o->records[i].g1 = 0;
+        o->records[i].window = 0;
+    }
+    lrk_scores_destroy(a);
+    lrk_scores_destroy(g);
+}
+
+/* Steps by the host's own optimizer (by_hand) or by lorank's, ranks moving in between: averages follow their ranks. */
+static void observe_and_move(bool by_hand)
+{
+    small_set s;
+    uint64_t random = 7;
+    small_set_open(&s, shapes, 3, NULL);
+    fill(&s, &random);
+    lrk_estimator *all[4] = {sensitivity(&s, LRK_SENSITIVITY_TRIPLET, 0, 0.85, 0.7),
+                             sensitivity(&s, LRK_SENSITIVITY_PAIR, LRK_SENSITIVITY_CORRECTED, 0.85, 0.7),
+                             taylor(&s, LRK_TAYLOR_ABSOLUTE), taylor(&s, LRK_TAYLOR_SIGNED)};
+    lrk_alora_options alora = small_set_alora(2);
+    lrk_allocator *allocator = small_set_allocator(&s, &alora);
+    lrk_optimizer *optimizer;
+    ck_assert_int_eq(lrk_optimizer_create_adamw(s.adapters, NULL, &optimizer), LRK_OK);
+    lrk_participant participant = {.struct_size = sizeof participant};
+    ck_assert_int_eq(lrk_optimizer_participant(optimizer, &participant), LRK_OK);
+    oracle *o = calloc(1, sizeof *o);
+    ck_assert_ptr_nonnull(o);
+    o->beta1 = 0.85;
+    o->beta2 = 0.7;
+    for (int step = 0; step < 12; step++) {
+        small_set_write_gradients(&s, &random);
+        oracle_observe(o, &s, 3);
+        for (int e = 0; e < 4 && by_hand; e++)
+            ck_assert_int_eq(lrk_estimator_observe(all[e]), LRK_OK);
+        if (by_hand)
+            fill(&s, &random);
+        else
+            ck_assert_int_eq(lrk_optimizer_step(optimizer, 0.01), LRK_OK);
+        if (step % 3 != 2) continue;
+        for (int again = 0; again < 2; again++) { /* a run does not change what the next one sees */
+            check_sensitivity(o, &s, all[0], LRK_SENSITIVITY_TRIPLET, false);
+            check_sensitivity(o, &s, all[1], LRK_SENSITIVITY_PAIR, true);
+        }
+        check_taylor(o, all[2], all[3]);
+        move_ranks(&s, allocator, &participant, &random);
+    }
+    free(o);
+    for (int e = 0; e < 4; e++)
+        lrk_estimator_destroy(all[e]);
+    lrk_optimizer_destroy(optimizer);
+    lrk_allocator_destroy(allocator);
+    small_set_close(&s);
+}
+
+START_TEST(averages_follow_their_ranks_under_a_hosts_optimizer)
+{
+    observe_and_move(true);
+}
+END_TEST
+
+START_TEST(loranks_optimizer_tells_every_estimator_of_its_set)
+{
+    observe_and_move(false);
+}
+END_TEST
+
+START_TEST(magnitude_and_gate_are_read_off_the_parameters)
+{
+    small_set s;
+    uint64_t random = 3;
+    small_set_open(&s, shapes, 3, NULL);
+    fill(&s, &random);
+    lrk_estimator *magnitude, *gate, *reversed;
+    ck_assert_int_eq(lrk_estimator_create_magnitude(s.adapters, &magnitude), LRK_OK);
+    ck_assert_int_eq(lrk_estimator_create_gate(s.adapters, &gate), LRK_OK);
+    ck_assert_int_eq(lrk_estimator_create_reversed(gate, &reversed), LRK_OK);
+    lrk_scores *scores = scores_of(magnitude), *gates = scores_of(gate), *back = scores_of(reversed);
+    int64_t n = number_of(scores, "magnitude");
+    ck_assert_int_eq(number_of(gates, "gate"), n);
+    ck_assert_int_eq(number_of(back, "reversed.gate"), n);
+    for (int64_t k = 0; k < n; k++) {
+        lrk_score got = score_at(scores, k);
+        lrk_module_info info = {.struct_size = sizeof info};
+        ck_assert_int_eq(lrk_adapters_module(s.adapters, got.module, &info), LRK_OK);
+        lrk_tensor a = small_set_tensor(&s, got.module, LRK_TENSOR_A);
+        lrk_tensor b = small_set_tensor(&s, got.module, LRK_TENSOR_B);
+        double g = (double)small_set_tensor(&s, got.module, LRK_TENSOR_GATES).data[got.index], sum = 0;
+        for (int64_t i = 0; i < b.cols; i++) /* the rank's part of the weight, element by element */
+            for (int64_t j = 0; j < a.cols; j++)
+                sum += pow(info.scale * g * (double)b.data[got.index * b.ld + i] *
+                               (double)a.data[got.index * a.ld + j],
+                           2);
+        ck_assert_double_eq_tol(got.score, sqrt(sum), 64 * DBL_EPSILON * sqrt(sum));
+        ck_assert_double_eq(score_at(gates, k).score, fabs(g));
+        ck_assert_double_eq(score_at(back, k).score, -fabs(g));
+    }
+    lrk_scores_destroy(scores);
+    lrk_scores_destroy(gates);
+    lrk_scores_destroy(back);
+    lrk_estimator_destroy(gate); /* the reversed one keeps it */
+    back = scores_of(reversed);
+    lrk_scores_destroy(back);
+    lrk_estimator_destroy(magnitude);
+    lrk_estimator_destroy(reversed);
+    small_set_close(&s);
+}
+END_TEST
+
+/* ---- checkpoints ----------------------------------------------------------------------------------------------------------- */
+
+typedef struct saved_set {
+    small_set s;
+    lrk_estimator *estimators[2];
+    lrk_optimizer *optimizer;
+    lrk_allocator *allocator;
+    lrk_checkpoint *list;
+} saved_set;
+
+static void open_saved(saved_set *r, bool reversed)
+{
+    uint64_t random = 5;
+    small_set_open(&r->s, shapes, 3, NULL);
+    fill(&r->s, &random);
+    r->estimators[0] = sensitivity(&r->s, LRK_SENSITIVITY_TRIPLET, 0, 0.85, 0.85);
+    r->estimators[1] = taylor(&r->s, LRK_TAYLOR_SIGNED);
+    if (reversed) {
+        lrk_estimator *inner = r->estimators[0];
+        ck_assert_int_eq(lrk_estimator_create_reversed(inner, &r->estimators[0]), LRK_OK);
+        lrk_estimator_destroy(inner);
+    }
+    lrk_alora_options alora = small_set_alora(2);
+    r->allocator = small_set_allocator(&r->s, &alora);
+    ck_assert_int_eq(lrk_optimizer_create_adamw(r->s.adapters, NULL, &r->optimizer), LRK_OK);
+    ck_assert_int_eq(lrk_checkpoint_create(r->s.context, &r->list), LRK_OK);
+    ck_assert_int_eq(lrk_checkpoint_add_adapters(r->list, "set", r->s.adapters), LRK_OK);
+    ck_assert_int_eq(lrk_checkpoint_add_optimizer(r->list, "set", r->optimizer), LRK_OK);
+    ck_assert_int_eq(lrk_checkpoint_add_allocator(r->list, "set", r->allocator), LRK_OK);
+    ck_assert_int_eq(lrk_checkpoint_add_estimator(r->list, "first", r->estimators[0]), LRK_OK);
+    ck_assert_int_eq(lrk_checkpoint_add_estimator(r->list, "second", r->estimators[1]), LRK_OK);
+}
+
+static void close_saved(saved_set *r)
+{
+    lrk_checkpoint_destroy(r->list);
+    for (int e = 0; e < 2; e++)
+        lrk_estimator_destroy(r->estimators[e]);
+    lrk_optimizer_destroy(r->optimizer);
+    lrk_allocator_destroy(r->allocator);
+    small_set_close(&r->s);
+}
+
+/* Steps first..last-1, ranks moving after every third; scores of both estimators go to `out` [12 a step]. */
+static void go(saved_set *r, int first, int last, double *out)
+{
+    lrk_participant participant = {.struct_size = sizeof participant};
+    ck_assert_int_eq(lrk_optimizer_participant(r->optimizer, &participant), LRK_OK);
+    for (int step = first; step < last; step++) {
+        uint64_t random = 100 + (uint64_t)step;
+        small_set_write_gradients(&r->s, &random);
+        ck_assert_int_eq(lrk_optimizer_step(r->optimizer, 0.01), LRK_OK);
+        for (int e = 0; e < 2 && step % 2 == 0; e++) {
+            lrk_scores *scores = scores_of(r->estimators[e]);
+            for (int64_t i = 0; i < 6; i++)
+                out[12 * step + 6 * e + i] = score_at(scores, i).score;
+            lrk_scores_destroy(scores);
+        }
+        if (step % 3 == 2) move_ranks(&r->s, r->allocator, &participant, &random);
+    }
+}
+
+static void load_saved(saved_set *r, const resume_bytes *kept)
+{
+    lrk_reader reader = {.struct_size = sizeof reader};
+    lrk_checkpoint_file *file;
+    ck_assert_int_eq(lrk_reader_memory(&reader, kept->data, kept->n), LRK_OK);
+    ck_assert_int_eq(lrk_checkpoint_open_reader(r->s.context, &reader, &file), LRK_OK);
+    ck_assert_int_eq(lrk_checkpoint_restore(file, r->list, 0), LRK_OK);
+    lrk_checkpoint_close(file);
+}
+
+static void resume_at(int step, int before, bool reversed)
+{
+    double whole[12 * 10] = {0}, parts[12 * 10] = {0};
+    saved_set a, b;
+    open_saved(&a, reversed);
+    go(&a, 0, step, whole);
+    resume_bytes kept = resume_save(a.list);
+    memcpy(parts, whole, sizeof whole);
+    go(&a, step, 10, whole);
+    open_saved(&b, reversed);
+    double other[12 * 10];
+    go(&b, 0, before, other); /* something else was there */
+    load_saved(&b, &kept);
+    resume_bytes again = resume_save(b.list);
+    ck_assert(before > 0 ||
+              resume_same(&kept, &again)); /* a set that lived goes on counting its generations */
+    go(&b, step, 10, parts);
+    ck_assert_mem_eq(whole, parts, sizeof whole);
+    resume_bytes end_a = resume_save(a.list), end_b = resume_save(b.list);
+    ck_assert(before > 0 || resume_same(&end_a, &end_b));
+    free(kept.data);
+    free(again.data);
+    free(end_a.data);
+    free(end_b.data);
+    close_saved(&a);
+    close_saved(&b);
+}
+
+START_TEST(a_resumed_run_scores_bit_for_bit_the_same)
+{
+    for (int step = 0; step < 10; step++) {
+        resume_at(step, 0, step % 2 == 0);
+        resume_at(step, 2, step % 2 == 1); /* no rank was added yet: identities are never given twice */
+    }
+}
+END_TEST
+
+/* ---- refusals -------------------------------------------------------------------------------------------------------------- */
+
+START_TEST(what_is_out_of_range_is_refused_by_name)
+{
+    static const struct {
+        uint32_t flags;
+        int32_t form;
+        double beta1, beta2;
+        const char *words;
+    } wrong[] = {
+        {2, 0, 0.5, 0.5, "flags has unknown bits: 0x2"}, {0, 2, 0.5, 0.5, "form 2 is unknown"},
+        {0, -1, 0.5, 0.5, "form -1 is unknown"},         {0, 0, 1, 0.5, "beta1 must be in [0, 1)"},
+        {0, 0, -0.1, 0.5, "beta1 must be in [0, 1)"},    {0, 0, NAN, 0.5, "beta1 must be in [0, 1)"},
+        {0, 0, 0.5, 1, "beta2 must be in [0, 1)"},       {0, 0, 0.5, NAN, "beta2 must be in [0, 1)"}};
+    small_set s;
+    small_set_open(&s, shapes, 3, NULL);
+    lrk_estimator *e = (lrk_estimator *)&s;
+    lrk_sensitivity_options options;
+    lrk_sensitivity_options_init(&options, sizeof options);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        options.flags = wrong[i].flags;
+        options.form = wrong[i].form;
+        options.beta1 = wrong[i].beta1;
+        options.beta2 = wrong[i].beta2;
+        small_set_assert_failed(s.context, lrk_estimator_create_sensitivity(s.adapters, &options, &e),
+                                LRK_ERR_ARGUMENT, wrong[i].words);
+        ck_assert_ptr_null(e);
+    }
+    lrk_taylor_options by_taylor;
+    lrk_taylor_options_init(&by_taylor, sizeof by_taylor);
+    by_taylor.form = 2;
+    small_set_assert_failed(s.context, lrk_estimator_create_taylor(s.adapters, &by_taylor, &e),
+                            LRK_ERR_ARGUMENT, "form 2 is unknown");
+    by_taylor.form = 0;
+    by_taylor.flags = 1;
+    small_set_assert_failed(s.context, lrk_estimator_create_taylor(s.adapters, &by_taylor, &e),
+                            LRK_ERR_ARGUMENT, "flags has unknown bits: 0x1");
+    small_set_assert_failed(s.context, lrk_estimator_create_magnitude(s.adapters, NULL), LRK_ERR_ARGUMENT,
+                            "magnitude estimator: estimator must not be NULL");
+    small_set_assert_failed(s.context, lrk_estimator_create_gate(s.adapters, NULL), LRK_ERR_ARGUMENT,
+                            "gate estimator: estimator must not be NULL");
+    ck_assert_int_eq(lrk_estimator_create_reversed(NULL, &e), LRK_ERR_ARGUMENT);
+    ck_assert_int_eq(lrk_estimator_create_gate(NULL, &e), LRK_ERR_ARGUMENT);
+    ck_assert_int_eq(lrk_estimator_observe(NULL), LRK_ERR_ARGUMENT);
+    small_set_close(&s);
+}
+END_TEST
+
+START_TEST(an_inference_only_set_has_nothing_to_observe)
+{
+    small_set s;
+    lrk_adapters_options options;
+    lrk_adapters_options_init(&options, sizeof options);
+    options.flags = LRK_ADAPTERS_INFERENCE;
+    small_set_open(&s, shapes, 3, &options);
+    lrk_estimator *e;
+    small_set_assert_failed(s.context, lrk_estimator_create_sensitivity(s.adapters, NULL, &e),
+                            LRK_ERR_UNSUPPORTED, "sensitivity estimator: an inference-only set");
+    small_set_assert_failed(s.context, lrk_estimator_create_taylor(s.adapters, NULL, &e), LRK_ERR_UNSUPPORTED,
+                            "Taylor estimator: an inference-only set");
+    ck_assert_int_eq(lrk_estimator_create_magnitude(s.adapters, &e), LRK_OK);
+    ck_assert_int_eq(lrk_estimator_observe(e), LRK_OK);
+    lrk_estimator_destroy(e);
+    small_set_close(&s);
+}
+END_TEST
+
+START_TEST(gradients_that_cannot_be_observed_leave_the_averages)
+{
+    small_set s;
+    uint64_t random = 5;
+    small_set_open(&s, shapes, 3, NULL);
+    fill(&s, &random);
+    lrk_estimator *e = sensitivity(&s, LRK_SENSITIVITY_TRIPLET, 0, 0.85, 0.85), *t = taylor(&s, 0);
+    lrk_scores *scores;
+    small_set_assert_failed(s.context, lrk_estimator_run(e, 0, &scores), LRK_ERR_STATE,
+                            "sensitivity estimator: no gradient of a live rank was observed yet");
+    small_set_assert_failed(s.context, lrk_estimator_run(t, 0, &scores), LRK_ERR_STATE,
+                            "Taylor estimator: no gradient of a live rank was observed yet");
+    small_set_assert_failed(s.context, lrk_estimator_observe(e), LRK_ERR_NO_GRADIENT,
+                            "estimator: module 'm0' has no gradient to observe");
+    small_set_write_gradients(&s, &random);
+    small_set_tensor(&s, 1, LRK_TENSOR_GRAD_B).data[2] = INFINITY;
+    small_set_assert_failed(s.context, lrk_estimator_observe(e), LRK_ERR_NONFINITE,
+                            "estimator: a gradient of B of module 'm1' is not finite");
+    small_set_tensor(&s, 1, LRK_TENSOR_GRAD_A).data[0] = NAN;
+    small_set_assert_failed(s.context, lrk_estimator_observe(e), LRK_ERR_NONFINITE,
+                            "estimator: a gradient of A of module 'm1' is not finite");
+    ck_assert_int_eq(lrk_estimator_run(e, 0, &scores), LRK_ERR_STATE);
+    small_set_write_gradients(&s, &random);
+    ck_assert_int_eq(lrk_estimator_observe(e), LRK_OK);
+    small_set_tensor(&s, 2, LRK_TENSOR_A).data[0] =
+        NAN; /* a parameter, which nothing checks before the score */
+    ck_assert_int_eq(lrk_estimator_observe(e), LRK_OK);
+    small_set_assert_failed(s.context, lrk_estimator_run(e, 0, &scores), LRK_ERR_NONFINITE, "module 'm2'");
+    lrk_estimator_destroy(e);
+    lrk_estimator_destroy(t);
+    small_set_close(&s);
+}
+END_TEST
+
+/* ---- lack of memory --------------------------------------------------------------------------------------------------------- */
+
+static lrk_status create_each(void *user)
+{
+    small_set *s = user;
+    lrk_estimator *made[5] = {NULL};
+    lrk_status status = lrk_estimator_create_sensitivity(s->adapters, NULL, &made[0]);
+    if (status == LRK_OK) status = lrk_estimator_create_taylor(s->adapters, NULL, &made[1]);
+    if (status == LRK_OK) status = lrk_estimator_create_magnitude(s->adapters, &made[2]);
+    if (status == LRK_OK) status = lrk_estimator_create_gate(s->adapters, &made[3]);
+    if (status == LRK_OK) status = lrk_estimator_create_reversed(made[3], &made[4]);
+    for (int e = 0; e < 4 && status == LRK_OK; e++) {
+        lrk_scores *scores;
+        uint64_t random = 3;
+        if (e == 0) small_set_write_gradients(s, &random);
+        status = lrk_estimator_observe(made[e]);
+        if (status == LRK_OK) status = lrk_estimator_run(e == 3 ? made[4] : made[e], 0, &scores);
+        if (status == LRK_OK) lrk_scores_destroy(scores);
+    }
+    for (int e = 0; e < 5; e++)
+        lrk_estimator_destroy(made[e]);
+    return status;
+}
+
+static void nothing(void *user)
+{
+    (void)user;
+}
+
+START_TEST(every_lack_of_memory_is_reported_and_leaks_nothing)
+{
+    small_set s;
+    uint64_t random = 5;
+    small_set_open(&s, shapes, 3, NULL);
+    fill(&s, &random);
+    sets_each_fault(&s.host, create_each, nothing, &s);
+    small_set_close(&s);
+}
+END_TEST
+
+START_TEST(a_step_whose_estimator_lacks_memory_is_not_taken)
+{
+    small_set s;
+    uint64_t random = 5;
+    small_set_open(&s, shapes, 3, NULL);
+    fill(&s, &random);
+    lrk_estimator *first = taylor(&s, LRK_TAYLOR_SIGNED), *second = taylor(&s, LRK_TAYLOR_SIGNED);
+    lrk_optimizer *optimizer;
+    ck_assert_int_eq(lrk_optimizer_create_adamw(s.adapters, NULL, &optimizer), LRK_OK);
+    small_set_write_gradients(&s, &random);
+    float before = small_set_tensor(&s, 0, LRK_TENSOR_A).data[0];
+    int64_t failed = 0;
+    for (lrk_status status = LRK_ERR_NOMEM; status != LRK_OK; failed++) {
+        s.host.alloc.calls = 0;
+        s.host.alloc.fail_at = failed;
+        status = lrk_optimizer_step(optimizer, 0.01);
+        s.host.alloc.fail_at = -1;
+        ck_assert(status == LRK_OK || status == LRK_ERR_NOMEM);
+        if (status != LRK_OK) ck_assert_float_eq(small_set_tensor(&s, 0, LRK_TENSOR_A).data[0], before);
+    }
+    ck_assert_int_gt(failed, 10);
+    lrk_scores *a = scores_of(first), *b = scores_of(second);
+    for (int64_t i = 0; i < 6; i++) /* observed once each */
+        ck_assert_double_eq(score_at(a, i).score, score_at(b, i).score);
+    lrk_scores_destroy(a);
+    lrk_scores_destroy(b);
+    lrk_optimizer_destroy(optimizer);
+    lrk_estimator_destroy(second);
+    lrk_estimator_destroy(first);
+    small_set_close(&s);
+}
+END_TEST
+
+Suite *estimators_suite(void)
+{
+    Suite *suite = suite_create("estimators");
+    TCase *tests = tcase_create("estimators");
+    tcase_add_test(tests, averages_follow_their_ranks_under_a_hosts_optimizer);
+    tcase_add_test(tests, loranks_optimizer_tells_every_estimator_of_its_set);
+    tcase_add_test(tests, magnitude_and_gate_are_read_off_the_parameters);
+    tcase_add_test(tests, a_resumed_run_scores_bit_for_bit_the_same);
+    tcase_add_test(tests, what_is_out_of_range_is_refused_by_name);
+    tcase_add_test(tests, an_inference_only_set_has_nothing_to_observe);
+    tcase_add_test(tests, gradients_that_cannot_be_observed_leave_the_averages);
+    tcase_add_test(tests, every_lack_of_memory_is_reported_and_leaks_nothing);
+    tcase_add_test(tests, a_step_whose_estimator_lacks_memory_is_not_taken);
+    suite_add_tcase(suite, tests);
+    return suite;
+}

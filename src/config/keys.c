@@ -144,3 +144,18 @@ int lrki_section_find(const char *name)
     }
     return -1;
 }
+
+const char *lrk_config_word(const char *key, int64_t i)
+{
+    if (key == NULL || i < 0) return NULL;
+    for (const lrki_key *k = lrki_config_keys; k->name != NULL; k++) {
+        size_t n = strlen(k->section), after = n > 0 ? n + 1 : 0;
+        if (strncmp(key, k->section, n) != 0 || (n > 0 && key[n] != '.') || strcmp(key + after, k->name) != 0)
+            continue;
+        const lrki_word *word = k->words;
+        while (word != NULL && word->word != NULL && i-- > 0)
+            word++;
+        return word != NULL ? word->word : NULL;
+    }
+    return NULL;
+}

@@ -8,7 +8,7 @@ here=$(dirname "$0")
 mkdir -p "$folder"
 if [ -z "${INTEROP_PYTHON:-}" ]; then
   [ -x "$folder/venv/bin/python" ] || python3 -m venv "$folder/venv"
-  "$folder/venv/bin/pip" install --quiet numpy gguf llama-cpp-python
+  "$folder/venv/bin/pip" install --quiet numpy gguf llama-cpp-python torch peft
   INTEROP_PYTHON=$folder/venv/bin/python
 fi
 for check in "$here"/test_*.py; do

@@ -275,22 +275,6 @@ START_TEST(every_estimator_comes_by_its_name)
 }
 END_TEST
 
-START_TEST(the_words_of_a_key_can_be_listed)
-{
-    ck_assert_str_eq(lrk_config_word("importance.estimator", 0), "ablation");
-    ck_assert_str_eq(lrk_config_word("importance.estimator", 5), "gate");
-    ck_assert_ptr_null(lrk_config_word("importance.estimator", 6));
-    ck_assert_str_eq(lrk_config_word("allocation.policy", 1), "fixed");
-    ck_assert_ptr_null(lrk_config_word("allocation.policy", -1));
-    ck_assert_ptr_null(lrk_config_word("allocation.n_move", 0));
-    ck_assert_ptr_null(lrk_config_word("allocation.polic", 0));
-    ck_assert_ptr_null(lrk_config_word("allocation.", 0));
-    ck_assert_ptr_null(lrk_config_word("seed", 0));
-    ck_assert_ptr_null(lrk_config_word("", 0));
-    ck_assert_ptr_null(lrk_config_word(NULL, 0));
-}
-END_TEST
-
 /* ---- files ----------------------------------------------------------------------------------------------------------- */
 
 START_TEST(a_file_is_read_like_a_text)
@@ -506,7 +490,6 @@ Suite *config_handles_suite(void)
     tcase_add_test(tests, a_policy_that_prunes_nothing_goes_with_a_screened_estimator);
     tcase_add_test(tests, the_random_estimator_needs_no_evaluator);
     tcase_add_test(tests, every_estimator_comes_by_its_name);
-    tcase_add_test(tests, the_words_of_a_key_can_be_listed);
     tcase_add_test(tests, a_file_is_read_like_a_text);
     tcase_add_test(tests, the_example_of_the_reference_page_is_complete_and_right);
     tcase_add_test(tests, the_reference_page_names_every_key);

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "observed.h"
 #include "resume.h"
-#include "small_set.h"
 
 #define MOST_IDS  64
 #define MOST_COLS 8
@@ -103,35 +103,6 @@ static double bound_of(const oracle *o, const record *r, bool triplet, bool corr
 
 /* ---- a set whose ranks move ------------------------------------------------------------------------------------------------ */
 
-static const small_module shapes[3] = {{.n_in = 5, .n_out = 3, .rank = 2},
-                                       {.n_in = 4, .n_out = 6, .rank = 3},
-                                       {.n_in = 7, .n_out = 2, .rank = 1}};
-
-static void fill(const small_set *s, uint64_t *random)
-{
-    for (int32_t m = 0; m < 3; m++)
-        for (int32_t which = LRK_TENSOR_A; which <= LRK_TENSOR_GATES; which++) {
-            lrk_tensor t = small_set_tensor(s, m, which);
-            for (int64_t i = 0; i < t.rows * t.cols; i++)
-                t.data[i] = (float)small_random_real(random);
-        }
-    ck_assert_int_eq(lrk_adapters_values_changed(s->adapters), LRK_OK);
-}
-
-static lrk_scores *scores_of(lrk_estimator *estimator)
-{
-    lrk_scores *scores;
-    ck_assert_int_eq(lrk_estimator_run(estimator, 0, &scores), LRK_OK);
-    return scores;
-}
-
-static lrk_score score_at(const lrk_scores *scores, int64_t i)
-{
-    lrk_score score = {.struct_size = sizeof score};
-    ck_assert_int_eq(lrk_scores_get(scores, i, &score), LRK_OK);
-    return score;
-}
-
 static int64_t number_of(const lrk_scores *scores, const char *name)
 {
     lrk_scores_info info = {.struct_size = sizeof info};
@@ -155,39 +126,14 @@ static void move_ranks(const small_set *s, lrk_allocator *allocator, const lrk_p
     lrk_scores_destroy(scores);
 }
 
-static lrk_estimator *sensitivity(const small_set *s, int32_t form, uint32_t flags, double b1, double b2)
-{
-    lrk_sensitivity_options options;
-    lrk_estimator *made;
-    ck_assert_int_eq(lrk_sensitivity_options_init(&options, sizeof options), LRK_OK);
-    ck_assert_double_eq(options.beta1, 0.85);
-    ck_assert_double_eq(options.beta2, 0.85);
-    options.form = form;
-    options.flags = flags;
-    options.beta1 = b1;
-    options.beta2 = b2;
-    ck_assert_int_eq(lrk_estimator_create_sensitivity(s->adapters, &options, &made), LRK_OK);
-    return made;
-}
-
-static lrk_estimator *taylor(const small_set *s, int32_t form)
-{
-    lrk_taylor_options options;
-    lrk_estimator *made;
-    ck_assert_int_eq(lrk_taylor_options_init(&options, sizeof options), LRK_OK);
-    options.form = form;
-    ck_assert_int_eq(lrk_estimator_create_taylor(s->adapters, &options, &made), LRK_OK);
-    return made;
-}
-
 static void check_sensitivity(const oracle *o, const small_set *s, lrk_estimator *estimator, int32_t form,
                               bool corrected)
 {
     bool triplet = form == LRK_SENSITIVITY_TRIPLET;
-    lrk_scores *scores = scores_of(estimator);
+    lrk_scores *scores = observed_scores(estimator);
     int64_t n = number_of(scores, triplet ? "sensitivity.triplet" : "sensitivity.pair");
     for (int64_t i = 0; i < n; i++) {
-        lrk_score got = score_at(scores, i);
+        lrk_score got = observed_score(scores, i);
         const record *r = &o->records[got.identity];
         ck_assert_double_eq_tol(got.score, oracle_sensitivity(o, s, &got, triplet, corrected),
                                 bound_of(o, r, triplet, corrected));
@@ -199,15 +145,15 @@ static void check_sensitivity(const oracle *o, const small_set *s, lrk_estimator
 
 static void check_taylor(oracle *o, lrk_estimator *absolute, lrk_estimator *sign)
 {
-    lrk_scores *a = scores_of(absolute), *g = scores_of(sign);
+    lrk_scores *a = observed_scores(absolute), *g = observed_scores(sign);
     int64_t n = number_of(a, "taylor.absolute");
     ck_assert_int_eq(number_of(g, "taylor.signed"), n);
     for (int64_t i = 0; i < n; i++) {
-        lrk_score got = score_at(g, i);
+        lrk_score got = observed_score(g, i);
         const record *r = &o->records[got.identity];
         double want = r->window > 0 ? r->g1 / (double)r->window : 0;
         ck_assert_double_eq_tol(got.score, want, 64 * DBL_EPSILON);
-        ck_assert_double_eq(score_at(a, i).score, fabs(got.score));
+        ck_assert_double_eq(observed_score(a, i).score, fabs(got.score));
     }
     for (int i = 0; i < MOST_IDS; i++) {
         o->records[i].g1 = 0;
@@ -222,11 +168,12 @@ static void observe_and_move(bool by_hand)
 {
     small_set s;
     uint64_t random = 7;
-    small_set_open(&s, shapes, 3, NULL);
-    fill(&s, &random);
-    lrk_estimator *all[4] = {sensitivity(&s, LRK_SENSITIVITY_TRIPLET, 0, 0.85, 0.7),
-                             sensitivity(&s, LRK_SENSITIVITY_PAIR, LRK_SENSITIVITY_CORRECTED, 0.85, 0.7),
-                             taylor(&s, LRK_TAYLOR_ABSOLUTE), taylor(&s, LRK_TAYLOR_SIGNED)};
+    small_set_open(&s, observed_shapes, 3, NULL);
+    observed_fill(&s, &random);
+    lrk_estimator *all[4] = {
+        observed_sensitivity(&s, LRK_SENSITIVITY_TRIPLET, 0, 0.85, 0.7),
+        observed_sensitivity(&s, LRK_SENSITIVITY_PAIR, LRK_SENSITIVITY_CORRECTED, 0.85, 0.7),
+        observed_taylor(&s, LRK_TAYLOR_ABSOLUTE), observed_taylor(&s, LRK_TAYLOR_SIGNED)};
     lrk_alora_options alora = small_set_alora(2);
     lrk_allocator *allocator = small_set_allocator(&s, &alora);
     lrk_optimizer *optimizer;
@@ -243,7 +190,7 @@ static void observe_and_move(bool by_hand)
         for (int e = 0; e < 4 && by_hand; e++)
             ck_assert_int_eq(lrk_estimator_observe(all[e]), LRK_OK);
         if (by_hand)
-            fill(&s, &random);
+            observed_fill(&s, &random);
         else
             ck_assert_int_eq(lrk_optimizer_step(optimizer, 0.01), LRK_OK);
         if (step % 3 != 2) continue;
@@ -278,18 +225,19 @@ START_TEST(magnitude_and_gate_are_read_off_the_parameters)
 {
     small_set s;
     uint64_t random = 3;
-    small_set_open(&s, shapes, 3, NULL);
-    fill(&s, &random);
+    small_set_open(&s, observed_shapes, 3, NULL);
+    observed_fill(&s, &random);
     lrk_estimator *magnitude, *gate, *reversed;
     ck_assert_int_eq(lrk_estimator_create_magnitude(s.adapters, &magnitude), LRK_OK);
     ck_assert_int_eq(lrk_estimator_create_gate(s.adapters, &gate), LRK_OK);
     ck_assert_int_eq(lrk_estimator_create_reversed(gate, &reversed), LRK_OK);
-    lrk_scores *scores = scores_of(magnitude), *gates = scores_of(gate), *back = scores_of(reversed);
+    lrk_scores *scores = observed_scores(magnitude), *gates = observed_scores(gate),
+               *back = observed_scores(reversed);
     int64_t n = number_of(scores, "magnitude");
     ck_assert_int_eq(number_of(gates, "gate"), n);
     ck_assert_int_eq(number_of(back, "reversed.gate"), n);
     for (int64_t k = 0; k < n; k++) {
-        lrk_score got = score_at(scores, k);
+        lrk_score got = observed_score(scores, k);
         lrk_module_info info = {.struct_size = sizeof info};
         ck_assert_int_eq(lrk_adapters_module(s.adapters, got.module, &info), LRK_OK);
         lrk_tensor a = small_set_tensor(&s, got.module, LRK_TENSOR_A);
@@ -301,14 +249,14 @@ START_TEST(magnitude_and_gate_are_read_off_the_parameters)
                                (double)a.data[got.index * a.ld + j],
                            2);
         ck_assert_double_eq_tol(got.score, sqrt(sum), 64 * DBL_EPSILON * sqrt(sum));
-        ck_assert_double_eq(score_at(gates, k).score, fabs(g));
-        ck_assert_double_eq(score_at(back, k).score, -fabs(g));
+        ck_assert_double_eq(observed_score(gates, k).score, fabs(g));
+        ck_assert_double_eq(observed_score(back, k).score, -fabs(g));
     }
     lrk_scores_destroy(scores);
     lrk_scores_destroy(gates);
     lrk_scores_destroy(back);
     lrk_estimator_destroy(gate); /* the reversed one keeps it */
-    back = scores_of(reversed);
+    back = observed_scores(reversed);
     lrk_scores_destroy(back);
     lrk_estimator_destroy(magnitude);
     lrk_estimator_destroy(reversed);
@@ -329,10 +277,10 @@ typedef struct saved_set {
 static void open_saved(saved_set *r, bool reversed)
 {
     uint64_t random = 5;
-    small_set_open(&r->s, shapes, 3, NULL);
-    fill(&r->s, &random);
-    r->estimators[0] = sensitivity(&r->s, LRK_SENSITIVITY_TRIPLET, 0, 0.85, 0.85);
-    r->estimators[1] = taylor(&r->s, LRK_TAYLOR_SIGNED);
+    small_set_open(&r->s, observed_shapes, 3, NULL);
+    observed_fill(&r->s, &random);
+    r->estimators[0] = observed_sensitivity(&r->s, LRK_SENSITIVITY_TRIPLET, 0, 0.85, 0.85);
+    r->estimators[1] = observed_taylor(&r->s, LRK_TAYLOR_SIGNED);
     if (reversed) {
         lrk_estimator *inner = r->estimators[0];
         ck_assert_int_eq(lrk_estimator_create_reversed(inner, &r->estimators[0]), LRK_OK);
@@ -369,9 +317,9 @@ static void go(saved_set *r, int first, int last, double *out)
         small_set_write_gradients(&r->s, &random);
         ck_assert_int_eq(lrk_optimizer_step(r->optimizer, 0.01), LRK_OK);
         for (int e = 0; e < 2 && step % 2 == 0; e++) {
-            lrk_scores *scores = scores_of(r->estimators[e]);
+            lrk_scores *scores = observed_scores(r->estimators[e]);
             for (int64_t i = 0; i < 6; i++)
-                out[12 * step + 6 * e + i] = score_at(scores, i).score;
+                out[12 * step + 6 * e + i] = observed_score(scores, i).score;
             lrk_scores_destroy(scores);
         }
         if (step % 3 == 2) move_ranks(&r->s, r->allocator, &participant, &random);
@@ -425,180 +373,6 @@ START_TEST(a_resumed_run_scores_bit_for_bit_the_same)
 }
 END_TEST
 
-/* ---- refusals -------------------------------------------------------------------------------------------------------------- */
-
-START_TEST(what_is_out_of_range_is_refused_by_name)
-{
-    static const struct {
-        uint32_t flags;
-        int32_t form;
-        double beta1, beta2;
-        const char *words;
-    } wrong[] = {
-        {2, 0, 0.5, 0.5, "flags has unknown bits: 0x2"}, {0, 2, 0.5, 0.5, "form 2 is unknown"},
-        {0, -1, 0.5, 0.5, "form -1 is unknown"},         {0, 0, 1, 0.5, "beta1 must be in [0, 1)"},
-        {0, 0, -0.1, 0.5, "beta1 must be in [0, 1)"},    {0, 0, NAN, 0.5, "beta1 must be in [0, 1)"},
-        {0, 0, 0.5, 1, "beta2 must be in [0, 1)"},       {0, 0, 0.5, NAN, "beta2 must be in [0, 1)"}};
-    small_set s;
-    small_set_open(&s, shapes, 3, NULL);
-    lrk_estimator *e = (lrk_estimator *)&s;
-    lrk_sensitivity_options options;
-    lrk_sensitivity_options_init(&options, sizeof options);
-    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        options.flags = wrong[i].flags;
-        options.form = wrong[i].form;
-        options.beta1 = wrong[i].beta1;
-        options.beta2 = wrong[i].beta2;
-        small_set_assert_failed(s.context, lrk_estimator_create_sensitivity(s.adapters, &options, &e),
-                                LRK_ERR_ARGUMENT, wrong[i].words);
-        ck_assert_ptr_null(e);
-    }
-    lrk_taylor_options by_taylor;
-    lrk_taylor_options_init(&by_taylor, sizeof by_taylor);
-    by_taylor.form = 2;
-    small_set_assert_failed(s.context, lrk_estimator_create_taylor(s.adapters, &by_taylor, &e),
-                            LRK_ERR_ARGUMENT, "form 2 is unknown");
-    by_taylor.form = 0;
-    by_taylor.flags = 1;
-    small_set_assert_failed(s.context, lrk_estimator_create_taylor(s.adapters, &by_taylor, &e),
-                            LRK_ERR_ARGUMENT, "flags has unknown bits: 0x1");
-    small_set_assert_failed(s.context, lrk_estimator_create_magnitude(s.adapters, NULL), LRK_ERR_ARGUMENT,
-                            "magnitude estimator: estimator must not be NULL");
-    small_set_assert_failed(s.context, lrk_estimator_create_gate(s.adapters, NULL), LRK_ERR_ARGUMENT,
-                            "gate estimator: estimator must not be NULL");
-    ck_assert_int_eq(lrk_estimator_create_reversed(NULL, &e), LRK_ERR_ARGUMENT);
-    ck_assert_int_eq(lrk_estimator_create_gate(NULL, &e), LRK_ERR_ARGUMENT);
-    ck_assert_int_eq(lrk_estimator_observe(NULL), LRK_ERR_ARGUMENT);
-    small_set_close(&s);
-}
-END_TEST
-
-START_TEST(an_inference_only_set_has_nothing_to_observe)
-{
-    small_set s;
-    lrk_adapters_options options;
-    lrk_adapters_options_init(&options, sizeof options);
-    options.flags = LRK_ADAPTERS_INFERENCE;
-    small_set_open(&s, shapes, 3, &options);
-    lrk_estimator *e;
-    small_set_assert_failed(s.context, lrk_estimator_create_sensitivity(s.adapters, NULL, &e),
-                            LRK_ERR_UNSUPPORTED, "sensitivity estimator: an inference-only set");
-    small_set_assert_failed(s.context, lrk_estimator_create_taylor(s.adapters, NULL, &e), LRK_ERR_UNSUPPORTED,
-                            "Taylor estimator: an inference-only set");
-    ck_assert_int_eq(lrk_estimator_create_magnitude(s.adapters, &e), LRK_OK);
-    ck_assert_int_eq(lrk_estimator_observe(e), LRK_OK);
-    lrk_estimator_destroy(e);
-    small_set_close(&s);
-}
-END_TEST
-
-START_TEST(gradients_that_cannot_be_observed_leave_the_averages)
-{
-    small_set s;
-    uint64_t random = 5;
-    small_set_open(&s, shapes, 3, NULL);
-    fill(&s, &random);
-    lrk_estimator *e = sensitivity(&s, LRK_SENSITIVITY_TRIPLET, 0, 0.85, 0.85), *t = taylor(&s, 0);
-    lrk_scores *scores;
-    small_set_assert_failed(s.context, lrk_estimator_run(e, 0, &scores), LRK_ERR_STATE,
-                            "sensitivity estimator: no gradient of a live rank was observed yet");
-    small_set_assert_failed(s.context, lrk_estimator_run(t, 0, &scores), LRK_ERR_STATE,
-                            "Taylor estimator: no gradient of a live rank was observed yet");
-    small_set_assert_failed(s.context, lrk_estimator_observe(e), LRK_ERR_NO_GRADIENT,
-                            "estimator: module 'm0' has no gradient to observe");
-    small_set_write_gradients(&s, &random);
-    small_set_tensor(&s, 1, LRK_TENSOR_GRAD_B).data[2] = INFINITY;
-    small_set_assert_failed(s.context, lrk_estimator_observe(e), LRK_ERR_NONFINITE,
-                            "estimator: a gradient of B of module 'm1' is not finite");
-    small_set_tensor(&s, 1, LRK_TENSOR_GRAD_A).data[0] = NAN;
-    small_set_assert_failed(s.context, lrk_estimator_observe(e), LRK_ERR_NONFINITE,
-                            "estimator: a gradient of A of module 'm1' is not finite");
-    ck_assert_int_eq(lrk_estimator_run(e, 0, &scores), LRK_ERR_STATE);
-    small_set_write_gradients(&s, &random);
-    ck_assert_int_eq(lrk_estimator_observe(e), LRK_OK);
-    small_set_tensor(&s, 2, LRK_TENSOR_A).data[0] =
-        NAN; /* a parameter, which nothing checks before the score */
-    ck_assert_int_eq(lrk_estimator_observe(e), LRK_OK);
-    small_set_assert_failed(s.context, lrk_estimator_run(e, 0, &scores), LRK_ERR_NONFINITE, "module 'm2'");
-    lrk_estimator_destroy(e);
-    lrk_estimator_destroy(t);
-    small_set_close(&s);
-}
-END_TEST
-
-/* ---- lack of memory --------------------------------------------------------------------------------------------------------- */
-
-static lrk_status create_each(void *user)
-{
-    small_set *s = user;
-    lrk_estimator *made[5] = {NULL};
-    lrk_status status = lrk_estimator_create_sensitivity(s->adapters, NULL, &made[0]);
-    if (status == LRK_OK) status = lrk_estimator_create_taylor(s->adapters, NULL, &made[1]);
-    if (status == LRK_OK) status = lrk_estimator_create_magnitude(s->adapters, &made[2]);
-    if (status == LRK_OK) status = lrk_estimator_create_gate(s->adapters, &made[3]);
-    if (status == LRK_OK) status = lrk_estimator_create_reversed(made[3], &made[4]);
-    for (int e = 0; e < 4 && status == LRK_OK; e++) {
-        lrk_scores *scores;
-        uint64_t random = 3;
-        if (e == 0) small_set_write_gradients(s, &random);
-        status = lrk_estimator_observe(made[e]);
-        if (status == LRK_OK) status = lrk_estimator_run(e == 3 ? made[4] : made[e], 0, &scores);
-        if (status == LRK_OK) lrk_scores_destroy(scores);
-    }
-    for (int e = 0; e < 5; e++)
-        lrk_estimator_destroy(made[e]);
-    return status;
-}
-
-static void nothing(void *user)
-{
-    (void)user;
-}
-
-START_TEST(every_lack_of_memory_is_reported_and_leaks_nothing)
-{
-    small_set s;
-    uint64_t random = 5;
-    small_set_open(&s, shapes, 3, NULL);
-    fill(&s, &random);
-    sets_each_fault(&s.host, create_each, nothing, &s);
-    small_set_close(&s);
-}
-END_TEST
-
-START_TEST(a_step_whose_estimator_lacks_memory_is_not_taken)
-{
-    small_set s;
-    uint64_t random = 5;
-    small_set_open(&s, shapes, 3, NULL);
-    fill(&s, &random);
-    lrk_estimator *first = taylor(&s, LRK_TAYLOR_SIGNED), *second = taylor(&s, LRK_TAYLOR_SIGNED);
-    lrk_optimizer *optimizer;
-    ck_assert_int_eq(lrk_optimizer_create_adamw(s.adapters, NULL, &optimizer), LRK_OK);
-    small_set_write_gradients(&s, &random);
-    float before = small_set_tensor(&s, 0, LRK_TENSOR_A).data[0];
-    int64_t failed = 0;
-    for (lrk_status status = LRK_ERR_NOMEM; status != LRK_OK; failed++) {
-        s.host.alloc.calls = 0;
-        s.host.alloc.fail_at = failed;
-        status = lrk_optimizer_step(optimizer, 0.01);
-        s.host.alloc.fail_at = -1;
-        ck_assert(status == LRK_OK || status == LRK_ERR_NOMEM);
-        if (status != LRK_OK) ck_assert_float_eq(small_set_tensor(&s, 0, LRK_TENSOR_A).data[0], before);
-    }
-    ck_assert_int_gt(failed, 10);
-    lrk_scores *a = scores_of(first), *b = scores_of(second);
-    for (int64_t i = 0; i < 6; i++) /* observed once each */
-        ck_assert_double_eq(score_at(a, i).score, score_at(b, i).score);
-    lrk_scores_destroy(a);
-    lrk_scores_destroy(b);
-    lrk_optimizer_destroy(optimizer);
-    lrk_estimator_destroy(second);
-    lrk_estimator_destroy(first);
-    small_set_close(&s);
-}
-END_TEST
-
 Suite *estimators_suite(void)
 {
     Suite *suite = suite_create("estimators");
@@ -607,11 +381,6 @@ Suite *estimators_suite(void)
     tcase_add_test(tests, loranks_optimizer_tells_every_estimator_of_its_set);
     tcase_add_test(tests, magnitude_and_gate_are_read_off_the_parameters);
     tcase_add_test(tests, a_resumed_run_scores_bit_for_bit_the_same);
-    tcase_add_test(tests, what_is_out_of_range_is_refused_by_name);
-    tcase_add_test(tests, an_inference_only_set_has_nothing_to_observe);
-    tcase_add_test(tests, gradients_that_cannot_be_observed_leave_the_averages);
-    tcase_add_test(tests, every_lack_of_memory_is_reported_and_leaks_nothing);
-    tcase_add_test(tests, a_step_whose_estimator_lacks_memory_is_not_taken);
     suite_add_tcase(suite, tests);
     return suite;
 }

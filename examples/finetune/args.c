@@ -21,6 +21,12 @@ const char ft_usage[] =
     "greedily\n"
     "       finetune --demo TASK --out DIR                                          LoRA against ALoRA, "
     "bundled task\n"
+    "       finetune --list                                                         every estimator, policy "
+    "and "
+    "initial\n"
+    "                                                                               allocation, by its name "
+    "in "
+    "the YAML\n"
     "\n"
     "  --model DIR           Hugging Face directory: config.json, model.safetensors, tokenizer.json\n"
     "  --train, --dev, --test FILE   JSON lines, {\"prompt\", \"completion\"} or {\"text\"}\n"
@@ -49,6 +55,7 @@ const char ft_usage[] =
 
 enum {
     OPT_MODEL = 256,
+    OPT_LIST,
     OPT_TRAIN,
     OPT_DEV,
     OPT_TEST,
@@ -88,6 +95,7 @@ static const struct option options[] = {
     {"dry-run", no_argument, NULL, OPT_DRY_RUN},
     {"generate", required_argument, NULL, OPT_GENERATE},
     {"demo", required_argument, NULL, OPT_DEMO},
+    {"list", no_argument, NULL, OPT_LIST},
     {"help", no_argument, NULL, OPT_HELP},
     {NULL, 0, NULL, 0},
 };
@@ -188,6 +196,9 @@ static int read_option(ft_args *args, int option, char *value, const char **demo
     case OPT_DRY_RUN:
         args->mode = FT_MODE_DRY_RUN;
         return 0;
+    case OPT_LIST:
+        args->mode = FT_MODE_LIST;
+        return 0;
     case OPT_DEMO:
         *demo = value;
         return 0;
@@ -205,7 +216,7 @@ static int missing(const char *name, const char *what, ft_error *error)
 /* Without --dry-run or --demo, what was given says what to do. */
 static int decide_mode(ft_args *args, const char *demo, ft_error *error)
 {
-    if (args->mode == FT_MODE_HELP) return 0;
+    if (args->mode == FT_MODE_HELP || args->mode == FT_MODE_LIST) return 0;
     if (demo && set_demo(args, demo, error)) return -1;
     if (args->mode == FT_MODE_TRAIN && args->prompt) args->mode = FT_MODE_GENERATE;
     if (args->mode == FT_MODE_TRAIN && !args->train && (args->dev || args->test))

@@ -13,6 +13,7 @@
 #define FT_MODE_GENERATE 3
 #define FT_MODE_DEMO     4
 #define FT_MODE_HELP     5
+#define FT_MODE_LIST     6 /* what a configuration can choose from */
 
 enum { FT_MAX_OVERRIDES = 32 };
 

@@ -14,6 +14,7 @@
 int ft_command_evaluate(const ft_args *args, ft_error *error);
 int ft_command_generate(const ft_args *args, ft_error *error);
 #ifdef LORANK
+int ft_command_list(void);
 int ft_command_train(const ft_args *args, ft_error *error);
 int ft_command_dry_run(const ft_args *args, ft_error *error);
 int ft_command_demo(const ft_args *args, ft_error *error);

@@ -29,6 +29,8 @@ static int run(const ft_args *args, ft_error *error)
     case FT_MODE_DEMO:
         ft_catch_interrupt();
         return ft_command_demo(args, error);
+    case FT_MODE_LIST:
+        return ft_command_list();
     case FT_MODE_DRY_RUN:
         return ft_command_dry_run(args, error);
 #endif

@@ -66,6 +66,12 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_config_override(lrk_config *config, const
 LRK_API uint64_t lrk_config_seed(const lrk_config *config);
 
 /*
+ * Word i that a key may have as its value ("importance.estimator", "allocation.policy"), in the order of the
+ * documentation; NULL past the last, and for keys that are unknown or have no words. Threads: pure. Since 0.1
+ */
+LRK_API const char *lrk_config_word(const char *key, int64_t i);
+
+/*
  * The handles that the text describes. Failures add the line of the key concerned where there is one.
  *   adapters   by patterns over the host's modules (rank and scale in `modules` are ignored)
  *   estimator  n_cut is the allocator's n_move, at least 1 (NULL if the mode needs none)

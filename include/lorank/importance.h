@@ -196,6 +196,93 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_estimator_create_custom(lrk_adapters *ada
                                                                const lrk_custom_estimator *custom,
                                                                lrk_estimator **estimator);
 
+/*
+ * Sensitivity (AdaLoRA, Zhang et al. 2023, eq. 7-11). For every element w of a rank, at every step with gradient d,
+ *     I = |w d|,   Ibar <- beta1 Ibar + (1 - beta1) I,   Ubar <- beta2 Ubar + (1 - beta2) |I - Ibar|  (the new Ibar),
+ *     s(w) = Ibar Ubar,   averages are kept as floats and start at 0;
+ *     triplet  score = s(g) + mean_j s(a_j) + mean_k s(b_k)   paper and code of AdaLoRA, and of PEFT; g the gate
+ *     pair     score = mean_j s(a_j) + mean_k s(b_k)          for plain LoRA, whose gates are not trained
+ * g dL/dg is taken as sum_j a_j dL/da_j, which equals it; so gates need no gradients of their own.
+ * w is the value that the gradient was taken at (AdaLoRA's code takes it after the optimizer's step). A new rank starts
+ * at zero averages: LRK_SENSITIVITY_CORRECTED divides Ibar by 1 - beta1^k and Ubar by 1 - beta2^k, k its own observed
+ * steps. Memory: 2 floats an element.
+ */
+#define LRK_SENSITIVITY_TRIPLET 0
+#define LRK_SENSITIVITY_PAIR    1
+
+#define LRK_SENSITIVITY_CORRECTED 0x1u
+
+typedef struct lrk_sensitivity_options {
+    uint32_t struct_size;
+    uint32_t flags;   /* LRK_SENSITIVITY_CORRECTED [0]           */
+    int32_t form;     /* LRK_SENSITIVITY_... [TRIPLET]           */
+    int32_t reserved; /* 0                                       */
+    double beta1;     /* in [0, 1) [0.85]                        */
+    double beta2;     /* in [0, 1) [0.85]                        */
+} lrk_sensitivity_options;
+
+/*
+ * First-order Taylor (Molchanov et al. 2017): with g1 = -dL/dm at m = 1, the first-order t1, averaged over the gradients
+ * observed since the last scoring (sum over the rank's own steps / their number, 0 if there are none),
+ *     absolute  score = |mean g1|        signed  score = mean g1,        -g1 = sum_j a_j dL/da_j.
+ */
+#define LRK_TAYLOR_ABSOLUTE 0
+#define LRK_TAYLOR_SIGNED   1
+
+typedef struct lrk_taylor_options {
+    uint32_t struct_size;
+    uint32_t flags;   /* 0                               */
+    int32_t form;     /* LRK_TAYLOR_... [ABSOLUTE]       */
+    int32_t reserved; /* 0                               */
+} lrk_taylor_options;
+
+/* Errors: LRK_ERR_ARGUMENT. Threads: pure. Since 0.1 */
+LRK_API lrk_status lrk_sensitivity_options_init(lrk_sensitivity_options *options, size_t struct_size);
+LRK_API lrk_status lrk_taylor_options_init(lrk_taylor_options *options, size_t struct_size);
+
+/*
+ * Estimators that observe: see lrk_estimator_observe(). options may be NULL. A run before any gradient of a live rank was
+ * observed gives LRK_ERR_STATE. What they hold follows its ranks by identity through plans and restores, and is part of
+ * checkpoints.
+ * Errors   LRK_ERR_ARGUMENT (a value out of range), LRK_ERR_UNSUPPORTED (inference-only set), LRK_ERR_VERSION,
+ *          LRK_ERR_NOMEM.   Since 0.1
+ */
+LRK_API LRK_WARN_UNUSED lrk_status lrk_estimator_create_sensitivity(lrk_adapters *adapters,
+                                                                    const lrk_sensitivity_options *options,
+                                                                    lrk_estimator **estimator);
+LRK_API LRK_WARN_UNUSED lrk_status lrk_estimator_create_taylor(lrk_adapters *adapters,
+                                                               const lrk_taylor_options *options,
+                                                               lrk_estimator **estimator);
+
+/*
+ * Read off the parameters, in double.
+ *     magnitude  |s g| |a| |b| (Euclidean norms): the Frobenius norm of the rank's part of the weight
+ *     gate       |g| (SoRA, Ding et al. 2023; CoDyRA, Lu et al. 2024)
+ * Errors: LRK_ERR_ARGUMENT, LRK_ERR_NOMEM. Since 0.1
+ */
+LRK_API LRK_WARN_UNUSED lrk_status lrk_estimator_create_magnitude(lrk_adapters *adapters,
+                                                                  lrk_estimator **estimator);
+LRK_API LRK_WARN_UNUSED lrk_status lrk_estimator_create_gate(lrk_adapters *adapters, lrk_estimator **estimator);
+
+/*
+ * Control: the scores of `inner` (kept alive) negated, terms and estimates too; named "reversed.<inner>". Resetting it
+ * resets the inner one, a checkpoint that lists it holds what the inner one keeps (list one of the two).
+ * Errors: LRK_ERR_ARGUMENT, LRK_ERR_NOMEM. Since 0.1
+ */
+LRK_API LRK_WARN_UNUSED lrk_status lrk_estimator_create_reversed(lrk_estimator *inner, lrk_estimator **estimator);
+
+/*
+ * Lets the estimator look at the set's gradients of one training step. lorank's optimizers do it for every estimator of
+ * their set, so that only hosts with an optimizer of their own call this, once a step, before that optimizer changes the
+ * parameters. Gradients are seen as they lie in the set, before any clipping by lorank's optimizer. Estimators that do
+ * not observe return LRK_OK. Cost: one pass over the parameters.
+ * Errors   LRK_ERR_NO_GRADIENT  a module that may not lack one has none;  LRK_ERR_NONFINITE  a gradient is not finite:
+ *                               details name the module
+ *          LRK_ERR_BUSY         a pass is open, a plan is prepared, or called from a callback
+ *          LRK_ERR_ARGUMENT, LRK_ERR_NOMEM. After a failure nothing was observed.   Since 0.1
+ */
+LRK_API LRK_WARN_UNUSED lrk_status lrk_estimator_observe(lrk_estimator *estimator);
+
 /* Gives up the caller's reference. NULL is ignored. Since 0.1 */
 LRK_API void lrk_estimator_destroy(lrk_estimator *estimator);
 

@@ -101,3 +101,32 @@ lrk_status lrk_adapters_gradient_norm2(const lrk_adapters *adapters, double *nor
     *norm2 = sum;
     return LRK_OK;
 }
+
+/* ---- listeners --------------------------------------------------------------------------------------- */
+
+void lrki_gradients_listen(lrk_adapters *adapters, lrki_listener *listener)
+{
+    lrki_listener **end = &adapters->listeners;
+    while (*end != NULL)
+        end = &(*end)->next;
+    listener->next = NULL;
+    *end = listener;
+}
+
+void lrki_gradients_leave(lrk_adapters *adapters, lrki_listener *listener)
+{
+    lrki_listener **at = &adapters->listeners;
+    while (*at != NULL && *at != listener)
+        at = &(*at)->next;
+    if (*at != NULL) *at = listener->next;
+}
+
+lrk_status lrki_gradients_tell(lrk_adapters *adapters)
+{
+    lrk_status status = LRK_OK;
+    for (lrki_listener *l = adapters->listeners; l != NULL && status == LRK_OK; l = l->next)
+        status = l->prepare(l->user);
+    for (lrki_listener *l = adapters->listeners; l != NULL && status == LRK_OK; l = l->next)
+        l->observe(l->user);
+    return status;
+}

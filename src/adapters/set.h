@@ -49,6 +49,17 @@ typedef struct lrki_table {
     int64_t n_slots;
 } lrki_table;
 
+/*
+ * One who looks at the set's gradients before an optimizer uses them up. prepare() takes what it needs and may fail;
+ * observe() cannot. Owned by who listens, chained in the set.
+ */
+typedef struct lrki_listener {
+    struct lrki_listener *next;
+    void *user;
+    lrk_status (*prepare)(void *user);
+    void (*observe)(void *user);
+} lrki_listener;
+
 struct lrk_adapters {
     int64_t references; /* atomic */
     lrk_context *context;
@@ -71,6 +82,7 @@ struct lrk_adapters {
     bool
         in_host_callback; /* storage callbacks, estimator callbacks that must not change the set: see lrki_set_guard */
     bool in_storage_callback; /* the host's storage is being asked: every call with this set is refused */
+    lrki_listener *listeners; /* in the order in which they came */
     struct lrki_pass_cache *pass_cache; /* finished passes kept for reuse, owned by pass.c */
 };
 
@@ -100,6 +112,15 @@ lrk_status lrki_adapters_enter_gradients(const lrk_adapters *adapters, const cha
 
 /* Gradients become 0 and modules count as without. */
 void lrki_gradients_clear(lrk_adapters *adapters);
+
+void lrki_gradients_listen(lrk_adapters *adapters, lrki_listener *listener);
+void lrki_gradients_leave(lrk_adapters *adapters, lrki_listener *listener);
+
+/*
+ * For optimizers, before anything is changed by a step whose gradients were found finite and complete: every listener
+ * prepares, then every one observes. On failure none has observed.
+ */
+lrk_status lrki_gradients_tell(lrk_adapters *adapters);
 
 /* Module of a flat rank position. */
 int32_t lrki_adapters_module_of(const lrk_adapters *adapters, int64_t flat);

@@ -36,6 +36,8 @@ void lrki_settings_default(lrki_settings *s)
     (void)lrk_gradient_start_options_init(&s->gradient_start, sizeof s->gradient_start);
     s->batches = START_BATCHES;
     (void)lrk_ablation_options_init(&s->ablation, sizeof s->ablation);
+    (void)lrk_sensitivity_options_init(&s->sensitivity, sizeof s->sensitivity);
+    (void)lrk_taylor_options_init(&s->taylor, sizeof s->taylor);
     (void)lrk_alora_options_init(&s->alora, sizeof s->alora);
     (void)lrk_elalora_options_init(&s->elalora, sizeof s->elalora);
     (void)lrk_increlora_options_init(&s->increlora, sizeof s->increlora);

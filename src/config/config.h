@@ -42,16 +42,20 @@ typedef struct lrki_node {
 
 /* ---- settings ------------------------------------------------------------------------------------------------------ */
 
-#define LRKI_POLICY_ALORA       0
-#define LRKI_POLICY_FIXED       1
-#define LRKI_POLICY_ELALORA     2
-#define LRKI_POLICY_INCRELORA   3
-#define LRKI_POLICY_PRUNE       4
-#define LRKI_POLICY_THRESHOLD   5
-#define LRKI_ESTIMATOR_ABLATION 0
-#define LRKI_ESTIMATOR_RANDOM   1
-#define LRKI_START_UNIFORM      0 /* the ranks of adapters.modules, as adapters.init says */
-#define LRKI_START_GRADIENT     1
+#define LRKI_POLICY_ALORA          0
+#define LRKI_POLICY_FIXED          1
+#define LRKI_POLICY_ELALORA        2
+#define LRKI_POLICY_INCRELORA      3
+#define LRKI_POLICY_PRUNE          4
+#define LRKI_POLICY_THRESHOLD      5
+#define LRKI_ESTIMATOR_ABLATION    0
+#define LRKI_ESTIMATOR_RANDOM      1
+#define LRKI_ESTIMATOR_SENSITIVITY 2
+#define LRKI_ESTIMATOR_TAYLOR      3
+#define LRKI_ESTIMATOR_MAGNITUDE   4
+#define LRKI_ESTIMATOR_GATE        5
+#define LRKI_START_UNIFORM         0 /* the ranks of adapters.modules, as adapters.init says */
+#define LRKI_START_GRADIENT        1
 
 #define LRKI_NO_UNIFORM (-1)
 
@@ -83,6 +87,9 @@ typedef struct lrki_settings {
     int32_t uniform_unit;
     int32_t estimator;
     lrk_ablation_options ablation;
+    lrk_sensitivity_options sensitivity;
+    lrk_taylor_options taylor;
+    uint32_t reversed; /* 1: the scores are negated */
     int32_t start;
     int64_t batches; /* of the sketch */
     lrk_sketch_options sketch;

@@ -30,6 +30,14 @@ static lrk_status check_ablation(const lrk_config *config)
     return lrki_ablation_options_check(config->context, &options);
 }
 
+static lrk_status check_importance(const lrk_config *config)
+{
+    lrk_status status = check_ablation(config);
+    if (status == LRK_OK)
+        status = lrki_sensitivity_options_check(config->context, &config->settings.sensitivity);
+    return status;
+}
+
 /* How much to move, and how far to grow, may be missing until an allocator is made: a later override can bring it. */
 static lrk_status check_alora(const lrk_config *config)
 {
@@ -123,7 +131,7 @@ lrk_status lrki_config_check(const lrk_config *config)
 {
     lrk_status status = check_in(config, "adapters", check_adapters(config));
     if (status == LRK_OK) status = check_in(config, "start", check_start(config));
-    if (status == LRK_OK) status = check_in(config, "importance", check_ablation(config));
+    if (status == LRK_OK) status = check_in(config, "importance", check_importance(config));
     if (status == LRK_OK) status = check_in(config, "allocation", check_alora(config));
     if (status == LRK_OK) status = check_in(config, "allocation", check_elalora(config));
     if (status == LRK_OK) status = check_in(config, "allocation", check_increlora(config));
@@ -388,6 +396,42 @@ lrk_status lrk_config_plan_start(const lrk_config *config, const lrk_sketch *ske
     return made_with_limits(config, "start", status);
 }
 
+static lrk_status create_ablation(const lrk_config *config, lrk_adapters *adapters,
+                                  const lrk_evaluator *evaluator, const lrk_allocator *allocator,
+                                  lrk_estimator **estimator)
+{
+    lrk_ablation_options options = config->settings.ablation;
+    lrk_status status = LRK_OK;
+    if (allocator != NULL) status = lrk_allocator_n_move(allocator, &options.n_cut);
+    if (allocator != NULL && options.n_cut == 0)
+        options.n_cut = 1; /* a policy that prunes none needs no cut */
+    if (status == LRK_OK) status = lrk_estimator_create_ablation(adapters, evaluator, &options, estimator);
+    return made(config, "importance", status);
+}
+
+/* As the text says, but for `reversed`. */
+static lrk_status create_estimator(const lrk_config *config, lrk_adapters *adapters,
+                                   const lrk_evaluator *evaluator, const lrk_allocator *allocator,
+                                   lrk_estimator **estimator)
+{
+    const lrki_settings *s = &config->settings;
+    switch (s->estimator) {
+    case LRKI_ESTIMATOR_RANDOM:
+        return lrk_estimator_create_random(adapters, s->seed, estimator);
+    case LRKI_ESTIMATOR_SENSITIVITY:
+        return made(config, "importance",
+                    lrk_estimator_create_sensitivity(adapters, &s->sensitivity, estimator));
+    case LRKI_ESTIMATOR_TAYLOR:
+        return made(config, "importance", lrk_estimator_create_taylor(adapters, &s->taylor, estimator));
+    case LRKI_ESTIMATOR_MAGNITUDE:
+        return lrk_estimator_create_magnitude(adapters, estimator);
+    case LRKI_ESTIMATOR_GATE:
+        return lrk_estimator_create_gate(adapters, estimator);
+    default:
+        return create_ablation(config, adapters, evaluator, allocator, estimator);
+    }
+}
+
 lrk_status lrk_config_create_estimator(const lrk_config *config, lrk_adapters *adapters,
                                        const lrk_evaluator *evaluator, const lrk_allocator *allocator,
                                        lrk_estimator **estimator)
@@ -395,14 +439,12 @@ lrk_status lrk_config_create_estimator(const lrk_config *config, lrk_adapters *a
     if (estimator != NULL) *estimator = NULL;
     lrk_status status = check_call(config, adapters, estimator);
     if (status != LRK_OK) return status;
-    if (config->settings.estimator == LRKI_ESTIMATOR_RANDOM)
-        return lrk_estimator_create_random(adapters, config->settings.seed, estimator);
-    lrk_ablation_options options = config->settings.ablation;
-    if (allocator != NULL) status = lrk_allocator_n_move(allocator, &options.n_cut);
-    if (allocator != NULL && options.n_cut == 0)
-        options.n_cut = 1; /* a policy that prunes none needs no cut */
-    if (status == LRK_OK) status = lrk_estimator_create_ablation(adapters, evaluator, &options, estimator);
-    return made(config, "importance", status);
+    status = create_estimator(config, adapters, evaluator, allocator, estimator);
+    if (status != LRK_OK || config->settings.reversed == 0) return status;
+    lrk_estimator *inner = *estimator;
+    status = lrk_estimator_create_reversed(inner, estimator);
+    lrk_estimator_destroy(inner);
+    return status;
 }
 
 lrk_status lrk_config_create_optimizer(const lrk_config *config, lrk_adapters *adapters,

@@ -20,8 +20,17 @@ static const lrki_word new_init_words[] = {{"kaiming_uniform", LRK_INIT_KAIMING_
 static const lrki_word unit_words[] = {
     {"ranks", LRK_BUDGET_RANKS}, {"parameters", LRK_BUDGET_PARAMETERS}, {NULL, 0}};
 static const lrki_word uniform_words[] = {{"none", LRKI_NO_UNIFORM}, {NULL, 0}};
-static const lrki_word estimator_words[] = {
-    {"ablation", LRKI_ESTIMATOR_ABLATION}, {"random", LRKI_ESTIMATOR_RANDOM}, {NULL, 0}};
+static const lrki_word estimator_words[] = {{"ablation", LRKI_ESTIMATOR_ABLATION},
+                                            {"random", LRKI_ESTIMATOR_RANDOM},
+                                            {"sensitivity", LRKI_ESTIMATOR_SENSITIVITY},
+                                            {"taylor", LRKI_ESTIMATOR_TAYLOR},
+                                            {"magnitude", LRKI_ESTIMATOR_MAGNITUDE},
+                                            {"gate", LRKI_ESTIMATOR_GATE},
+                                            {NULL, 0}};
+static const lrki_word sensitivity_words[] = {
+    {"triplet", LRK_SENSITIVITY_TRIPLET}, {"pair", LRK_SENSITIVITY_PAIR}, {NULL, 0}};
+static const lrki_word taylor_words[] = {
+    {"absolute", LRK_TAYLOR_ABSOLUTE}, {"signed", LRK_TAYLOR_SIGNED}, {NULL, 0}};
 static const lrki_word mode_words[] = {{"exact", LRK_ABLATION_EXACT},
                                        {"screened", LRK_ABLATION_SCREENED},
                                        {"two_point", LRK_ABLATION_TWO_POINT},
@@ -91,6 +100,12 @@ const lrki_key lrki_config_keys[] = {
     KEY("importance", "pool", INTEGER, ablation.pool, WORDS(pool_words)),
     KEY("importance", "pool_step", INTEGER, ablation.pool_step, ),
     KEY("importance", "pool_limit", INTEGER, ablation.pool_limit, WORDS(unlimited_words)),
+    KEY("importance", "reversed", FLAG, reversed, .bit = 1),
+    KEY("importance", "beta1", REAL, sensitivity.beta1, ),
+    KEY("importance", "beta2", REAL, sensitivity.beta2, ),
+    KEY("importance", "sensitivity", CHOICE, sensitivity.form, WORDS(sensitivity_words)),
+    KEY("importance", "corrected", FLAG, sensitivity.flags, .bit = LRK_SENSITIVITY_CORRECTED),
+    KEY("importance", "taylor", CHOICE, taylor.form, WORDS(taylor_words)),
     KEY("allocation", "policy", CHOICE, policy, WORDS(policy_words)),
     KEY("allocation", "n_move", INTEGER, alora.n_move, .rival = "move_share"),
     KEY("allocation", "move_share", REAL, alora.move_share, .rival = "n_move"),
@@ -177,4 +192,19 @@ int lrki_section_find(const char *name)
         if (strcmp(lrki_config_sections[i], name) == 0) return i;
     }
     return -1;
+}
+
+const char *lrk_config_word(const char *key, int64_t i)
+{
+    if (key == NULL || i < 0) return NULL;
+    for (const lrki_key *k = lrki_config_keys; k->name != NULL; k++) {
+        size_t n = strlen(k->section), after = n > 0 ? n + 1 : 0;
+        if (strncmp(key, k->section, n) != 0 || (n > 0 && key[n] != '.') || strcmp(key + after, k->name) != 0)
+            continue;
+        const lrki_word *word = k->words;
+        while (word != NULL && word->word != NULL && i-- > 0)
+            word++;
+        return word != NULL ? word->word : NULL;
+    }
+    return NULL;
 }

@@ -4,11 +4,76 @@
  * the kind's own file. Invariant: while an estimator runs it cannot run again, and while it is inside a callback of the
  * host its set cannot change.
  */
+#include <math.h>
+
 #include "importance.h"
 
 #define LRKI_ESTIMATOR_ENTRY(name) [LRKI_KIND_##name] = &lrki_estimator_##name,
 static const lrki_estimator_type *const types[LRKI_N_KINDS] = {LRKI_ESTIMATORS(LRKI_ESTIMATOR_ENTRY)};
 #undef LRKI_ESTIMATOR_ENTRY
+
+/* ---- observing --------------------------------------------------------------------------------------- */
+
+static lrk_status prepare_to_observe(void *user)
+{
+    lrk_estimator *estimator = user;
+    return estimator->type->prepare(estimator);
+}
+
+static void observe_now(void *user)
+{
+    lrk_estimator *estimator = user;
+    estimator->type->observe(estimator);
+}
+
+static void listen(lrk_estimator *estimator)
+{
+    estimator->listener =
+        (lrki_listener){.user = estimator, .prepare = prepare_to_observe, .observe = observe_now};
+    lrki_gradients_listen(estimator->adapters, &estimator->listener);
+}
+
+static bool all_finite(const float *values, int64_t n)
+{
+    bool finite = true;
+    for (int64_t i = 0; i < n; i++)
+        finite &= isfinite(values[i]) != 0;
+    return finite;
+}
+
+static lrk_status check_gradients(const lrk_adapters *adapters)
+{
+    for (int32_t m = 0; m < adapters->n_modules; m++) {
+        const lrki_module *module = &adapters->modules[m];
+        const lrki_bank *bank = &module->bank;
+        if (bank->rank == 0) continue;
+        if (!module->has_gradient && (module->flags & LRK_MODULE_MAY_LACK_GRADIENT) == 0)
+            return lrki_fail_at(adapters->context, LRK_ERR_NO_GRADIENT, (lrki_place){.module = m},
+                                "estimator: module '%s' has no gradient to observe", module->name);
+        bool of_a = all_finite(bank->grad_a, bank->rank * module->n_in);
+        if (!of_a || !all_finite(bank->grad_b, bank->rank * module->n_out))
+            return lrki_fail_at(adapters->context, LRK_ERR_NONFINITE, (lrki_place){.module = m},
+                                "estimator: a gradient of %s of module '%s' is not finite", of_a ? "B" : "A",
+                                module->name);
+    }
+    return LRK_OK;
+}
+
+lrk_status lrk_estimator_observe(lrk_estimator *estimator)
+{
+    if (estimator == NULL) return LRK_ERR_ARGUMENT;
+    lrk_status status = lrki_adapters_enter(estimator->adapters, "lrk_estimator_observe");
+    if (status == LRK_OK) status = lrki_adapters_check_idle(estimator->adapters, "estimator: observe");
+    while (estimator->type->inner != NULL)
+        estimator = estimator->type->inner(estimator);
+    if (status != LRK_OK || estimator->type->observe == NULL) return status;
+    status = check_gradients(estimator->adapters);
+    if (status == LRK_OK) status = estimator->type->prepare(estimator);
+    if (status == LRK_OK) estimator->type->observe(estimator);
+    return status;
+}
+
+/* ---- lifetime ---------------------------------------------------------------------------------------- */
 
 lrk_estimator *lrki_estimator_new(lrk_adapters *adapters, int32_t kind)
 {
@@ -26,7 +91,30 @@ lrk_estimator *lrki_estimator_new(lrk_adapters *adapters, int32_t kind)
     estimator->kind = kind;
     estimator->type = types[kind];
     estimator->state = state;
+    if (estimator->type->observe != NULL) listen(estimator);
     return estimator;
+}
+
+lrk_status lrki_estimator_create(lrk_adapters *adapters, int32_t kind, const char *what,
+                                 lrk_estimator **estimator)
+{
+    if (estimator != NULL) *estimator = NULL;
+    lrk_status status = lrki_adapters_enter(adapters, what);
+    if (status != LRK_OK) return status;
+    if (estimator == NULL)
+        return lrki_fail(adapters->context, LRK_ERR_ARGUMENT, "%s: estimator must not be NULL", what);
+    if (types[kind]->observe != NULL && (adapters->flags & LRK_ADAPTERS_INFERENCE) != 0)
+        return lrki_fail(adapters->context, LRK_ERR_UNSUPPORTED,
+                         "%s: an inference-only set has no gradients to observe", what);
+    *estimator = lrki_estimator_new(adapters, kind);
+    return *estimator != NULL ? LRK_OK : LRK_ERR_NOMEM;
+}
+
+lrk_status lrki_estimate_nothing(const lrk_estimator *estimator, lrk_estimate *estimate)
+{
+    (void)estimator;
+    (void)estimate;
+    return LRK_OK;
 }
 
 lrk_estimator *lrki_estimator_ref(lrk_estimator *estimator)
@@ -39,6 +127,7 @@ void lrki_estimator_unref(lrk_estimator *estimator)
 {
     if (estimator == NULL || __atomic_sub_fetch(&estimator->references, 1, __ATOMIC_ACQ_REL) > 0) return;
     lrk_adapters *adapters = estimator->adapters;
+    if (estimator->type->observe != NULL) lrki_gradients_leave(adapters, &estimator->listener);
     if (estimator->type->fini != NULL) estimator->type->fini(estimator);
     lrki_free(adapters->context, estimator->state, estimator->type->state_size);
     lrki_free(adapters->context, estimator, sizeof *estimator);

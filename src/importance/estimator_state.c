@@ -12,6 +12,11 @@ const lrk_adapters *lrki_estimator_adapters(const lrk_estimator *estimator)
 static const char *const kind_names[LRKI_N_KINDS] = {LRKI_ESTIMATORS(LRKI_KIND_TEXT)};
 #undef LRKI_KIND_TEXT
 
+const char *lrki_estimator_kind_name(const lrk_estimator *estimator)
+{
+    return kind_names[estimator->kind];
+}
+
 static void same_estimator(const lrk_estimator *estimator, lrki_state *state)
 {
     lrki_state_same_text(state, "the estimator", kind_names[estimator->kind]);

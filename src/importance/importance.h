@@ -52,9 +52,14 @@ double lrki_ratio_mean(const double *parts, const double *weights, int64_t n, in
 #define LRKI_ESTIMATORS(X)                                                                                   \
     X(ablation)                                                                                              \
     X(random)                                                                                                \
-    X(custom)
+    X(custom)                                                                                                \
+    X(sensitivity)                                                                                           \
+    X(taylor)                                                                                                \
+    X(magnitude)                                                                                             \
+    X(reversed)                                                                                              \
+    X(gate)
 
-/* What a kind keeps in a checkpoint. A kind whose runs cannot be paused has `same` alone. */
+/* What a kind keeps in a checkpoint: a paused run, or what it observed. A kind that keeps nothing has `same` alone. */
 typedef struct lrki_estimator_resume {
     void (*same)(const lrk_estimator *estimator, lrki_state *state); /* options that change results */
     bool (*has_run)(const lrk_estimator *estimator);
@@ -73,6 +78,10 @@ typedef struct lrki_estimator_type {
     lrk_status (*run)(lrk_estimator *estimator, uint64_t nonce, lrk_scores **scores);
     void (*reset)(lrk_estimator *estimator); /* forgets a paused run; NULL: has none             */
     void (*fini)(lrk_estimator *estimator);  /* frees what the state holds; NULL: holds nothing */
+    /* Looking at the gradients of a step; both NULL: does not. prepare takes all memory, observe cannot fail. */
+    lrk_status (*prepare)(lrk_estimator *estimator);
+    void (*observe)(lrk_estimator *estimator);
+    lrk_estimator *(*inner)(const lrk_estimator *estimator); /* whose scores it alters; NULL: its own */
 } lrki_estimator_type;
 
 #define LRKI_ESTIMATOR_KIND(name) LRKI_KIND_##name,
@@ -88,7 +97,8 @@ struct lrk_estimator {
     lrk_adapters *adapters;
     int32_t kind; /* LRKI_KIND_... */
     const lrki_estimator_type *type;
-    void *state; /* [type->state_size], zeroed at creation */
+    void *state;            /* [type->state_size], zeroed at creation */
+    lrki_listener listener; /* of a kind that observes                */
     bool running;
 };
 
@@ -96,6 +106,19 @@ struct lrk_estimator {
 lrk_estimator *lrki_estimator_new(lrk_adapters *adapters, int32_t kind);
 lrk_estimator *lrki_estimator_ref(lrk_estimator *estimator);
 void lrki_estimator_unref(lrk_estimator *estimator);
+
+/*
+ * What every create function of a kind without further arguments does: checks, and a new estimator with zeroed state.
+ * `what` begins details ("magnitude estimator"). Kinds that observe: LRK_ERR_UNSUPPORTED for an inference-only set.
+ */
+lrk_status lrki_estimator_create(lrk_adapters *adapters, int32_t kind, const char *what,
+                                 lrk_estimator **estimator);
+
+/* "ablation", ... */
+const char *lrki_estimator_kind_name(const lrk_estimator *estimator);
+
+/* For kinds whose runs ask the host nothing. */
+lrk_status lrki_estimate_nothing(const lrk_estimator *estimator, lrk_estimate *estimate);
 
 /* Brackets a call to the host: the set may be read, and not changed, in between. Pass the result of begin to end. */
 bool lrki_host_call_begin(lrk_estimator *estimator);
@@ -122,9 +145,50 @@ lrk_status lrki_evaluate(lrk_estimator *estimator, const lrk_evaluator *host, co
 lrk_status lrki_differentiate(lrk_estimator *estimator, const lrk_evaluator *host, const lrk_scores *set,
                               int32_t baseline, int64_t index, lrk_loss_part *parts, double *gradient);
 
-/* ---- ablation (the rest is in ablation.h) ------------------------------------------------------------ */
+/* ---- what is observed (tracker.c) -------------------------------------------------------------------- */
+
+/* Of one module, rank by rank as they were when last followed. */
+typedef struct lrki_tracked {
+    int64_t rank;
+    uint64_t *identities; /* [rank]                                                   */
+    int64_t *counts;      /* [rank] gradients observed                                */
+    double *sums;         /* [rank]                                                   */
+    float *rows;          /* [rank x width], NULL if the tracker keeps none           */
+} lrki_tracked;
+
+/*
+ * Per-rank records that follow their ranks by identity, whatever changed the set (plan, snapshot, checkpoint): known
+ * ranks keep theirs, new ones start at zero, those of ranks gone are given up.
+ */
+typedef struct lrki_tracker {
+    int64_t per_element; /* floats for every element of A, B and gate: a row is that times n_in + n_out + 1 */
+    lrki_tracked *modules; /* [n_modules]; NULL: nothing followed yet                                      */
+} lrki_tracker;
+
+int64_t lrki_tracker_width(const lrki_tracker *tracker, const lrki_module *module);
+/* Fits the records to the set's ranks: LRK_ERR_NOMEM leaves them as they were. */
+lrk_status lrki_tracker_follow(lrk_adapters *adapters, lrki_tracker *tracker);
+void lrki_tracker_free(lrk_adapters *adapters, lrki_tracker *tracker);
+
+/* LRK_ERR_STATE naming the estimator if no live rank was ever observed; call after following. */
+lrk_status lrki_tracker_check_seen(const lrk_adapters *adapters, const lrki_tracker *tracker,
+                                   const char *what);
+
+/* dL/dm = g dL/dg of rank i at m = 1, taken from the gradient of its row of A: sum_j a_ij dL/da_ij, in double. */
+double lrki_mask_gradient(const lrki_module *module, int64_t i);
+
+/* In checkpoints: records of the ranks last followed, with their identities. */
+void lrki_tracker_save(lrk_adapters *adapters, const lrki_tracker *tracker, lrki_state *state);
+/* A tracker of the same per_element beside the present one, NULL after a failure; adopting frees what was there. */
+lrk_status lrki_tracker_load(lrk_adapters *adapters, int64_t per_element, lrki_state *state,
+                             lrki_tracker **loaded);
+void lrki_tracker_adopt(lrk_adapters *adapters, lrki_tracker *tracker, lrki_tracker *loaded);
+void lrki_tracker_drop(lrk_adapters *adapters, lrki_tracker *loaded);
+
+/* ---- options (the rest of ablation is in ablation.h) ------------------------------------------------- */
 
 /* LRK_ERR_ARGUMENT with a detail that begins with the member's name if a value is out of range. */
 lrk_status lrki_ablation_options_check(lrk_context *context, const lrk_ablation_options *options);
+lrk_status lrki_sensitivity_options_check(lrk_context *context, const lrk_sensitivity_options *options);
 
 #endif

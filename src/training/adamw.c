@@ -314,6 +314,7 @@ lrk_status lrk_optimizer_step(lrk_optimizer *optimizer, double lr)
     loop.threshold = lrki_gate_threshold(options, optimizer->steps);
     if (options->flags & LRK_ADAMW_GATE_SCALED) loop.threshold *= lr * options->gate_ratio;
     status = measure_gradients(&loop, &norm);
+    if (status == LRK_OK) status = lrki_gradients_tell(optimizer->adapters);
     if (status != LRK_OK) return status;
     loop.clip = norm > options->max_norm ? options->max_norm / norm : 1;
     run_loop(&loop);

@@ -66,6 +66,12 @@ static const sample samples[] = {
     {"importance", "pool", "24", 24},
     {"importance", "pool_step", "7", 7},
     {"importance", "pool_limit", "90", 90},
+    {"importance", "reversed", "true", 1},
+    {"importance", "beta1", "0.8", 0.8},
+    {"importance", "beta2", "0.9", 0.9},
+    {"importance", "sensitivity", "pair", LRK_SENSITIVITY_PAIR},
+    {"importance", "corrected", "true", LRK_SENSITIVITY_CORRECTED},
+    {"importance", "taylor", "signed", LRK_TAYLOR_SIGNED},
     {"allocation", "policy", "fixed", LRKI_POLICY_FIXED},
     {"allocation", "n_move", "6", 6},
     {"allocation", "move_share", "0.03", 0.03},
@@ -148,6 +154,22 @@ START_TEST(every_key_of_the_table_has_a_sample)
         ck_assert_msg(found, "%s.%s", key->section, key->name);
     }
     ck_assert_int_eq(n, N_SAMPLES);
+}
+END_TEST
+
+START_TEST(the_words_of_a_key_can_be_listed)
+{
+    ck_assert_str_eq(lrk_config_word("importance.estimator", 0), "ablation");
+    ck_assert_str_eq(lrk_config_word("importance.estimator", 5), "gate");
+    ck_assert_ptr_null(lrk_config_word("importance.estimator", 6));
+    ck_assert_str_eq(lrk_config_word("allocation.policy", 1), "fixed");
+    ck_assert_ptr_null(lrk_config_word("allocation.policy", -1));
+    ck_assert_ptr_null(lrk_config_word("allocation.n_move", 0));
+    ck_assert_ptr_null(lrk_config_word("allocation.polic", 0));
+    ck_assert_ptr_null(lrk_config_word("allocation.", 0));
+    ck_assert_ptr_null(lrk_config_word("seed", 0));
+    ck_assert_ptr_null(lrk_config_word("", 0));
+    ck_assert_ptr_null(lrk_config_word(NULL, 0));
 }
 END_TEST
 
@@ -415,6 +437,7 @@ Suite *config_suite(void)
     TCase *tests = tcase_create("config");
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, every_key_of_the_table_has_a_sample);
+    tcase_add_test(tests, the_words_of_a_key_can_be_listed);
     tcase_add_loop_test(tests, a_key_arrives_and_changes_nothing_else, 0, N_SAMPLES);
     tcase_add_loop_test(tests, a_key_arrives_by_override_too, 0, N_SAMPLES);
     tcase_add_test(tests, every_word_stands_for_its_constant);

@@ -176,6 +176,8 @@ static const wrong bounds[] = {
     {"importance: {pool: 3, pool_step: 0}", 1, 34, "pool_step must be >= 1"},
     {"importance: {pool: 3, pool_step: 2, pool_limit: 0}", 1, 49, "pool_limit must be >= 1"},
     {"importance: {mode: screened, pool: 9, pool_limit: 8}", 1, 51, "pool_limit must be >= 9"},
+    {"importance: {beta2: 0.5, beta1: 1}", 1, 33, "beta1 must be in [0, 1)"},
+    {"importance: {beta2: -0.5}", 1, 21, "beta2 must be in [0, 1)"},
     {"start: {batches: 0}", 1, 18, "batches must be >= 1"},
     {"start: {kind: gradient, multiple: 0}", 1, 35, "multiple must be > 0"},
     {"start: {cap: 0}", 1, 14, "cap must be >= 1"},

@@ -240,6 +240,39 @@ START_TEST(the_random_estimator_needs_no_evaluator)
 }
 END_TEST
 
+START_TEST(every_estimator_comes_by_its_name)
+{
+    static const struct {
+        const char *text, *name;
+    } kinds[] = {
+        {"estimator: sensitivity", "sensitivity.triplet"},
+        {"estimator: sensitivity, sensitivity: pair, corrected: true, beta1: 0.5", "sensitivity.pair"},
+        {"estimator: taylor, taylor: signed", "taylor.signed"},
+        {"estimator: magnitude", "magnitude"},
+        {"estimator: gate, reversed: true", "reversed.gate"}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        char text[256];
+        snprintf(text, sizeof text, "adapters: {modules: [{pattern: '*', rank: 2}]}\nimportance: {%s}\n",
+                 kinds[i].text);
+        lrk_config *config = parse(text);
+        lrk_adapters *adapters = make_adapters(config);
+        lrk_estimator *estimator;
+        lrk_scores *scores;
+        lrk_scores_info info = {.struct_size = sizeof info};
+        configs_ok(context, lrk_config_create_estimator(config, adapters, NULL, NULL, &estimator));
+        configs_ok(context, lrk_adapters_gradients_written(adapters));
+        configs_ok(context, lrk_estimator_observe(estimator));
+        configs_ok(context, lrk_estimator_run(estimator, 0, &scores));
+        configs_ok(context, lrk_scores_info_get(scores, &info));
+        ck_assert_str_eq(info.estimator, kinds[i].name);
+        lrk_scores_destroy(scores);
+        lrk_estimator_destroy(estimator);
+        lrk_adapters_destroy(adapters);
+        lrk_config_destroy(config);
+    }
+}
+END_TEST
+
 /* ---- files ----------------------------------------------------------------------------------------------------------- */
 
 START_TEST(a_file_is_read_like_a_text)
@@ -578,6 +611,7 @@ Suite *config_handles_suite(void)
     tcase_add_test(tests, the_fixed_policy_has_no_rounds_and_moves_nothing);
     tcase_add_test(tests, a_policy_that_prunes_nothing_goes_with_a_screened_estimator);
     tcase_add_test(tests, the_random_estimator_needs_no_evaluator);
+    tcase_add_test(tests, every_estimator_comes_by_its_name);
     tcase_add_test(tests, a_file_is_read_like_a_text);
     tcase_add_test(tests, the_example_of_the_reference_page_is_complete_and_right);
     tcase_add_test(tests, a_gradient_start_and_pruning_come_from_their_sections);

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/* --list: what a configuration can choose from, one a line with the key and the word that chooses it. */
+#ifdef LORANK
+#include <lorank/lorank.h>
+#include <stdio.h>
+
+#include "commands.h"
+
+static void list_words(const char *what, const char *key)
+{
+    const char *word;
+    for (int64_t i = 0; (word = lrk_config_word(key, i)); i++)
+        printf("%-10s  %-12s  %s: %s\n", what, word, key, word);
+}
+
+int ft_command_list(void)
+{
+    list_words("estimator", "importance.estimator");
+    printf("%-10s  %-12s  importance.reversed: true, beside any of these\n", "estimator", "reversed");
+    list_words("policy", "allocation.policy");
+    printf("%-10s  %-12s  adapters.modules: patterns with their ranks\n", "initial", "modules");
+    return FT_EXIT_OK;
+}
+#endif

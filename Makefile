@@ -158,6 +158,11 @@ $(BUILD)/bench-sketch: tests/bench/sketch/sketch_main.c $(filter-out %/main.o,$(
 bench-sketch: $(BUILD)/bench-sketch ## gradient sketches of the bundled model against the dense gradient
 	$(BUILD)/bench-sketch $(BENCH_ARGS)
 
+# For valgrind, which has no AVX-512: the benchmark's own sources for AVX2; the library's kernels are all there anyway.
+bench-counts: ## the kernels' instructions, loads, stores and cache traffic, counted under callgrind (x86-64; needs deps-dev; 2 min)
+	$(MAKE) $(SUBJOBS) build/counts/bench-kernels BUILD=build/counts NATIVE=-march=x86-64-v3
+	tests/bench/counts.sh build/counts/bench-kernels build/counts/src/kernels/skinny_avx512.o build/counts/out
+
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ ?= $(firstword $(FUZZERS))
 TIME ?= 600
@@ -247,6 +252,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' Makefile
 
 -include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(FT_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(BENCH_OBJ:.o=.d)
-.PHONY: all always examples check-examples demo check check-interop check-kill check-neon fuzz fuzz-replay bench bench-quick bench-io bench-merge asan ubsan tsan valgrind coverage mutation abi docs-links format \
+.PHONY: all always examples check-examples demo check check-interop check-kill check-neon fuzz fuzz-replay bench bench-quick bench-counts bench-io bench-merge bench-sketch \
+  asan ubsan tsan valgrind coverage mutation abi docs-links format \
   format-check tidy install-check deps deps-dev install uninstall clean help
 .SECONDARY:

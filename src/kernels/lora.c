@@ -18,6 +18,12 @@
  */
 #define GEMM_SMALL (1 << 18)
 
+/*
+ * Most rows of a call that fused backward takes as one lane: a second one clears and adds sums as large as dA and dB, which costs
+ * about as much as twelve rows do, and no call of so few rows has a third.
+ */
+#define ONE_LANE 16
+
 /* Floats that are copied or added, up to which the same holds. */
 #define LIGHT (1 << 16)
 
@@ -80,11 +86,11 @@ static bool wants_gemm(const lrki_lora_call *call)
     return false;
 }
 
-static void plan(lrki_lora_call *call)
+static void plan(lrki_lora_call *call, bool backward)
 {
     call->kernels = lrki_skinny_in(call->context);
     call->by_gemm = wants_gemm(call);
-    call->is_small = is_small(call);
+    call->is_small = is_small(call) || (backward && !call->by_gemm && call->rows <= ONE_LANE);
     int64_t most = call->by_gemm ? LRKI_GEMM_ROWS : LRKI_LORA_ROWS;
     call->chunk_rows = call->is_small ? lrki_smaller(call->rows, most) : usual_rows(call->rows, most);
 }
@@ -201,13 +207,13 @@ static void finish_products(const lrki_lora_part *part, int64_t chunks)
 
 lrk_status lrki_lora_forward(lrki_lora_call *call)
 {
-    plan(call);
+    plan(call, false);
     return call->by_gemm ? lrki_gemm_forward(call) : lrki_fused_forward(call);
 }
 
 lrk_status lrki_lora_backward(lrki_lora_call *call)
 {
-    plan(call);
+    plan(call, true);
     lrk_status status = call->by_gemm ? lrki_gemm_backward(call) : lrki_fused_backward(call);
     if (status != LRK_OK) return status;
     for (int64_t p = 0; p < call->n_parts; p++)

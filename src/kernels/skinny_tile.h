@@ -135,47 +135,57 @@ INLINE vec one_of(const vec *v, const int n, const int i)
     return i < n ? v[i] : (vec){0};
 }
 
-/* Sums of n <= 4 vectors, in lanes 0, step, 2 step, 3 step. */
-INLINE vec four_sums(const vec *v, const int n)
+typedef float quad __attribute__((vector_size(16)));
+typedef float quad_memory __attribute__((vector_size(16), aligned(4), may_alias));
+
+/* Sums of n <= 4 vectors. */
+INLINE quad four_sums(const vec *v, const int n)
 {
     vec a = one_of(v, n, 0), b = one_of(v, n, 1), c = one_of(v, n, 2), d = one_of(v, n, 3);
 #if LANES == 16
-    vec quads = JOIN_4(JOIN_8(a, c), JOIN_8(b, d)), pairs = JOIN_2(quads, quads);
-    return JOIN_1(pairs, pairs);
+    vec quads = JOIN_4(JOIN_8(a, c), JOIN_8(b, d)), pairs = JOIN_2(quads, quads), sums = JOIN_1(pairs, pairs);
+    return SHUFFLE(sums, sums, 0, 4, 8, 12);
 #elif LANES == 8
-    vec pairs = JOIN_2(JOIN_4(a, c), JOIN_4(b, d));
-    return JOIN_1(pairs, pairs);
+    vec pairs = JOIN_2(JOIN_4(a, c), JOIN_4(b, d)), sums = JOIN_1(pairs, pairs);
+    return SHUFFLE(sums, sums, 0, 2, 4, 6);
 #else
     return JOIN_1(JOIN_2(a, c), JOIN_2(b, d));
 #endif
 }
-#define FOUR_SUMS_STEP (LANES / 4)
 
-#if LANES == 16
-/* The same of n <= 8 vectors, in lanes 0, 2, ..., 14. */
-INLINE vec eight_sums(const vec *v, const int n)
+/* The same of n <= 8 vectors. */
+INLINE void eight_sums(const vec *v, const int n, quad sums[2])
 {
+#if LANES == 16
     vec a = JOIN_8(one_of(v, n, 0), one_of(v, n, 4)), b = JOIN_8(one_of(v, n, 1), one_of(v, n, 5)),
         c = JOIN_8(one_of(v, n, 2), one_of(v, n, 6)), d = JOIN_8(one_of(v, n, 3), one_of(v, n, 7));
-    vec pairs = JOIN_2(JOIN_4(a, c), JOIN_4(b, d));
-    return JOIN_1(pairs, pairs);
-}
+    vec pairs = JOIN_2(JOIN_4(a, c), JOIN_4(b, d)), all = JOIN_1(pairs, pairs);
+    sums[0] = SHUFFLE(all, all, 0, 2, 4, 6);
+    sums[1] = SHUFFLE(all, all, 8, 10, 12, 14);
+#else
+    sums[0] = four_sums(v, n < 4 ? n : 4);
+    sums[1] = four_sums(v + 4, n - 4);
 #endif
+}
 
 /* out[0..n) (+)= sums of the n <= 8 vectors. */
 INLINE void give_sums(const vec *v, const int n, const bool add, float *out)
 {
-    for (int from = 0; from < n;) {
-#if LANES == 16
-        const int step = n > 4 ? 2 : FOUR_SUMS_STEP, count = n;
-        vec sums = n > 4 ? eight_sums(v, n) : four_sums(v, n);
-#else
-        const int step = FOUR_SUMS_STEP, count = n - from < 4 ? n - from : 4;
-        vec sums = four_sums(v + from, count);
-#endif
-        UNROLL for (int i = 0; i < count; i++) out[from + i] =
-            add ? out[from + i] + sums[i * step] : sums[i * step];
-        from += count;
+    quad sums[2];
+    if (n > 4)
+        eight_sums(v, n, sums);
+    else
+        sums[0] = four_sums(v, n);
+    UNROLL for (int from = 0; from < n; from += 4)
+    {
+        quad part = sums[from / 4];
+        quad_memory *whole = (quad_memory *)(out + from);
+        if (from + 4 <= n) {
+            if (add) part += *whole;
+            *whole = part;
+        } else {
+            UNROLL for (int i = from; i < n; i++) out[i] = add ? out[i] + part[i - from] : part[i - from];
+        }
     }
 }
 
@@ -299,47 +309,48 @@ INLINE uintptr_t ahead_of(lrki_ahead ahead, int64_t row, const int dtype, int64_
     return offset >= ahead.bytes ? 0 : ahead.row + (uintptr_t)(offset + row * ahead.stride);
 }
 
-/* r rows of dest, c vectors from column k on: dest += coef src */
-INLINE void update_tile(const lrki_update_args *args, int32_t first, int64_t k, const int dest_dtype,
-                        const int src_dtype, const int r, const int c)
+/* Source b of a tile: acc += coef src */
+INLINE void update_step(vec acc[8][8], const char *p, const float *coef, const int src_dtype, const int r,
+                        const int c)
 {
-    vec acc[8][8];
-    void *const *dest = args->dest + first;
-    const float *coef = args->coef + first;
-    const int64_t ld_coef = args->ld_coef;
-    uintptr_t dest_ahead = ahead_of(args->dest_ahead, first, dest_dtype, k);
-    uintptr_t src_ahead = ahead_of(args->src_ahead, 0, src_dtype, k);
-    const void *const *src = args->src;
-    const int32_t n_src = args->n_src;
+    vec from[8];
+    UNROLL for (int v = 0; v < c; v++)
+    {
+        from[v] = load(at(p, src_dtype, v * LANES), src_dtype);
+        PIN(from[v]);
+    }
     UNROLL for (int a = 0; a < r; a++)
     {
-        const char *p = at(dest[a], dest_dtype, k);
-        if (dest_ahead != 0) {
-            PREFETCH_LINES(dest_ahead, dest_dtype, c, 1, 2);
-            dest_ahead += (uintptr_t)args->dest_ahead.stride;
-        }
-        PREFETCH_LINES((uintptr_t)p, dest_dtype, c, 1, 3);
+        vec factor = broadcast(coef[a]);
+        PIN(factor);
+        UNROLL for (int v = 0; v < c; v++) acc[a][v] += factor * from[v];
+    }
+}
+
+/* r rows of dest, c vectors from column k on: dest += coef src. What comes next is fetched in the loop only if there is some. */
+INLINE void update_tile(const lrki_update_args *args, void *const dest[8], const float *coef,
+                        uintptr_t dest_ahead, int64_t k, const int dest_dtype, const int src_dtype,
+                        const int r, const int c)
+{
+    vec acc[8][8];
+    uintptr_t src_ahead = ahead_of(args->src_ahead, 0, src_dtype, k);
+    UNROLL for (int a = 0; a < r; a++)
+    {
+        PREFETCH_LINES((uintptr_t)at(dest[a], dest_dtype, k), dest_dtype, c, 1, 3);
         UNROLL for (int v = 0; v < c; v++) acc[a][v] = (vec){0};
     }
-    for (int32_t b = 0; b < n_src; b++, coef += ld_coef) {
-        const char *p = at(src[b], src_dtype, k);
-        vec from[8];
-        if (src_ahead != 0) {
+    if (dest_ahead != 0)
+        UNROLL for (int a = 0; a < r; a++, dest_ahead += (uintptr_t)args->dest_ahead.stride)
+            PREFETCH_LINES(dest_ahead, dest_dtype, c, 1, 2);
+    if (src_ahead == 0)
+        for (int32_t b = 0; b < args->n_src; b++, coef += args->ld_coef)
+            update_step(acc, at(args->src[b], src_dtype, k), coef, src_dtype, r, c);
+    else
+        for (int32_t b = 0; b < args->n_src; b++, coef += args->ld_coef) {
             PREFETCH_LINES(src_ahead, src_dtype, c, 0, 2);
             src_ahead += (uintptr_t)args->src_ahead.stride;
+            update_step(acc, at(args->src[b], src_dtype, k), coef, src_dtype, r, c);
         }
-        UNROLL for (int v = 0; v < c; v++)
-        {
-            from[v] = load(at(p, src_dtype, v * LANES), src_dtype);
-            PIN(from[v]);
-        }
-        UNROLL for (int a = 0; a < r; a++)
-        {
-            vec factor = broadcast(coef[a]);
-            PIN(factor);
-            UNROLL for (int v = 0; v < c; v++) acc[a][v] += factor * from[v];
-        }
-    }
     UNROLL for (int a = 0; a < r; a++) UNROLL for (int v = 0; v < c; v++)
     {
         void *p = at_mut(dest[a], dest_dtype, k + v * LANES);
@@ -371,16 +382,23 @@ INLINE void update_part(const lrki_update_args *args, int32_t first, int64_t k, 
 #define UPDATE_VECTORS(r) ((r) == 1 ? 8 : (r) == 2 ? 4 : 2)
 #endif
 
-INLINE void update_rows(const lrki_update_args *args, int32_t first, const int dest_dtype,
+/* The arguments are copied, since the compiler cannot know that rows do not overlap them. */
+INLINE void update_rows(const lrki_update_args *given, int32_t first, const int dest_dtype,
                         const int src_dtype, const int r)
 {
     const int c = UPDATE_VECTORS(r);
-    int64_t k = 0, n = args->n;
+    const lrki_update_args args = *given;
+    const float *coef = args.coef + first;
+    void *dest[8];
+    int64_t k = 0, n = args.n;
+    UNROLL for (int a = 0; a < r; a++) dest[a] = args.dest[first + a];
     for (; k + c * LANES <= n; k += c * LANES)
-        update_tile(args, first, k, dest_dtype, src_dtype, r, c);
+        update_tile(&args, dest, coef, ahead_of(args.dest_ahead, first, dest_dtype, k), k, dest_dtype,
+                    src_dtype, r, c);
     for (; k + LANES <= n; k += LANES)
-        update_tile(args, first, k, dest_dtype, src_dtype, r, 1);
-    if (k < n) update_part(args, first, k, n - k, dest_dtype, src_dtype, r);
+        update_tile(&args, dest, coef, ahead_of(args.dest_ahead, first, dest_dtype, k), k, dest_dtype,
+                    src_dtype, r, 1);
+    if (k < n) update_part(given, first, k, n - k, dest_dtype, src_dtype, r);
 }
 
 typedef void update_function(const lrki_update_args *args, int32_t first);

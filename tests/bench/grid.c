@@ -31,6 +31,8 @@ static const char usage[] =
     "  --budget MS          time for one row [150]; 20 repetitions are made whatever they take\n"
     "  --fresh              parameters change before every forward: what lorank keeps of them is made again\n"
     "  --torch SCRIPT --python INTERPRETER   measure PyTorch too;  --no-torch  do not\n"
+    "  --count NAME --calls N   call lorank or blas N times [1] on each shape and measure nothing "
+    "(counts.sh)\n"
     "  --out FILE           the JSON file [build/bench/kernels.json]\n"
     "  --merge              keep the rows of FILE that are not measured again\n"
     "  --summary FILE       print the table and the summary of a JSON file, measure nothing\n";
@@ -139,6 +141,12 @@ static bool read_list(bench_options *o, const char *name, const char *value)
     return false;
 }
 
+static bool read_count(bench_options *o, const char *value)
+{
+    o->count = strcmp(value, "lorank") == 0 ? COUNT_LORANK : strcmp(value, "blas") == 0 ? COUNT_BLAS : 0;
+    return o->count != 0;
+}
+
 static bool read_value(bench_options *o, const char *name, const char *value)
 {
     const struct {
@@ -149,13 +157,16 @@ static bool read_value(bench_options *o, const char *name, const char *value)
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         if (strcmp(name, texts[i].name) == 0) return *texts[i].text = value, true;
     if (strcmp(name, "--worker") == 0) return (o->worker = atoi(value)) > 0;
+    if (strcmp(name, "--count") == 0) return read_count(o, value);
+    if (strcmp(name, "--calls") == 0) return (o->calls = atoll(value)) > 0;
     if (strcmp(name, "--budget") == 0) return (o->budget_ms = atof(value)) > 0.0;
     return read_list(o, name, value);
 }
 
 bool grid_options_read(bench_options *o, int argc, char **argv)
 {
-    *o = (bench_options){.budget_ms = 150.0, .kernels = {.n = 1}, .out = "build/bench/kernels.json"};
+    *o = (bench_options){
+        .budget_ms = 150.0, .calls = 1, .kernels = {.n = 1}, .out = "build/bench/kernels.json"};
     set_full(o);
     for (int i = 1; i < argc; i++) {
         if (read_flag(o, argv[i])) continue;

@@ -19,6 +19,9 @@
 #define GRID_BOTH     2 /* forward, then backward with the H that it saved */
 #define GRID_OPS      3
 
+#define COUNT_LORANK 1
+#define COUNT_BLAS   2
+
 typedef struct bench_shape {
     int64_t tokens;
     int64_t n_in;
@@ -39,10 +42,12 @@ typedef struct bench_options {
     grid_list rank;
     grid_list threads;
     grid_list op;
-    grid_list dtype;     /* empty: f32 everywhere, bf16 where the grid has it */
-    grid_list kernels;   /* one: LRK_KERNELS_... of lorank's context */
-    double budget_ms;    /* time for one row, if 20 repetitions do not take more */
-    int worker;          /* threads of this process, which measures; 0: it starts the ones that do */
+    grid_list dtype;   /* empty: f32 everywhere, bf16 where the grid has it */
+    grid_list kernels; /* one: LRK_KERNELS_... of lorank's context */
+    double budget_ms;  /* time for one row, if 20 repetitions do not take more */
+    int worker;        /* threads of this process, which measures; 0: it starts the ones that do */
+    int count;         /* COUNT_...: call that contender `calls` times and measure nothing; 0: measure */
+    int64_t calls;
     bool fresh;          /* parameters count as changed before every forward of lorank */
     bool merge;          /* keep the rows of the file that are not measured again */
     const char *python;  /* interpreter with PyTorch; NULL: no PyTorch */

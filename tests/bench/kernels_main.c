@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "child.h"
+#include "count.h"
 #include "machine.h"
 #include "rows.h"
 #include "rows_table.h"
@@ -100,6 +101,7 @@ int main(int argc, char **argv)
 {
     bench_options options;
     if (argc > MOST_ARGUMENTS || !grid_options_read(&options, argc, argv)) return 2;
+    if (options.count != 0) return count_run(&options);
     if (options.worker > 0) return worker_run(&options);
     return options.summary != NULL ? summarise(options.summary) : measure(&options, argc, argv);
 }

@@ -100,7 +100,7 @@ static void *values_of(int64_t n, size_t element, int32_t dtype, uint64_t seed)
     return out;
 }
 
-operands operands_make(const bench_shape *shape)
+operands operands_make(const bench_shape *shape, int64_t n_sets)
 {
     int64_t n_x = shape->tokens * shape->n_in, n_y = shape->tokens * shape->n_out;
     size_t element = shape->dtype == GRID_F32 ? 4 : 2;
@@ -108,7 +108,7 @@ operands operands_make(const bench_shape *shape)
                   .element = element,
                   .x_bytes = (size_t)n_x * element,
                   .y_bytes = (size_t)n_y * element};
-    o.n_sets = sets_for(o.x_bytes + o.y_bytes);
+    o.n_sets = n_sets > 0 ? n_sets : sets_for(o.x_bytes + o.y_bytes);
     o.sets = bench_memory((size_t)o.n_sets * sizeof *o.sets);
     for (int64_t i = 0; i < o.n_sets; i++) {
         uint64_t seed = 4 * (uint64_t)i;

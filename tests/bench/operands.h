@@ -28,8 +28,11 @@ typedef struct operands {
     int64_t n_sets;
 } operands;
 
-/* Values uniform in (-1, 1), not 0. Ends the process if memory is short. */
-operands operands_make(const bench_shape *shape);
+/*
+ * Values uniform in (-1, 1), not 0. n_sets 0: as many as said above; contenders that take turns need the same number. Ends
+ * the process if memory is short.
+ */
+operands operands_make(const bench_shape *shape, int64_t n_sets);
 void operands_free(operands *o);
 
 /* Memory or the end of the process; aligned to 64 bytes. */

@@ -155,8 +155,8 @@ static bool measure_shape(worker *w, bench_shape shape)
     for (int i = 0; i < w->options->rank.n && supported; i++) {
         shape.rank = w->options->rank.value[i];
         if (!grid_wants(w->options, &shape)) continue;
-        if (o.n_sets == 0) o = operands_make(&shape);
-        if (shape.dtype != GRID_F32 && f32.n_sets == 0) f32 = operands_make(&same);
+        if (o.n_sets == 0) o = operands_make(&shape, 0);
+        if (shape.dtype != GRID_F32 && f32.n_sets == 0) f32 = operands_make(&same, o.n_sets);
         supported = measure_rank(w, &o, shape.dtype != GRID_F32 ? &f32 : NULL, shape.rank);
     }
     operands_free(&o);

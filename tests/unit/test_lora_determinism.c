@@ -227,6 +227,33 @@ START_TEST(the_hot_path_does_not_allocate)
 }
 END_TEST
 
+/* A second lane of backward costs sums as large as dA and dB; it is worth them from 17 rows on. */
+START_TEST(backward_of_few_rows_is_one_task)
+{
+    static const int64_t rows[] = {16, 17};
+    lrk_host host = fault_host(&f);
+    lrk_context *context = NULL;
+    host.kernels = LRK_KERNELS_AUTO;
+    ck_assert_int_eq(lrk_context_create(&host, &context, NULL, 0), LRK_OK);
+    for (int i = 0; i < 2; i++) {
+        trial t = {.context = context,
+                   .rows = rows[i],
+                   .n = 1,
+                   .shapes = {{1100, 900, 24, LRK_NO_GROUP, 0, 1.0}},
+                   .saved = true,
+                   .backwards = 1};
+        run r = trial_begin(&t, EVERY);
+        trial_forward(&t, &r);
+        int64_t before = f.loop.calls;
+        trial_backward(&t, &r, true);
+        ck_assert_int_eq(f.loop.calls > before, rows[i] > 16);
+        trial_end(&t, &r);
+        check_trial(&t);
+    }
+    lrk_context_destroy(context);
+}
+END_TEST
+
 Suite *lora_determinism_suite(void)
 {
     Suite *suite = suite_create("lora_determinism");
@@ -240,6 +267,7 @@ Suite *lora_determinism_suite(void)
 #endif
     tcase_add_loop_test(tc, concurrent_passes_equal_serial_ones, 0, N_KERNELS);
     tcase_add_test(tc, the_hot_path_does_not_allocate);
+    tcase_add_test(tc, backward_of_few_rows_is_one_task);
     suite_add_tcase(suite, tc);
     return suite;
 }

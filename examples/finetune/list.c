@@ -19,6 +19,10 @@ int ft_command_list(void)
     printf("%-10s  %-12s  importance.reversed: true, beside any of these\n", "estimator", "reversed");
     list_words("policy", "allocation.policy");
     printf("%-10s  %-12s  adapters.modules: patterns with their ranks\n", "initial", "modules");
+    printf("%-10s  %-12s  adapters.uniform: the same rank everywhere, as far as a budget goes\n", "initial",
+           "uniform");
+    printf("%-10s  %-12s  adapters.ranks_from: a trace or PEFT's rank_pattern\n", "initial", "ranks_from");
+    printf("%-10s  %-12s  start.kind: gradient\n", "initial", "gradient");
     return FT_EXIT_OK;
 }
 #endif

@@ -93,7 +93,7 @@ static void create_all(const lrk_config *config)
     lrk_status status = lrk_config_create_schedule(config, 10, 40, &schedule);
     must((status == LRK_OK) == (schedule != NULL));
     lrk_schedule_destroy(schedule);
-    (void)lrk_config_learning_rate(config, 40, &rates);
+    if (lrk_config_learning_rate(config, 40, &rates) == LRK_OK) must(rates.total_steps == 40);
     must(lrk_config_integer(config, "epochs", &integer) == LRK_OK);
     must(lrk_config_text(config, "data", &text) == LRK_OK);
     (void)lrk_config_seed(config);

@@ -133,7 +133,7 @@ BENCH = $(BUILD)/bench-kernels --torch tests/bench/torch_lora.py --python $(TORC
 $(BUILD)/tests/bench/%.o: tests/bench/%.c
 	@mkdir -p $(@D)
 	$(CC) $(ALL_C) $(NATIVE) $(OPENMP) -ffp-contract=fast $(call pkg,--cflags,openblas jansson) -c -o $@ $<
-$(BUILD)/bench-kernels: $(BENCH_OBJ) $(STATIC)
+$(BUILD)/bench-kernels: $(BENCH_OBJ) $(BUILD)/examples/finetune/restart.o $(STATIC)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LIB_DEPS) $(LDLIBS)
 
 bench: $(BUILD)/bench-kernels ## the kernels against BLAS, PyTorch and the floor, full grid (BENCH_ARGS, TORCH_PYTHON)

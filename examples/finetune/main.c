@@ -4,13 +4,12 @@
  * -DLORANK it still evaluates and generates. The only place that turns errors into lines and exit statuses.
  */
 #include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 #include "args.h"
 #include "commands.h"
 #include "interrupt.h"
 #include "ops.h"
+#include "restart.h"
 
 static int run(const ft_args *args, ft_error *error)
 {
@@ -40,19 +39,9 @@ static int run(const ft_args *args, ft_error *error)
     }
 }
 
-/*
- * Threads that wait by spinning slow each other down many times over as soon as anything else wants the
- * processors. OpenMP reads how to wait before main runs, so the program starts itself again, once.
- */
-static void wait_without_spinning(char **argv)
-{
-    if (getenv("OMP_WAIT_POLICY") || setenv("OMP_WAIT_POLICY", "passive", 1)) return;
-    execv("/proc/self/exe", argv); /* where that fails, spinning threads still compute the same */
-}
-
 int main(int argc, char **argv)
 {
-    wait_without_spinning(argv);
+    ft_restart_tuned(argv);
     ft_args args;
     ft_error error = {""};
     int status = FT_EXIT_WRONG;

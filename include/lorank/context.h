@@ -136,8 +136,10 @@ LRK_API size_t lrk_context_error(const lrk_context *context, char *text, size_t 
 LRK_API lrk_status lrk_context_error_info(const lrk_context *context, lrk_error_info *info);
 
 /*
- * Describes the services in use, e.g. "memory=libc gemm=OpenBLAS 0.3.21 (OpenMP) parallel_for=OpenMP threads=2
- * kernels=avx2". Same buffer rule as lrk_context_error(). Threads any. Since 0.1
+ * Describes the services in use, e.g. "memory=libc gemm=OpenBLAS 0.3.21 Haswell (OpenMP) parallel_for=OpenMP threads=2
+ * kernels=avx2". After the version stand the kernels that OpenBLAS chose: "Prescott" with AVX2 or better means that it does not
+ * know the processor and takes 3 to 5 times as long (set OPENBLAS_CORETYPE before the process starts). Same buffer rule as
+ * lrk_context_error(). Threads any. Since 0.1
  */
 LRK_API size_t lrk_context_describe(const lrk_context *context, char *text, size_t size);
 

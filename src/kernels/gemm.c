@@ -93,6 +93,6 @@ void lrki_gemm_describe(char *text, size_t size)
     char version[32] = "";
     /* "OpenBLAS 0.3.21 NO_LAPACKE ..." */
     if (sscanf(openblas_get_config(), "OpenBLAS %31s", version) != 1) version[0] = '\0';
-    snprintf(text, size, "OpenBLAS%s%s (%s)", version[0] != '\0' ? " " : "", version,
-             pool >= 0 && pool < 3 ? pools[pool] : "?");
+    snprintf(text, size, "OpenBLAS%s%s %s (%s)", version[0] != '\0' ? " " : "", version,
+             openblas_get_corename(), pool >= 0 && pool < 3 ? pools[pool] : "?");
 }

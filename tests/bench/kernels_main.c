@@ -8,9 +8,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../../examples/finetune/restart.h"
 #include "child.h"
 #include "count.h"
 #include "machine.h"
+#include "means.h"
 #include "rows.h"
 #include "rows_table.h"
 #include "targets.h"
@@ -55,6 +57,7 @@ static int report(json_t *header, json_t *rows)
     printf("\n");
     table_header(header);
     printf("\n");
+    means_report(rows);
     return targets_report(rows) ? 0 : 1;
 }
 
@@ -100,6 +103,7 @@ static int measure(const bench_options *options, int argc, char **argv)
 int main(int argc, char **argv)
 {
     bench_options options;
+    ft_restart_tuned(argv);
     if (argc > MOST_ARGUMENTS || !grid_options_read(&options, argc, argv)) return 2;
     if (options.count != 0) return count_run(&options);
     if (options.worker > 0) return worker_run(&options);

@@ -269,8 +269,8 @@ LRK_API lrk_status lrk_adapters_ranks(const lrk_adapters *adapters, int32_t modu
                                       const int64_t **births, int64_t *n);
 
 /*
- * Module and index of a live rank. Errors: LRK_ERR_ARGUMENT, LRK_ERR_NOT_FOUND (not live: both are -1). Threads: shared-read.
- * Since 0.1
+ * Module and index of a live rank. Errors: LRK_ERR_ARGUMENT, LRK_ERR_NOT_FOUND (not live: both are -1).
+ * Threads: shared-read. Since 0.1
  */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_adapters_find_rank(const lrk_adapters *adapters, uint64_t identity,
                                                           int32_t *module, int64_t *index);

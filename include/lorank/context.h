@@ -118,7 +118,10 @@ LRK_API lrk_status lrk_host_init(lrk_host *host, size_t struct_size);
 LRK_API LRK_WARN_UNUSED lrk_status lrk_context_create(const lrk_host *host, lrk_context **context, char *error,
                                                       size_t error_size);
 
-/* Gives up the caller's reference; services are called until the last handle made from it is gone. NULL is ignored. Threads: any. Since 0.1 */
+/*
+ * Gives up the caller's reference; its services are used until the last handle made from it is gone. NULL is ignored.
+ * Threads: any. Since 0.1
+ */
 LRK_API void lrk_context_destroy(lrk_context *context);
 
 /*

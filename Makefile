@@ -118,7 +118,7 @@ $(BUILD)/run-tests: $(TEST_LINK)
 	$(CC) $(LDFLAGS) -o $@ $(TEST_LINK) $(call pkg,--libs,check libpcre2-8) $(LIB_DEPS) $(LDLIBS)
 
 check: $(BUILD)/run-tests $(BUILD)/lorank $(BUILD)/finetune ## build and run the test suite
-	LRK_BUILD=$(BUILD) $(TEST_ENV) $(TEST_WRAP) $(BUILD)/run-tests
+	LRK_BUILD=$(BUILD) CK_DEFAULT_TIMEOUT=60 $(TEST_ENV) $(TEST_WRAP) $(BUILD)/run-tests
 
 check-interop: $(SHARED) ## the files' real readers: llama.cpp, gguf and peft, in a virtual environment (long)
 	tests/interop/run.sh $(SHARED) $(BUILD)/interop

@@ -245,7 +245,10 @@ LRK_API lrk_status lrk_adapters_info_get(const lrk_adapters *adapters, lrk_adapt
 /* One module. Errors: LRK_ERR_ARGUMENT (no such module). Threads: shared-read. Since 0.1 */
 LRK_API lrk_status lrk_adapters_module(const lrk_adapters *adapters, int32_t module, lrk_module_info *info);
 
-/* Index of the module of that name. Errors: LRK_ERR_ARGUMENT, LRK_ERR_NOT_FOUND (index is -1). Since 0.1 */
+/*
+ * Index of the module of that name. Errors: LRK_ERR_ARGUMENT, LRK_ERR_NOT_FOUND (index is -1). Threads: shared-read.
+ * Since 0.1
+ */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_adapters_find(const lrk_adapters *adapters, const char *name, int32_t *index);
 
 /*
@@ -260,16 +263,22 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_adapters_tensor(const lrk_adapters *adapt
 
 /*
  * Identities and birth steps of a module's ranks, in index order. The pointers are borrowed; *n gets the rank.
- * identities or births may be NULL. Errors: LRK_ERR_ARGUMENT. Since 0.1
+ * identities or births may be NULL. Errors: LRK_ERR_ARGUMENT. Threads: shared-read. Since 0.1
  */
 LRK_API lrk_status lrk_adapters_ranks(const lrk_adapters *adapters, int32_t module, const uint64_t **identities,
                                       const int64_t **births, int64_t *n);
 
-/* Module and index of a live rank. Errors: LRK_ERR_ARGUMENT, LRK_ERR_NOT_FOUND (not live). Since 0.1 */
+/*
+ * Module and index of a live rank. Errors: LRK_ERR_ARGUMENT, LRK_ERR_NOT_FOUND (not live: both are -1).
+ * Threads: shared-read. Since 0.1
+ */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_adapters_find_rank(const lrk_adapters *adapters, uint64_t identity,
                                                           int32_t *module, int64_t *index);
 
-/* The host wrote parameters itself. Errors: LRK_ERR_ARGUMENT, LRK_ERR_BUSY (a pass is open). Since 0.1 */
+/*
+ * The host wrote parameters itself: what was made from the old ones (saved buffers, scores, paused runs) is LRK_ERR_STALE.
+ * Errors: LRK_ERR_ARGUMENT, LRK_ERR_BUSY (a pass is open). Since 0.1
+ */
 LRK_API lrk_status lrk_adapters_values_changed(lrk_adapters *adapters);
 
 /*
@@ -283,10 +292,16 @@ LRK_API lrk_status lrk_adapters_values_changed(lrk_adapters *adapters);
 LRK_API lrk_status lrk_adapters_flat(const lrk_adapters *adapters, int32_t which, lrk_segment *segments,
                                      int64_t capacity, int64_t *n);
 
-/* All gradients become 0 and every module counts as without gradient. Errors: ARGUMENT, UNSUPPORTED. Since 0.1 */
+/*
+ * All gradients become 0 and every module counts as without gradient, also while a pass is open, which goes on adding.
+ * Errors: LRK_ERR_ARGUMENT, LRK_ERR_UNSUPPORTED (inference-only set). Since 0.1
+ */
 LRK_API lrk_status lrk_adapters_zero_gradients(lrk_adapters *adapters);
 
-/* The host wrote gradients itself: every module counts as having one. Errors: ARGUMENT, UNSUPPORTED. Since 0.1 */
+/*
+ * The host wrote gradients itself: every module counts as having one.
+ * Errors: LRK_ERR_ARGUMENT, LRK_ERR_UNSUPPORTED (inference-only set). Since 0.1
+ */
 LRK_API lrk_status lrk_adapters_gradients_written(lrk_adapters *adapters);
 
 /*
@@ -303,7 +318,8 @@ LRK_API lrk_status lrk_adapters_scale_gradients(lrk_adapters *adapters, double f
 LRK_API lrk_status lrk_adapters_gradient_norm2(const lrk_adapters *adapters, double *norm2);
 
 /*
- * Copies A, B, gates, identities and birth steps. The snapshot belongs to the caller and keeps the set alive.
+ * Copies A, B, gates, identities and birth steps into memory of the context's. The snapshot belongs to the caller and keeps
+ * the set alive.
  * Errors   LRK_ERR_ARGUMENT, LRK_ERR_NOMEM.   Since 0.1
  */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_snapshot_create(lrk_adapters *adapters, lrk_snapshot **snapshot);

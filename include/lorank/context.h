@@ -118,13 +118,17 @@ LRK_API lrk_status lrk_host_init(lrk_host *host, size_t struct_size);
 LRK_API LRK_WARN_UNUSED lrk_status lrk_context_create(const lrk_host *host, lrk_context **context, char *error,
                                                       size_t error_size);
 
-/* Gives up the caller's reference. NULL is ignored. Since 0.1 */
+/*
+ * Gives up the caller's reference; its services are used until the last handle made from it is gone. NULL is ignored.
+ * Threads: any. Since 0.1
+ */
 LRK_API void lrk_context_destroy(lrk_context *context);
 
 /*
  * Copies the sentence about the calling thread's last failure within the context into text[0..size), NUL-terminated and
  * truncated to fit, and returns the bytes that the whole sentence needs with its NUL. "" before the first failure; a
- * success does not clear it. text may be NULL with size 0.
+ * success does not clear it. text may be NULL with size 0. A call that got NULL for its handle, and xxx_init(), know no
+ * context: after them it is still the sentence of an earlier failure. context NULL: "".
  * Threads  any.   Since 0.1
  */
 LRK_API size_t lrk_context_error(const lrk_context *context, char *text, size_t size);

@@ -53,7 +53,7 @@ LRK_API lrk_status lrk_gradient_start_options_init(lrk_gradient_start_options *o
  *          LRK_ERR_NOT_FOUND    a limit's pattern decides no module
  *          LRK_ERR_BUSY         an open pass feeds the sketch
  *          LRK_ERR_ARGUMENT     a value out of range, step < 0;  LRK_ERR_VERSION, LRK_ERR_NOMEM
- * Owner    the caller.   Since 0.1
+ * Owner    the caller.   Threads  handle-exclusive for the sketch and its set.   Since 0.1
  */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_gradient_start_plan(const lrk_sketch *sketch,
                                                            const lrk_gradient_start_options *options, int64_t step,

@@ -76,7 +76,10 @@ LRK_API lrk_status lrk_merge_options_init(lrk_merge_options *options, size_t str
 LRK_API LRK_WARN_UNUSED lrk_status lrk_merge_model(const lrk_adapters *adapters, const char *model, const char *merged,
                                                    const lrk_merge_options *options, lrk_merge_report *report);
 
-/* The same for one safetensors file from a reader to a writer, which gets no byte before all is checked. Since 0.1 */
+/*
+ * The same for one safetensors file from a reader to a writer, which gets no byte before all is checked.
+ * Threads: shared-read. Since 0.1
+ */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_merge_stream(const lrk_adapters *adapters, const lrk_reader *model,
                                                     const lrk_writer *merged, const lrk_merge_options *options,
                                                     lrk_merge_report *report);

@@ -79,8 +79,10 @@ typedef struct lrk_optimizer_info {
 LRK_API lrk_status lrk_adamw_options_init(lrk_adamw_options *options, size_t struct_size);
 
 /*
- * options may be NULL. Errors: LRK_ERR_ARGUMENT (a value out of range), LRK_ERR_UNSUPPORTED (inference-only set),
- * LRK_ERR_VERSION, LRK_ERR_NOMEM. Since 0.1
+ * An AdamW of a set, with moments and counts of 0. options may be NULL (all defaults).
+ * Errors   LRK_ERR_ARGUMENT (a value out of range; the detail names it), LRK_ERR_UNSUPPORTED (inference-only set),
+ *          LRK_ERR_VERSION, LRK_ERR_NOMEM
+ * Owner    the caller; keeps the set alive.   Since 0.1
  */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_optimizer_create_adamw(lrk_adapters *adapters, const lrk_adamw_options *options,
                                                               lrk_optimizer **optimizer);
@@ -122,7 +124,7 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_optimizer_rank_steps(const lrk_optimizer 
 /* Threshold c of the next step, the factor of LRK_ADAMW_GATE_SCALED left out. Errors: LRK_ERR_ARGUMENT. Since 0.1 */
 LRK_API lrk_status lrk_optimizer_gate_threshold(const lrk_optimizer *optimizer, double *threshold);
 
-/* Errors: LRK_ERR_ARGUMENT. Since 0.1 */
+/* Facts. info->struct_size must be set. Errors: LRK_ERR_ARGUMENT. Threads: shared-read. Since 0.1 */
 LRK_API lrk_status lrk_optimizer_info_get(const lrk_optimizer *optimizer, lrk_optimizer_info *info);
 
 /* Learning-rate schedules. */

@@ -109,6 +109,7 @@ typedef struct lrk_safetensors_content {
     int32_t (*fill)(void *user, int64_t tensor, uint64_t offset, void *data, size_t n); /* [NULL: must be set] */
 } lrk_safetensors_content;
 
+/* Setting the defaults. Errors: LRK_ERR_ARGUMENT. Threads: pure. Since 0.1 */
 LRK_API lrk_status lrk_safetensors_content_init(lrk_safetensors_content *content, size_t struct_size);
 
 /*

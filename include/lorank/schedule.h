@@ -55,13 +55,14 @@ typedef struct lrk_schedule_event {
 LRK_API lrk_status lrk_schedule_options_init(lrk_schedule_options *options, size_t struct_size);
 
 /*
+ * A schedule at step 0, unbound.
  * Errors   LRK_ERR_ARGUMENT  a value out of range; the last round or its recovery does not fit into total_steps (the
  *                            detail says how many steps are needed);  LRK_ERR_VERSION, LRK_ERR_NOMEM.   Since 0.1
  */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_schedule_create(lrk_context *context, const lrk_schedule_options *options,
                                                        lrk_schedule **schedule);
 
-/* NULL is ignored. Since 0.1 */
+/* Frees it, once a call of its own that is running returns, and gives up its binding. NULL is ignored. Since 0.1 */
 LRK_API void lrk_schedule_destroy(lrk_schedule *schedule);
 
 /*

@@ -72,7 +72,7 @@ lrk_status lrk_adapters_scale_gradients(lrk_adapters *adapters, double factor, i
     return LRK_OK;
 }
 
-static double sum_of_squares(const float *values, int64_t n)
+double lrki_sum_of_squares(const float *values, int64_t n)
 {
     double lanes[LANES] = {0}, sum = 0;
     int64_t whole = n - n % LANES;
@@ -95,8 +95,8 @@ lrk_status lrk_adapters_gradient_norm2(const lrk_adapters *adapters, double *nor
     double sum = 0;
     for (int64_t i = 0; i < adapters->n_modules; i++) {
         const lrki_module *module = &adapters->modules[i];
-        sum += sum_of_squares(module->bank.grad_a, module->bank.rank * module->n_in);
-        sum += sum_of_squares(module->bank.grad_b, module->bank.rank * module->n_out);
+        sum += lrki_sum_of_squares(module->bank.grad_a, module->bank.rank * module->n_in);
+        sum += lrki_sum_of_squares(module->bank.grad_b, module->bank.rank * module->n_out);
     }
     *norm2 = sum;
     return LRK_OK;

@@ -212,7 +212,8 @@ lrk_status lrk_adapters_values_changed(lrk_adapters *adapters)
     lrk_status status = lrki_adapters_enter(adapters, "lrk_adapters_values_changed");
     if (status != LRK_OK) return status;
     if (__atomic_load_n(&adapters->open_passes, __ATOMIC_ACQUIRE) > 0)
-        return lrki_fail(adapters->context, LRK_ERR_BUSY, "lrk_adapters_values_changed: a pass is open");
+        return lrki_fail(adapters->context, LRK_ERR_BUSY,
+                         "lrk_adapters_values_changed: a pass is open; lrk_pass_end() it first");
     adapters->values_version++;
     return LRK_OK;
 }

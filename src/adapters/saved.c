@@ -104,7 +104,7 @@ lrk_status lrki_saved_check_size(const lrki_call *call, const void *saved, size_
     if (!saved_bytes_of(set, call->modules, call->n_modules, call->x.rows, &need) ||
         (uint64_t)need > saved_bytes)
         return lrki_fail(set->context, LRK_ERR_SHAPE,
-                         "%s: saved has %zu bytes and needs what lrk_saved_size() says", call->name,
+                         "%s: saved has %zu bytes, fewer than lrk_saved_size() says", call->name,
                          saved_bytes);
     return LRK_OK;
 }

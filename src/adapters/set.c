@@ -91,7 +91,8 @@ lrk_status lrki_adapters_check_idle(const lrk_adapters *adapters, const char *wh
     const char *why = NULL;
     if (adapters->in_host_callback || adapters->in_storage_callback) why = "a callback of the host runs";
     if (adapters->change_pending) why = "a plan or restore is prepared";
-    if (__atomic_load_n(&adapters->open_passes, __ATOMIC_ACQUIRE) > 0) why = "a pass is open";
+    if (__atomic_load_n(&adapters->open_passes, __ATOMIC_ACQUIRE) > 0)
+        why = "a pass is open; lrk_pass_end() it first";
     if (why == NULL) return LRK_OK;
     return lrki_fail(adapters->context, LRK_ERR_BUSY, "%s: %s", what, why);
 }

@@ -113,6 +113,9 @@ lrk_status lrki_adapters_enter_gradients(const lrk_adapters *adapters, const cha
 /* Gradients become 0 and modules count as without. */
 void lrki_gradients_clear(lrk_adapters *adapters);
 
+/* In double, in interleaved partial sums: the same order everywhere. */
+double lrki_sum_of_squares(const float *values, int64_t n);
+
 void lrki_gradients_listen(lrk_adapters *adapters, lrki_listener *listener);
 void lrki_gradients_leave(lrk_adapters *adapters, lrki_listener *listener);
 

@@ -8,7 +8,6 @@
 
 #define MEASURE_ROWS  64        /* of a task                                                */
 #define MEASURE_SMALL (1 << 16) /* values up to which a parallel loop costs more than it gives */
-#define LANES         8
 
 lrk_status lrki_sketch_reserve(lrk_sketch *sketch, int64_t max_rows)
 {
@@ -34,21 +33,6 @@ typedef struct measuring {
     double *norms; /* [rows] */
 } measuring;
 
-/* Squares of n values in LANES interleaved sums: the same order everywhere. */
-static double sum_of_squares(const float *values, int64_t n)
-{
-    double lanes[LANES] = {0}, sum = 0;
-    int64_t whole = n - n % LANES;
-    for (int64_t i = 0; i < whole; i += LANES)
-        for (int lane = 0; lane < LANES; lane++)
-            lanes[lane] += (double)values[i + lane] * values[i + lane];
-    for (int64_t i = whole; i < n; i++)
-        lanes[i - whole] += (double)values[i] * values[i];
-    for (int lane = 0; lane < LANES; lane++)
-        sum += lanes[lane];
-    return sum;
-}
-
 static void measure_rows(void *data, int64_t index)
 {
     const measuring *m = data;
@@ -59,7 +43,7 @@ static void measure_rows(void *data, int64_t index)
         for (int64_t col = 0; col < m->cols; col += LRKI_TILE_COLS) {
             lrki_tile t = {row, 1, col, lrki_smaller(LRKI_TILE_COLS, m->cols - col)};
             lrki_tile_read(m->kernels, m->matrix, NULL, t, values, t.n_cols);
-            m->norms[row] += sum_of_squares(values, t.n_cols);
+            m->norms[row] += lrki_sum_of_squares(values, t.n_cols);
         }
     }
 }

@@ -47,7 +47,8 @@ static lrk_status read_host(const lrk_host *given, lrk_host *host, char *error, 
     if (status == LRK_ERR_VERSION)
         return refuse(status, "lrk_host is larger than this library knows and its tail is not zero", error,
                       error_size);
-    if (status != LRK_OK) return refuse(status, "lrk_host: struct_size is too small", error, error_size);
+    if (status != LRK_OK)
+        return refuse(status, "lrk_host: struct_size cannot be: lrk_host_init() sets it", error, error_size);
     if (host->flags != 0) return refuse(LRK_ERR_ARGUMENT, "lrk_host: flags must be 0", error, error_size);
     if (host->kernels < LRK_KERNELS_AUTO || host->kernels > LRK_KERNELS_NEON)
         return refuse(LRK_ERR_ARGUMENT, "lrk_host: unknown kernels", error, error_size);

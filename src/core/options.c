@@ -24,6 +24,13 @@ static bool is_zero(const unsigned char *bytes, size_t n)
     return true;
 }
 
+static lrk_status never_set(lrk_context *context, const char *name, size_t size)
+{
+    return lrki_fail(context, LRK_ERR_ARGUMENT,
+                     "%s: struct_size %zu cannot be: set it to sizeof the struct, as its init function does",
+                     name, size);
+}
+
 lrk_status lrki_struct_read(lrk_context *context, void *known, size_t known_size, const void *given,
                             size_t least, const char *name)
 {
@@ -33,11 +40,10 @@ lrk_status lrki_struct_read(lrk_context *context, void *known, size_t known_size
         return LRK_OK;
     }
     size_t size = size_of(given);
+    if (size < HEAD || size > MOST) return never_set(context, name, size);
     if (size < least)
         return lrki_fail(context, LRK_ERR_ARGUMENT, "%s: struct_size %zu is smaller than %zu", name, size,
                          least);
-    if (size > MOST)
-        return lrki_fail(context, LRK_ERR_ARGUMENT, "%s: struct_size %zu cannot be: was it set?", name, size);
     if (size > known_size && !is_zero((const unsigned char *)given + known_size, size - known_size))
         return lrki_fail(context, LRK_ERR_VERSION,
                          "%s: struct_size %zu is larger than the %zu known here and the tail is not zero",
@@ -61,8 +67,7 @@ lrk_status lrki_struct_write(lrk_context *context, void *out, const void *filled
 {
     if (out == NULL) return lrki_fail(context, LRK_ERR_ARGUMENT, "%s must not be NULL", name);
     size_t size = size_of(out);
-    if (size < HEAD || size > MOST)
-        return lrki_fail(context, LRK_ERR_ARGUMENT, "%s: struct_size %zu cannot be: was it set?", name, size);
+    if (size < HEAD || size > MOST) return never_set(context, name, size);
     spread(out, size, filled, filled_size);
     return LRK_OK;
 }

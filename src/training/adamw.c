@@ -274,8 +274,9 @@ static void update_module(const step_loop *loop, int64_t index)
 static lrk_status check_fit(const lrk_optimizer *optimizer)
 {
     if (optimizer->generation == optimizer->adapters->generation) return LRK_OK;
-    return lrki_fail(optimizer->adapters->context, LRK_ERR_STALE,
-                     "ranks changed without the optimizer: realign it");
+    return lrki_fail(
+        optimizer->adapters->context, LRK_ERR_STALE,
+        "ranks changed without the optimizer: lrk_optimizer_realign() it, or make it a participant of plans");
 }
 
 static lrk_status check_gradients(const lrk_adapters *adapters)
@@ -285,7 +286,8 @@ static lrk_status check_gradients(const lrk_adapters *adapters)
         if (module->bank.rank == 0 || module->has_gradient) continue;
         if (module->flags & LRK_MODULE_MAY_LACK_GRADIENT) continue;
         return lrki_fail_at(adapters->context, LRK_ERR_NO_GRADIENT, (lrki_place){.module = (int32_t)i},
-                            "module '%s' got no gradient since the last step", module->name);
+                            "module '%s' got no gradient since the last step: no lrk_backward() reached it",
+                            module->name);
     }
     return LRK_OK;
 }

@@ -90,7 +90,8 @@ START_TEST(a_module_without_gradient_is_named)
     open_with_flags(0);
     backward_through_first();
     float before = small_set_tensor(&s, 0, LRK_TENSOR_A).data[0];
-    small_set_assert_failed(s.context, lrk_optimizer_step(optimizer, 0.1), LRK_ERR_NO_GRADIENT, "'m1'");
+    small_set_assert_failed(s.context, lrk_optimizer_step(optimizer, 0.1), LRK_ERR_NO_GRADIENT,
+                            "'m1' got no gradient since the last step: no lrk_backward()");
     ck_assert_float_eq(small_set_tensor(&s, 0, LRK_TENSOR_A).data[0], before);
     ck_assert_int_eq(small_set_info(optimizer).steps, 0);
     ck_assert_double_gt(norm_of_gradients(), 0);

@@ -348,7 +348,8 @@ START_TEST(values_changed_is_counted_and_refused_while_a_pass_is_open)
     ck_assert_int_eq(lrk_pass_options_init(&options, sizeof options), LRK_OK);
     options.max_rows = 1;
     ck_assert_int_eq(lrk_pass_begin(adapters, &options, &pass), LRK_OK);
-    sets_expect(context, lrk_adapters_values_changed(adapters), LRK_ERR_BUSY, "a pass is open");
+    sets_expect(context, lrk_adapters_values_changed(adapters), LRK_ERR_BUSY,
+                "a pass is open; lrk_pass_end()");
     lrk_pass_end(pass);
     ck_assert_uint_eq(sets_info(adapters).values_version, before + 1);
     ck_assert_int_eq(lrk_adapters_values_changed(NULL), LRK_ERR_ARGUMENT);

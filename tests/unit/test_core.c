@@ -120,7 +120,7 @@ START_TEST(wrong_hosts_are_refused_with_a_word_about_it)
     refuses(&host, LRK_ERR_ARGUMENT, "threads");
     host = fault_host(&f);
     host.struct_size = 7;
-    refuses(&host, LRK_ERR_ARGUMENT, "struct_size");
+    refuses(&host, LRK_ERR_ARGUMENT, "lrk_host_init()");
     f.alloc.fail_at = f.alloc.calls;
     host = fault_host(&f);
     refuses(&host, LRK_ERR_NOMEM, "memory");

@@ -242,7 +242,7 @@ START_TEST(a_shorter_spec_means_defaults_for_the_rest)
     ck_assert(info.scale == 1.0);
     lrk_adapters_destroy(adapters);
     spec.struct_size = 4;
-    expect_refused(&spec, 1, NULL, LRK_ERR_ARGUMENT, "struct_size 4");
+    expect_refused(&spec, 1, NULL, LRK_ERR_ARGUMENT, "struct_size 4 cannot be: set it");
 }
 END_TEST
 

@@ -290,7 +290,8 @@ static void assert_stale(void)
     const int64_t *steps;
     int64_t n;
     ck_assert_int_eq(lrk_adapters_gradients_written(s.adapters), LRK_OK);
-    small_set_assert_failed(s.context, lrk_optimizer_step(optimizer, 0.1), LRK_ERR_STALE, "realign");
+    small_set_assert_failed(s.context, lrk_optimizer_step(optimizer, 0.1), LRK_ERR_STALE,
+                            "lrk_optimizer_realign()");
     ck_assert_int_eq(lrk_optimizer_moment(optimizer, 0, 0, &tensor), LRK_ERR_STALE);
     ck_assert_int_eq(lrk_optimizer_rank_steps(optimizer, 0, &steps, &n), LRK_ERR_STALE);
 }

@@ -244,7 +244,8 @@ START_TEST(restore_is_refused_while_the_set_is_in_use)
     ck_assert_int_eq(lrk_pass_options_init(&pass_options, sizeof pass_options), LRK_OK);
     pass_options.max_rows = 1;
     ck_assert_int_eq(lrk_pass_begin(adapters, &pass_options, &pass), LRK_OK);
-    sets_expect(context, lrk_snapshot_restore(snapshot, adapters), LRK_ERR_BUSY, "a pass is open");
+    sets_expect(context, lrk_snapshot_restore(snapshot, adapters), LRK_ERR_BUSY,
+                "a pass is open; lrk_pass_end()");
     lrk_pass_end(pass);
     const lrki_module_change same[] = {{.n_kept = 2}, {.n_kept = 3}, {0}};
     lrki_change *change;

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "model_folder.h"
+
 #define CONFIG_NAME      "adapter_config.json"
 #define MAGIC_BYTES      8
 #define CHECKPOINT_MAGIC "\x89LRK\r\n\x1a\n"
@@ -43,7 +45,7 @@ static int safetensors_kind(const command_run *run, const char *path)
 int file_kind_of(const command_run *run, const char *path)
 {
     char magic[MAGIC_BYTES] = "";
-    if (is_folder(path)) return FILE_PEFT;
+    if (is_folder(path)) return is_model_folder(path) ? FILE_MODEL : FILE_PEFT;
     FILE *file = fopen(path, "rb");
     if (file == NULL) return FILE_UNKNOWN;
     size_t n = fread(magic, 1, sizeof magic, file);
@@ -55,7 +57,8 @@ int file_kind_of(const command_run *run, const char *path)
 
 const char *file_kind_name(int kind)
 {
-    static const char *const names[] = {"unknown", "peft", "gguf", "kohya", "checkpoint", "safetensors"};
+    static const char *const names[] = {"unknown",    "peft",        "gguf", "kohya",
+                                        "checkpoint", "safetensors", "model"};
     return names[kind];
 }
 

@@ -20,8 +20,7 @@
 #define LRKI_CHECKPOINT_HEADER   40
 #define LRKI_CHECKPOINT_ENTRY    24 /* without the name */
 #define LRKI_CHECKPOINT_CHECKSUM 4
-#define LRKI_CHECKPOINT_BUFFER   65536   /* of the writer; larger pieces pass buffers by */
-#define LRKI_CHECKPOINT_PIECE    1048576 /* buffer of the reader: enough for a parallel checksum */
+#define LRKI_CHECKPOINT_BUFFER   65536
 #define LRKI_NAME_MOST           255
 #define LRKI_ORIGIN_MOST         512 /* bytes of a text that says who made the file */
 #define LRKI_SECTION_VERSION     1   /* of every kind so far */
@@ -96,7 +95,7 @@ struct lrk_checkpoint_file {
     uint32_t format;
     char *made_by;
     char *made_with;
-    unsigned char *buffer; /* [LRKI_CHECKPOINT_PIECE] */
+    unsigned char *buffer; /* [LRKI_CHECKPOINT_BUFFER] */
     bool busy;             /* being restored: the buffer is in use */
 };
 

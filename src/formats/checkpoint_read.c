@@ -193,7 +193,7 @@ bool lrki_same_services(const lrk_checkpoint_file *file, const lrk_context *cont
 static lrk_status read_file(lrk_checkpoint_file *file)
 {
     header h = {0};
-    file->buffer = lrki_alloc(file->context, LRKI_CHECKPOINT_PIECE);
+    file->buffer = lrki_alloc(file->context, LRKI_CHECKPOINT_BUFFER);
     if (file->buffer == NULL) return lrki_fail_nomem(file->context, file->source.name);
     lrk_status status = read_header(file, &h);
     if (status == LRK_OK) status = load_table(file, &h);
@@ -243,7 +243,7 @@ void lrk_checkpoint_close(lrk_checkpoint_file *file)
     lrki_array_free(context, file->sections, file->n_held, sizeof *file->sections);
     lrki_text_free(context, file->made_by);
     lrki_text_free(context, file->made_with);
-    lrki_free(context, file->buffer, LRKI_CHECKPOINT_PIECE);
+    lrki_free(context, file->buffer, LRKI_CHECKPOINT_BUFFER);
     lrki_source_close(&file->source);
     lrki_free(context, file, sizeof *file);
     lrki_context_unref(context);

@@ -12,7 +12,7 @@
 static lrk_status fill(lrki_section_reader *r)
 {
     uint64_t left = r->section->bytes - r->buffered;
-    r->in_buffer = left < LRKI_CHECKPOINT_PIECE ? (size_t)left : LRKI_CHECKPOINT_PIECE;
+    r->in_buffer = left < LRKI_CHECKPOINT_BUFFER ? (size_t)left : LRKI_CHECKPOINT_BUFFER;
     lrk_status status =
         lrki_source_read(&r->file->source, r->section->offset + r->buffered, r->file->buffer, r->in_buffer);
     r->buffered += r->in_buffer;
@@ -41,7 +41,8 @@ static lrk_status move(void *user, void *data, size_t n)
         r->at += here;
         done += here;
     }
-    return status == LRK_OK ? lrki_checksum_wide(r->file->context, &r->checksum, data, n) : status;
+    if (status == LRK_OK) r->checksum = lrki_checksum(r->checksum, data, n);
+    return status;
 }
 
 lrki_state lrki_section_begin(const lrk_checkpoint_file *file, const lrki_section *section,
@@ -79,12 +80,11 @@ lrk_status lrki_section_verify(const lrk_checkpoint_file *file, const lrki_secti
     lrki_state state = lrki_section_begin(file, section, &reader);
     while (state.left > 0 && state.status == LRK_OK) {
         uint64_t left = (uint64_t)state.left;
-        size_t n = left < LRKI_CHECKPOINT_PIECE ? (size_t)left : LRKI_CHECKPOINT_PIECE;
+        size_t n = left < LRKI_CHECKPOINT_BUFFER ? (size_t)left : LRKI_CHECKPOINT_BUFFER;
         state.status = fill(&reader);
         reader.at += n;
         state.left -= (int64_t)n;
-        if (state.status == LRK_OK)
-            state.status = lrki_checksum_wide(file->context, &reader.checksum, file->buffer, n);
+        if (state.status == LRK_OK) reader.checksum = lrki_checksum(reader.checksum, file->buffer, n);
     }
     return lrki_section_end(&state);
 }

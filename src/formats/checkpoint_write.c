@@ -35,12 +35,11 @@ static lrk_status flush(writer *w)
 
 static lrk_status put_bytes(writer *w, const void *data, size_t n)
 {
-    bool direct = n >= LRKI_CHECKPOINT_BUFFER;
-    if (direct || n > LRKI_CHECKPOINT_BUFFER - w->in_buffer) {
+    if (n > LRKI_CHECKPOINT_BUFFER - w->in_buffer) {
         lrk_status status = flush(w);
         if (status != LRK_OK) return status;
     }
-    if (direct) return lrki_target_write(w->target, data, n);
+    if (n > LRKI_CHECKPOINT_BUFFER) return lrki_target_write(w->target, data, n);
     memcpy(w->buffer + w->in_buffer, data, n);
     w->in_buffer += n;
     return LRK_OK;
@@ -54,8 +53,8 @@ static lrk_status move(void *user, void *data, size_t n)
     if (w->put > w->least)
         return lrki_fail(w->checkpoint->context, LRK_ERR_HOST,
                          "a checkpoint's content changed while it was written");
-    lrk_status status = lrki_checksum_wide(w->checkpoint->context, &w->checksum, data, n);
-    return status == LRK_OK ? put_bytes(w, data, n) : status;
+    w->checksum = lrki_checksum(w->checksum, data, n);
+    return put_bytes(w, data, n);
 }
 
 /* ---- sections ------------------------------------------------------------------------------------------------------------ */

@@ -6,12 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "../core/core.h"
-
 /* The checksum of what `checksum` was of, and data[0..n) after it; that of nothing is 0. */
 uint32_t lrki_checksum(uint32_t checksum, const void *data, size_t n);
-
-/* The same in *checksum, by the context's parallel loop where there is enough. LRK_ERR_HOST if that fails. */
-lrk_status lrki_checksum_wide(lrk_context *context, uint32_t *checksum, const void *data, size_t n);
 
 #endif

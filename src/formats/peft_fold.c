@@ -14,7 +14,6 @@
 #include "peft_parts.h"
 
 #include "../adapters/set.h"
-#include "../kernels/kernels.h"
 
 #define CODE_SAME   0u
 #define CODE_UP     1u
@@ -117,64 +116,27 @@ lrk_status lrki_fold_check(lrk_context *context, const lrki_peft_module *m, doub
                         dtype->from_f32 == NULL ? "" : " in ", dtype->from_f32 == NULL ? "" : dtype->name);
 }
 
-/* Four ranks share no byte of codes with others: they are one task. */
-#define CODED_RANKS 4
-
+/* What the codes of a module came to. */
 typedef struct coded {
     int64_t n_escapes;
     uint32_t seen; /* all codes, or-ed */
 } coded;
 
-typedef struct coding {
-    const lrki_peft_module *module;
-    double alpha;
-    unsigned char *codes;
-    coded *results; /* of each task */
-} coding;
-
-static void code_rank(const coding *c, int64_t j, coded *result)
+static void code_rank(const lrki_peft_module *m, double alpha, int64_t j, unsigned char *codes, coded *result)
 {
     enum { PIECE = 256 };
     unsigned char piece[PIECE];
-    const lrki_peft_module *m = c->module;
-    double factor = factor_of(m, c->alpha, j);
+    double factor = factor_of(m, alpha, j);
     for (int64_t at = j * m->n_out; at < (j + 1) * m->n_out; at += PIECE) {
         int64_t left = (j + 1) * m->n_out - at, n = left < PIECE ? left : PIECE;
         for (int64_t i = 0; i < n; i++)
             piece[i] = (unsigned char)code_of(m->b[at + i], factor);
         for (int64_t i = 0; i < n; i++) {
-            c->codes[(at + i) / 4] |= (unsigned char)(piece[i] << 2 * ((at + i) % 4));
+            codes[(at + i) / 4] |= (unsigned char)(piece[i] << 2 * ((at + i) % 4));
             result->n_escapes += piece[i] == CODE_ESCAPE;
             result->seen |= piece[i];
         }
     }
-}
-
-static void code_ranks(void *data, int64_t index)
-{
-    const coding *c = data;
-    coded result = {0};
-    int64_t begin = index * CODED_RANKS, end = begin + CODED_RANKS;
-    for (int64_t j = begin; j < end && j < c->module->rank; j++)
-        code_rank(c, j, &result);
-    c->results[index] = result;
-}
-
-/* Fills codes[0 .. (n + 3) / 4), which are 0. */
-static lrk_status fill_codes(lrk_context *context, const lrki_peft_module *m, double alpha,
-                             unsigned char *codes, coded *all)
-{
-    int64_t n = (m->rank + CODED_RANKS - 1) / CODED_RANKS;
-    coding c = {.module = m, .alpha = alpha, .codes = codes};
-    c.results = lrki_array(context, n, sizeof *c.results);
-    if (c.results == NULL) return lrki_fail_nomem(context, m->name);
-    lrk_status status = lrki_parallel_for(context, n, code_ranks, &c);
-    for (int64_t i = 0; i < n; i++) {
-        all->n_escapes += c.results[i].n_escapes;
-        all->seen |= c.results[i].seen;
-    }
-    lrki_array_free(context, c.results, n, sizeof *c.results);
-    return status;
 }
 
 static uint32_t code_at(const unsigned char *codes, int64_t i)
@@ -202,8 +164,9 @@ lrk_status lrki_fold_describe(lrk_context *context, const lrki_peft_module *modu
     unsigned char *codes = lrki_array(context, n_bytes, 1);
     if (codes == NULL) return lrki_fail_nomem(context, module->name);
     coded all = {0};
-    lrk_status status = fill_codes(context, module, alpha, codes, &all);
-    if (status == LRK_OK && all.seen != CODE_SAME) {
+    for (int64_t j = 0; j < module->rank; j++)
+        code_rank(module, alpha, j, codes, &all);
+    if (all.seen != CODE_SAME) {
         lrki_json *entry = lrki_json_new_object();
         lrki_json_put(&entry, "codes", lrki_base64_json(context, codes, (size_t)n_bytes));
         if (all.n_escapes > 0) {
@@ -213,7 +176,6 @@ lrk_status lrki_fold_describe(lrk_context *context, const lrki_peft_module *modu
         lrki_json_put(fold_object, module->name, entry);
     }
     lrki_array_free(context, codes, n_bytes, 1);
-    if (status != LRK_OK) return status;
     return *fold_object == NULL ? lrki_fail_nomem(context, module->name) : LRK_OK;
 }
 
@@ -300,16 +262,7 @@ static float corrected(float value, uint32_t code)
     return value;
 }
 
-typedef struct restoring {
-    const lrki_peft_module *module;
-    double alpha;
-    const fold_residual *residual;
-    float *b;          /* stored values on entry */
-    int64_t *escapes;  /* [rank] before each rank's */
-    int64_t *n_others; /* [rank] values that do not fold to what was stored */
-} restoring;
-
-/* b[0..n), codes from element `at` on. Loops of one kind each, so that they are vectorised. */
+/* b[0..n) in place, codes from element `at` on. Loops of one kind each, so that they are vectorised. */
 static int64_t restore_piece(const fold_residual *residual, int64_t at, int64_t n, double factor, float *b,
                              int64_t *escape)
 {
@@ -331,47 +284,19 @@ static int64_t restore_piece(const fold_residual *residual, int64_t at, int64_t 
     return n_others;
 }
 
-static void restore_rank(void *data, int64_t j)
+/* In place, once B' is transposed; how many values do not fold to what was stored. */
+static int64_t restore(const lrki_peft_module *m, double alpha, const fold_residual *residual, float *b)
 {
     enum { PIECE = 256 };
-    const restoring *r = data;
-    const lrki_peft_module *m = r->module;
-    double factor = factor_of(m, r->alpha, j);
-    int64_t escape = r->escapes[j];
-    for (int64_t at = j * m->n_out; at < (j + 1) * m->n_out; at += PIECE) {
-        int64_t left = (j + 1) * m->n_out - at, n = left < PIECE ? left : PIECE;
-        r->n_others[j] += restore_piece(r->residual, at, n, factor, r->b + at, &escape);
+    int64_t escape = 0, n_others = 0;
+    for (int64_t j = 0; j < m->rank; j++) {
+        double factor = factor_of(m, alpha, j);
+        for (int64_t at = j * m->n_out; at < (j + 1) * m->n_out; at += PIECE) {
+            int64_t left = (j + 1) * m->n_out - at, n = left < PIECE ? left : PIECE;
+            n_others += restore_piece(residual, at, n, factor, b + at, &escape);
+        }
     }
-}
-
-static void find_escapes(const restoring *r)
-{
-    int64_t n_out = r->module->n_out, found = 0;
-    for (int64_t j = 0; j < r->module->rank && r->residual->n_escapes > 0; j++) {
-        r->escapes[j] = found;
-        for (int64_t i = j * n_out; i < (j + 1) * n_out; i++)
-            found += code_at(r->residual->codes, i) == CODE_ESCAPE;
-    }
-}
-
-/* In place, once B' is transposed. */
-static lrk_status restore(lrk_context *context, const lrki_peft_module *module, double alpha,
-                          const fold_residual *residual, float *b)
-{
-    restoring r = {.module = module, .alpha = alpha, .residual = residual, .b = b};
-    int64_t n_others = 0, *counts = lrki_array(context, 2 * module->rank, sizeof *counts);
-    if (counts == NULL) return lrki_fail_nomem(context, module->name);
-    r.escapes = counts;
-    r.n_others = counts + module->rank;
-    find_escapes(&r);
-    lrk_status status = lrki_parallel_for(context, module->rank, restore_rank, &r);
-    for (int64_t j = 0; j < module->rank; j++)
-        n_others += r.n_others[j];
-    lrki_array_free(context, counts, 2 * module->rank, sizeof *counts);
-    if (status != LRK_OK || n_others == 0) return status;
-    return lrki_fail(context, LRK_ERR_FORMAT,
-                     "module '%s': scale, gates and " LRKI_KEY_FOLD " of the metadata contradict lora_B",
-                     module->name);
+    return n_others;
 }
 
 lrk_status lrki_fold_restore(lrk_context *context, const lrki_peft_module *module, double alpha,
@@ -380,7 +305,11 @@ lrk_status lrki_fold_restore(lrk_context *context, const lrki_peft_module *modul
     fold_residual residual = {0};
     lrk_status status = entry == NULL ? LRK_OK : residual_read(context, module, entry, &residual);
     lrki_fold_transpose(stored, module->rank, module->n_out, b);
-    if (status == LRK_OK) status = restore(context, module, alpha, &residual, b);
+    if (status == LRK_OK && restore(module, alpha, &residual, b) > 0)
+        status =
+            lrki_fail(context, LRK_ERR_FORMAT,
+                      "module '%s': scale, gates and " LRKI_KEY_FOLD " of the metadata contradict lora_B",
+                      module->name);
     residual_free(context, &residual);
     return status;
 }

@@ -14,10 +14,11 @@
 
 /* ---- which format ---- */
 
-static bool is_folder(const char *path)
+/* Of a file's type; 0: it cannot be told. */
+static mode_t type_of(const char *path)
 {
     struct stat facts;
-    return stat(path, &facts) == 0 && S_ISDIR(facts.st_mode);
+    return stat(path, &facts) == 0 ? facts.st_mode & S_IFMT : 0;
 }
 
 static bool ends_with(const char *text, const char *suffix)
@@ -45,7 +46,9 @@ static int safetensors_kind(const command_run *run, const char *path)
 int file_kind_of(const command_run *run, const char *path)
 {
     char magic[MAGIC_BYTES] = "";
-    if (is_folder(path)) return is_model_folder(path) ? FILE_MODEL : FILE_PEFT;
+    mode_t type = type_of(path);
+    if (type == S_IFDIR) return is_model_folder(path) ? FILE_MODEL : FILE_PEFT;
+    if (type != S_IFREG) return FILE_UNKNOWN; /* opening a FIFO would wait for its writer */
     FILE *file = fopen(path, "rb");
     if (file == NULL) return FILE_UNKNOWN;
     size_t n = fread(magic, 1, sizeof magic, file);

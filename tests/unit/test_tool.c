@@ -224,6 +224,14 @@ START_TEST(control_characters_of_names_are_escaped)
 }
 END_TEST
 
+START_TEST(a_fifo_is_no_file_and_nobody_waits_for_its_writer)
+{
+    const char *const text[] = {in, NULL};
+    ck_assert_int_eq(mkfifo(in, 0666), 0);
+    tool_expect(&files, inspect_command, text, 1, "not a regular file");
+}
+END_TEST
+
 static const char *in_folder(const char *name)
 {
     static char path[SCRATCH_PATH + 64];
@@ -550,6 +558,7 @@ Suite *tool_suite(void)
     tcase_add_test(cases, inspect_knows_every_format_by_its_content);
     tcase_add_test(cases, inspect_lists_a_checkpoint);
     tcase_add_test(cases, control_characters_of_names_are_escaped);
+    tcase_add_test(cases, a_fifo_is_no_file_and_nobody_waits_for_its_writer);
     tcase_add_test(cases, inspect_lists_the_shards_of_a_model);
     tcase_add_test(cases, texts_are_the_golden_ones);
     tcase_add_test(cases, files_that_are_cut_off_have_one_line);

@@ -25,6 +25,7 @@ readelf -d build/stage-shared | grep -q 'NEEDED.*liblorank.so.0' || { echo "the 
 readelf -d build/stage-static | grep -q 'liblorank' && { echo "the static build needs a shared lorank"; exit 1; }
 diff build/stage-shared.out build/stage-static.out
 LD_LIBRARY_PATH="$stage/usr/lib" "$stage/usr/bin/lorank" --version
+if LD_LIBRARY_PATH="$stage/usr/lib" "$stage/usr/bin/lorank" --help >/dev/full 2>/dev/null; then echo "the command does not notice a full disk"; exit 1; fi
 # Every option that a command's help names stands in the manual page.
 for command in inspect convert merge diff resize replay report; do
   LD_LIBRARY_PATH="$stage/usr/lib" "$stage/usr/bin/lorank" $command --help | grep -o -e '--[a-z][a-z-]*' | sort -u | while read -r option; do

@@ -27,8 +27,8 @@ typedef struct lrk_rank_list lrk_rank_list;
  *                     matches as PEFT (>= 0.15) matches it, re.match("(.*\\.)?(KEY)$", name), gives its rank, else r
  *   any other object  a rank_pattern by itself: modules that no key matches keep the rank of their spec
  * Errors   LRK_ERR_FORMAT       none of these; the detail names line, field or key
- *          LRK_ERR_UNSUPPORTED  another peft_type; a key with characters of regular expressions other than '.';
- *                               target_modules as one; layers_to_transform or exclude_modules
+ *          LRK_ERR_UNSUPPORTED  another peft_type; a key that is a regular expression beyond those that docs/peft.md
+ *                               says are matched; target_modules as one; layers_to_transform or exclude_modules
  *          LRK_ERR_NOT_FOUND    no such file;  LRK_ERR_IO, LRK_ERR_ARGUMENT, LRK_ERR_NOMEM
  * Since 0.1
  */

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "kohya_parts.h"
+#include "loaded.h"
 #include "lorank/safetensors.h"
 #include "peft_parts.h"
 
@@ -252,13 +253,8 @@ static lrk_status give_pair(kohya_loader *loader, int64_t i, kohya_pair *pair)
 static lrk_status match_module(kohya_loader *loader, const lrk_module_spec *modules, int64_t i)
 {
     lrk_module_spec *spec = &loader->specs[i];
-    (void)lrk_module_spec_init(spec, sizeof *spec);
-    lrk_status status = lrki_struct_read_at(loader->context, spec, sizeof *spec, modules, i,
-                                            2 * sizeof(uint32_t), "lrk_module_spec");
+    lrk_status status = lrki_loaded_spec(loader->context, modules, i, spec);
     if (status != LRK_OK) return status;
-    if (spec->name == NULL)
-        return lrki_fail(loader->context, LRK_ERR_ARGUMENT, "module %lld: name is NULL", (long long)i);
-    spec->rank = 0;
     char *name = lrki_kohya_name(loader->context, &loader->options, spec->name, "");
     if (name == NULL) return LRK_ERR_NOMEM;
     const kohya_pair key = {.base = name, .n_base = strlen(name)};
@@ -293,17 +289,6 @@ static lrk_status read_part(const kohya_loader *loader, int64_t i, float *values
     return status;
 }
 
-/* up [n_out x rank] into B [rank x n_out], a cache line of B at a time. */
-static void transpose(const float *up, int64_t n_out, int64_t rank, float *b)
-{
-    for (int64_t begin = 0; begin < n_out; begin += LRKI_FOLD_ROWS) {
-        int64_t end = begin + LRKI_FOLD_ROWS < n_out ? begin + LRKI_FOLD_ROWS : n_out;
-        for (int64_t j = 0; j < rank; j++)
-            for (int64_t row = begin; row < end; row++)
-                b[j * n_out + row] = up[row * rank + j];
-    }
-}
-
 static lrk_status fill_pair(const kohya_loader *loader, const kohya_pair *pair, lrki_bank *bank)
 {
     int64_t count = pair->n_out * pair->rank;
@@ -312,7 +297,7 @@ static lrk_status fill_pair(const kohya_loader *loader, const kohya_pair *pair, 
     float *up = lrki_array(loader->context, count, sizeof *up);
     if (up == NULL) return lrki_fail_nomem(loader->context, pair->base);
     status = read_part(loader, pair->tensors[UP], up, count);
-    if (status == LRK_OK) transpose(up, pair->n_out, pair->rank, bank->b);
+    if (status == LRK_OK) lrki_fold_transpose(up, pair->rank, pair->n_out, bank->b);
     lrki_array_free(loader->context, up, count, sizeof *up);
     return status;
 }
@@ -327,10 +312,7 @@ static lrk_status create_set(const kohya_loader *loader, const lrk_adapters_opti
         const kohya_pair *pair = &loader->pairs[i];
         status = fill_pair(loader, pair, &(*adapters)->modules[pair->module].bank);
     }
-    if (status == LRK_OK) return LRK_OK;
-    lrk_adapters_destroy(*adapters);
-    *adapters = NULL;
-    return status;
+    return lrki_loaded_end(status, adapters);
 }
 
 /* ---- the calls ------------------------------------------------------------------------------------------------------- */
@@ -349,14 +331,11 @@ static lrk_status load(lrk_context *context, const char *path, const lrk_reader 
                        const lrk_kohya_options *options, const lrk_module_spec *modules, int64_t n_modules,
                        const lrk_adapters_options *adapters_options, lrk_adapters **adapters)
 {
-    if (adapters == NULL) return LRK_ERR_ARGUMENT;
-    *adapters = NULL;
-    if (context == NULL) return LRK_ERR_ARGUMENT;
-    if (path == NULL && reader == NULL) return lrki_fail(context, LRK_ERR_ARGUMENT, "path or reader is NULL");
-    if ((modules == NULL) != (n_modules == 0) || n_modules < 0)
-        return lrki_fail(context, LRK_ERR_ARGUMENT, "modules and n_modules contradict each other");
+    const void *from = path != NULL ? (const void *)path : reader;
+    lrk_status status = lrki_loaded_arguments(context, from, "path or reader", modules, n_modules, adapters);
+    if (status != LRK_OK) return status;
     kohya_loader loader = {.context = context};
-    lrk_status status = lrki_kohya_options(context, options, &loader.options);
+    status = lrki_kohya_options(context, options, &loader.options);
     if (status == LRK_OK)
         status = path != NULL ? lrk_safetensors_open(context, path, &loader.file)
                               : lrk_safetensors_open_reader(context, reader, &loader.file);

@@ -2,6 +2,7 @@
 /* Options of kohya files, and the names in them. */
 #include <string.h>
 
+#include "dtype.h"
 #include "kohya_parts.h"
 
 #include "lorank/pass.h"
@@ -27,7 +28,7 @@ lrk_status lrki_kohya_options(lrk_context *context, const lrk_kohya_options *opt
     if ((known->flags & ~KNOWN_FLAGS) != 0)
         return lrki_fail(context, LRK_ERR_ARGUMENT, "lrk_kohya_options: unknown flags 0x%x",
                          (unsigned)known->flags);
-    if (known->dtype < LRK_DTYPE_F32 || known->dtype > LRK_DTYPE_F16)
+    if (lrki_dtype_of(known->dtype) == NULL)
         return lrki_fail(context, LRK_ERR_ARGUMENT, "lrk_kohya_options: unknown dtype %d", (int)known->dtype);
     return LRK_OK;
 }

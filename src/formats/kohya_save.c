@@ -141,10 +141,9 @@ static lrk_status write_all(kohya_saver *saver, lrki_target *target)
 
 static lrk_status prepare(kohya_saver *saver, const lrk_kohya_options *options)
 {
-    static const char *const dtypes[] = {"F32", "BF16", "F16"}; /* by LRK_DTYPE_... */
     lrk_status status = lrki_kohya_options(saver->context, options, &saver->options);
     if (status != LRK_OK) return status;
-    saver->dtype = lrki_dtype_find(dtypes[saver->options.dtype]);
+    saver->dtype = lrki_dtype_of(saver->options.dtype);
     return collect(saver);
 }
 

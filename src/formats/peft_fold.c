@@ -116,28 +116,27 @@ lrk_status lrki_fold_check(lrk_context *context, const lrki_peft_module *m, doub
                         dtype->from_f32 == NULL ? "" : " in ", dtype->from_f32 == NULL ? "" : dtype->name);
 }
 
-/* Fills codes[0 .. (n + 3) / 4) and returns the number of escapes; *exact says whether all codes are 0. */
-static int64_t fill_codes(const lrki_peft_module *m, double alpha, unsigned char *codes, bool *exact)
+/* What the codes of a module came to. */
+typedef struct coded {
+    int64_t n_escapes;
+    uint32_t seen; /* all codes, or-ed */
+} coded;
+
+static void code_rank(const lrki_peft_module *m, double alpha, int64_t j, unsigned char *codes, coded *result)
 {
     enum { PIECE = 256 };
     unsigned char piece[PIECE];
-    int64_t n_escapes = 0;
-    uint32_t seen = 0;
-    for (int64_t j = 0; j < m->rank; j++) {
-        double factor = factor_of(m, alpha, j);
-        for (int64_t at = j * m->n_out; at < (j + 1) * m->n_out; at += PIECE) {
-            int64_t left = (j + 1) * m->n_out - at, n = left < PIECE ? left : PIECE;
-            for (int64_t i = 0; i < n; i++)
-                piece[i] = (unsigned char)code_of(m->b[at + i], factor);
-            for (int64_t i = 0; i < n; i++) {
-                codes[(at + i) / 4] |= (unsigned char)(piece[i] << 2 * ((at + i) % 4));
-                n_escapes += piece[i] == CODE_ESCAPE;
-                seen |= piece[i];
-            }
+    double factor = factor_of(m, alpha, j);
+    for (int64_t at = j * m->n_out; at < (j + 1) * m->n_out; at += PIECE) {
+        int64_t left = (j + 1) * m->n_out - at, n = left < PIECE ? left : PIECE;
+        for (int64_t i = 0; i < n; i++)
+            piece[i] = (unsigned char)code_of(m->b[at + i], factor);
+        for (int64_t i = 0; i < n; i++) {
+            codes[(at + i) / 4] |= (unsigned char)(piece[i] << 2 * ((at + i) % 4));
+            result->n_escapes += piece[i] == CODE_ESCAPE;
+            result->seen |= piece[i];
         }
     }
-    *exact = seen == CODE_SAME;
-    return n_escapes;
 }
 
 static uint32_t code_at(const unsigned char *codes, int64_t i)
@@ -164,14 +163,15 @@ lrk_status lrki_fold_describe(lrk_context *context, const lrki_peft_module *modu
     int64_t n_bytes = (module->rank * module->n_out + 3) / 4;
     unsigned char *codes = lrki_array(context, n_bytes, 1);
     if (codes == NULL) return lrki_fail_nomem(context, module->name);
-    bool exact;
-    int64_t n_escapes = fill_codes(module, alpha, codes, &exact);
-    if (!exact) {
+    coded all = {0};
+    for (int64_t j = 0; j < module->rank; j++)
+        code_rank(module, alpha, j, codes, &all);
+    if (all.seen != CODE_SAME) {
         lrki_json *entry = lrki_json_new_object();
         lrki_json_put(&entry, "codes", lrki_base64_json(context, codes, (size_t)n_bytes));
-        if (n_escapes > 0) {
-            lrki_json_put(&entry, "n_escapes", lrki_json_new_integer(n_escapes));
-            lrki_json_put(&entry, "escapes", escapes_json(context, module, codes, n_escapes));
+        if (all.n_escapes > 0) {
+            lrki_json_put(&entry, "n_escapes", lrki_json_new_integer(all.n_escapes));
+            lrki_json_put(&entry, "escapes", escapes_json(context, module, codes, all.n_escapes));
         }
         lrki_json_put(fold_object, module->name, entry);
     }
@@ -262,27 +262,54 @@ static float corrected(float value, uint32_t code)
     return value;
 }
 
+/* b[0..n) in place, codes from element `at` on. Loops of one kind each, so that they are vectorised. */
+static int64_t restore_piece(const fold_residual *residual, int64_t at, int64_t n, double factor, float *b,
+                             int64_t *escape)
+{
+    enum { PIECE = 256 };
+    float stored[PIECE];
+    uint32_t codes[PIECE] = {0}, seen = 0;
+    int64_t n_others = 0;
+    memcpy(stored, b, (size_t)n * sizeof *b);
+    for (int64_t i = 0; i < n && residual->codes != NULL; i++)
+        codes[i] = code_at(residual->codes, at + i);
+    for (int64_t i = 0; i < n; i++)
+        b[i] = corrected(unfold(stored[i], factor), codes[i]);
+    for (int64_t i = 0; i < n; i++)
+        seen |= codes[i] & codes[i] >> 1;
+    for (int64_t i = 0; i < n && seen != 0; i++)
+        if (codes[i] == CODE_ESCAPE) b[i] = residual->escapes[(*escape)++];
+    for (int64_t i = 0; i < n; i++)
+        n_others += bits_of(fold(b[i], factor)) != bits_of(stored[i]);
+    return n_others;
+}
+
+/* In place, once B' is transposed; how many values do not fold to what was stored. */
+static int64_t restore(const lrki_peft_module *m, double alpha, const fold_residual *residual, float *b)
+{
+    enum { PIECE = 256 };
+    int64_t escape = 0, n_others = 0;
+    for (int64_t j = 0; j < m->rank; j++) {
+        double factor = factor_of(m, alpha, j);
+        for (int64_t at = j * m->n_out; at < (j + 1) * m->n_out; at += PIECE) {
+            int64_t left = (j + 1) * m->n_out - at, n = left < PIECE ? left : PIECE;
+            n_others += restore_piece(residual, at, n, factor, b + at, &escape);
+        }
+    }
+    return n_others;
+}
+
 lrk_status lrki_fold_restore(lrk_context *context, const lrki_peft_module *module, double alpha,
                              const lrki_json *entry, const float *stored, float *b)
 {
     fold_residual residual = {0};
     lrk_status status = entry == NULL ? LRK_OK : residual_read(context, module, entry, &residual);
-    int64_t escape = 0, n_other = 0;
-    for (int64_t j = 0; status == LRK_OK && j < module->rank; j++) {
-        double factor = factor_of(module, alpha, j);
-        for (int64_t o = 0; o < module->n_out; o++) {
-            int64_t i = j * module->n_out + o;
-            uint32_t code = residual.codes == NULL ? CODE_SAME : code_at(residual.codes, i);
-            /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): there are as many as codes say */
-            b[i] = code == CODE_ESCAPE ? residual.escapes[escape++]
-                                       : corrected(unfold(stored[o * module->rank + j], factor), code);
-            n_other += bits_of(fold(b[i], factor)) != bits_of(stored[o * module->rank + j]);
-        }
-    }
+    lrki_fold_transpose(stored, module->rank, module->n_out, b);
+    if (status == LRK_OK && restore(module, alpha, &residual, b) > 0)
+        status =
+            lrki_fail(context, LRK_ERR_FORMAT,
+                      "module '%s': scale, gates and " LRKI_KEY_FOLD " of the metadata contradict lora_B",
+                      module->name);
     residual_free(context, &residual);
-    if (n_other > 0)
-        return lrki_fail(context, LRK_ERR_FORMAT,
-                         "module '%s': scale, gates and " LRKI_KEY_FOLD " of the metadata contradict lora_B",
-                         module->name);
     return status;
 }

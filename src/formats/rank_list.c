@@ -8,6 +8,7 @@
 
 #include "../adapters/spec.h"
 #include "file.h"
+#include "peft_parts.h"
 
 #define TEXT_MOST ((int64_t)1 << 31)
 
@@ -70,27 +71,23 @@ void lrk_rank_list_destroy(lrk_rank_list *list)
 
 /* ---- looking up ------------------------------------------------------------------------------------------------------ */
 
-/* Whether `end` is the whole name, or what follows a '.' in it; with dots_match a '.' of it stands for any character. */
-static bool ends_with(const char *name, const char *end, bool dots_match)
+/* Whether `end` is the whole name, or what follows a '.' in it. */
+static bool ends_with(const char *name, const char *end)
 {
     size_t n = strlen(name), m = strlen(end);
-    if (m > n) return false;
-    const char *tail = name + (n - m);
-    for (size_t i = 0; i < m; i++)
-        if (tail[i] != end[i] && !(dots_match && end[i] == '.')) return false;
-    return m == n || tail[-1] == '.';
+    return n >= m && strcmp(name + (n - m), end) == 0 && (n == m || name[n - m - 1] == '.');
 }
 
 static bool rule_matches(const lrk_rank_list *list, int64_t i, const char *name)
 {
     const char *rule = list->rules[i].name;
-    return list->keys ? ends_with(name, rule, true) : strcmp(name, rule) == 0;
+    return list->keys ? lrki_peft_pattern_matches(rule, name) : strcmp(name, rule) == 0;
 }
 
 static bool is_target(const lrk_rank_list *list, const char *name)
 {
     for (int64_t i = 0; i < list->n_targets; i++)
-        if (ends_with(name, list->targets[i], false)) return true;
+        if (ends_with(name, list->targets[i])) return true;
     return list->n_targets == 0;
 }
 
@@ -145,7 +142,7 @@ static bool is_used(const lrk_rank_list *list, int64_t i, const lrk_module_spec 
     for (int64_t m = 0; m < n; m++) {
         const char *name = spec_at((lrk_module_spec *)specs, m)->name;
         bool used = i < list->n_rules ? rule_matches(list, i, name)
-                                      : ends_with(name, list->targets[i - list->n_rules], false);
+                                      : ends_with(name, list->targets[i - list->n_rules]);
         if (used) return true;
     }
     return false;

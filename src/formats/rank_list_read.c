@@ -4,6 +4,7 @@
  */
 #include <string.h>
 
+#include "peft_parts.h"
 #include "rank_list.h"
 #include "recording.h"
 
@@ -65,7 +66,7 @@ static bool is_trace(const char *text, size_t n)
 
 static lrk_status read_key(lrk_rank_list *list, const char *key, const lrki_json *value, lrki_rank_rule *rule)
 {
-    if (*key == '\0' || key[strcspn(key, "\\^$*+?()[]{}|")] != '\0')
+    if (*key == '\0' || !lrki_peft_pattern_known(key))
         return fail(list, LRK_ERR_UNSUPPORTED, "rank_pattern: a key is empty or a regular expression:", key);
     if (!lrki_json_integer(value, &rule->rank) || rule->rank < 0)
         return fail(list, LRK_ERR_FORMAT, "rank_pattern: no rank >= 0 for key", key);

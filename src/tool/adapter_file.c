@@ -6,16 +6,19 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "model_folder.h"
+
 #define CONFIG_NAME      "adapter_config.json"
 #define MAGIC_BYTES      8
 #define CHECKPOINT_MAGIC "\x89LRK\r\n\x1a\n"
 
 /* ---- which format ---- */
 
-static bool is_folder(const char *path)
+/* Of a file's type; 0: it cannot be told. */
+static mode_t type_of(const char *path)
 {
     struct stat facts;
-    return stat(path, &facts) == 0 && S_ISDIR(facts.st_mode);
+    return stat(path, &facts) == 0 ? facts.st_mode & S_IFMT : 0;
 }
 
 static bool ends_with(const char *text, const char *suffix)
@@ -43,7 +46,9 @@ static int safetensors_kind(const command_run *run, const char *path)
 int file_kind_of(const command_run *run, const char *path)
 {
     char magic[MAGIC_BYTES] = "";
-    if (is_folder(path)) return FILE_PEFT;
+    mode_t type = type_of(path);
+    if (type == S_IFDIR) return is_model_folder(path) ? FILE_MODEL : FILE_PEFT;
+    if (type != S_IFREG) return FILE_UNKNOWN; /* opening a FIFO would wait for its writer */
     FILE *file = fopen(path, "rb");
     if (file == NULL) return FILE_UNKNOWN;
     size_t n = fread(magic, 1, sizeof magic, file);
@@ -55,7 +60,8 @@ int file_kind_of(const command_run *run, const char *path)
 
 const char *file_kind_name(int kind)
 {
-    static const char *const names[] = {"unknown", "peft", "gguf", "kohya", "checkpoint", "safetensors"};
+    static const char *const names[] = {"unknown",    "peft",        "gguf", "kohya",
+                                        "checkpoint", "safetensors", "model"};
     return names[kind];
 }
 

@@ -14,6 +14,7 @@
 #define FILE_KOHYA       3
 #define FILE_CHECKPOINT  4
 #define FILE_SAFETENSORS 5 /* any other file of that format */
+#define FILE_MODEL       6 /* a directory with model.safetensors, or with the index of its shards */
 
 /* FILE_..., of what is at `path`; FILE_UNKNOWN if it cannot be read or is none of them: opening it then says why. */
 int file_kind_of(const command_run *run, const char *path);

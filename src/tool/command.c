@@ -125,12 +125,14 @@ void command_end(command_run *run)
 
 int command_say(const char *command, const char *format, ...)
 {
+    char words[WORDS_ROOM];
     va_list arguments;
     va_start(arguments, format);
-    fprintf(stderr, "lorank %s: ", command);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
+    vsnprintf(words, sizeof words, format, arguments);
     va_end(arguments);
+    fprintf(stderr, "lorank %s: ", command);
+    command_text(stderr, words, 0);
+    fputc('\n', stderr);
     return 1;
 }
 
@@ -151,6 +153,28 @@ int command_print(const char *command, FILE *stream, char **text, size_t *n)
         status = command_say(command, "cannot write to standard output: %s", strerror(errno));
     free(*text);
     return status;
+}
+
+/* ---- text ---- */
+
+/* Names come from files, and a terminal obeys control characters: C0, DEL, and C1 in UTF-8. */
+static size_t control_bytes(const unsigned char *at)
+{
+    if (at[0] < 0x20 || at[0] == 0x7f) return 1;
+    return at[0] == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0 ? 2 : 0;
+}
+
+void command_text(FILE *out, const char *text, int width)
+{
+    int n = 0;
+    for (const unsigned char *at = (const unsigned char *)text; *at != '\0';) {
+        size_t escaped = control_bytes(at);
+        if (escaped == 0) n += fputc(*at++, out) != EOF;
+        for (; escaped > 0; escaped--)
+            n += fprintf(out, "\\x%02x", *at++);
+    }
+    for (; n < width; n++)
+        fputc(' ', out);
 }
 
 /* ---- JSON ---- */

@@ -71,6 +71,9 @@ int command_say(const char *command, const char *format, ...)
 /* Puts what was written to `text` (an open_memstream) on standard output. Takes both. Returns the exit status. */
 int command_print(const char *command, FILE *stream, char **text, size_t *n);
 
+/* A name as a line of text: control characters as \xNN, then spaces up to `width` bytes. */
+void command_text(FILE *out, const char *text, int width);
+
 /* A JSON string with its quotes; a number, or null if it is not finite. */
 void command_json_text(FILE *out, const char *text);
 void command_json_real(FILE *out, double value);

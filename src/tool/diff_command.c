@@ -104,7 +104,7 @@ static double relative(const diff_line *line)
 
 static void print_line(const diff_line *line)
 {
-    printf("%-52s", line->name);
+    command_text(stdout, line->name, 52);
     for (int i = 0; i < 2; i++) {
         double norm = i == 0 ? line->norm_a : line->norm_b;
         if (isnan(norm))

@@ -5,13 +5,14 @@
 #include <stdlib.h>
 
 #include "adapter_file.h"
+#include "model_folder.h"
 
 static const char help[] =
     "usage: lorank inspect PATH [--norms] [--json]\n"
     "\n"
-    "PATH is a PEFT directory, a GGUF adapter, a kohya file, a checkpoint, or any safetensors file; its "
-    "content\n"
-    "tells which.\n"
+    "PATH is a PEFT directory, a GGUF adapter, a kohya file, a checkpoint, any safetensors file, or a "
+    "model's\n"
+    "directory with one or with shards and their index; its content tells which.\n"
     "\n"
     "  --norms   the Frobenius norm of each update, and its effective rank: exp of the entropy of its\n"
     "            singular values over their sum (Roy and Vetterli 2007)\n"
@@ -24,6 +25,15 @@ typedef struct inspection {
     bool json;
     FILE *out;
 } inspection;
+
+/* A line of words and a text of the file; none if there is no text. */
+static void print_named(const inspection *look, const char *words, const char *text)
+{
+    if (text == NULL) return;
+    fputs(words, look->out);
+    command_text(look->out, text, 0);
+    fputc('\n', look->out);
+}
 
 /* ---- adapters ---- */
 
@@ -65,8 +75,9 @@ static bool facts_of(const inspection *look, const lrk_adapters *set, int32_t mo
 
 static void print_module(const inspection *look, const facts *f)
 {
-    fprintf(look->out, "%-52s %6" PRId64 " %7" PRId64 " %7" PRId64 " %10.5g", f->info.name, f->info.rank,
-            f->info.n_in, f->info.n_out, f->info.scale);
+    command_text(look->out, f->info.name, 52);
+    fprintf(look->out, " %6" PRId64 " %7" PRId64 " %7" PRId64 " %10.5g", f->info.rank, f->info.n_in,
+            f->info.n_out, f->info.scale);
     if (look->norms) fprintf(look->out, " %12.6g %9.2f", f->norm, f->effective_rank);
     fputc('\n', look->out);
 }
@@ -96,7 +107,7 @@ static void print_adapter_head(const inspection *look, const adapter *a, const l
     }
     fprintf(look->out, "%s: %s adapter, %" PRId64 " modules, %" PRId64 " ranks, %" PRId64 " parameters\n",
             look->path, file_kind_name(a->kind), info->modules, info->ranks, info->parameters);
-    if (a->base_model != NULL) fprintf(look->out, "base model: %s\n", a->base_model);
+    print_named(look, "base model: ", a->base_model);
     fprintf(look->out, "%-52s %6s %7s %7s %10s%s\n", "module", "rank", "n_in", "n_out", "scale",
             look->norms ? "         norm effective" : "");
 }
@@ -137,7 +148,9 @@ static void print_section(const inspection *look, const lrk_checkpoint_section *
                                         "snapshot",  "scores",    "blob"};
     const char *kind = s->kind >= 1 && s->kind <= LRK_SECTION_BLOB ? kinds[s->kind] : kinds[0];
     if (!look->json) {
-        fprintf(look->out, "%-12s %-32s %8" PRId32 " %14" PRIu64 "\n", kind, s->name, s->version, s->bytes);
+        fprintf(look->out, "%-12s ", kind);
+        command_text(look->out, s->name, 32);
+        fprintf(look->out, " %8" PRId32 " %14" PRIu64 "\n", s->version, s->bytes);
         return;
     }
     fprintf(look->out,
@@ -150,8 +163,10 @@ static void print_section(const inspection *look, const lrk_checkpoint_section *
 static void print_checkpoint_head(const inspection *look, const lrk_checkpoint_info *info)
 {
     if (!look->json) {
-        fprintf(look->out, "%s: checkpoint of format %" PRIu32 ", %" PRIu64 " bytes, made by %s\nwith %s\n",
-                look->path, info->format, info->bytes, info->made_by, info->made_with);
+        fprintf(look->out, "%s: checkpoint of format %" PRIu32 ", %" PRIu64 " bytes", look->path,
+                info->format, info->bytes);
+        print_named(look, ", made by ", info->made_by);
+        print_named(look, "with ", info->made_with);
         fprintf(look->out, "%-12s %-32s %8s %14s\n", "section", "name", "version", "bytes");
         return;
     }
@@ -192,11 +207,22 @@ static void print_tensor(const inspection *look, const lrk_safetensors_tensor *t
         command_json_text(look->out, t->name);
         fprintf(look->out, ",\"dtype\":\"%s\",\"bytes\":%zu,\"shape\":[", t->dtype, t->bytes);
     } else {
-        fprintf(look->out, "%-60s %-8s %14zu  [", t->name, t->dtype, t->bytes);
+        command_text(look->out, t->name, 60);
+        fprintf(look->out, " %-8s %14zu  [", t->dtype, t->bytes);
     }
     for (int32_t d = 0; d < t->n_dims && has_shape; d++)
         fprintf(look->out, "%s%" PRId64, d > 0 ? "," : "", t->shape[d]);
     fputs(look->json ? "]}" : "]\n", look->out);
+}
+
+/* Values can be files of their own: the beginning is enough here. */
+static void print_metadata_line(const inspection *look, const char *key, const char *value)
+{
+    char beginning[201];
+    snprintf(beginning, sizeof beginning, "%s", value);
+    fputs("metadata ", look->out);
+    command_text(look->out, key, 0);
+    print_named(look, ": ", beginning);
 }
 
 static void print_metadata(const inspection *look, const lrk_safetensors *file, uint64_t bytes)
@@ -208,7 +234,7 @@ static void print_metadata(const inspection *look, const lrk_safetensors *file, 
             bytes);
     for (int64_t i = 0; i < n && lrk_safetensors_metadata_get(file, i, &key, &value) == LRK_OK; i++) {
         if (!look->json) {
-            fprintf(look->out, "metadata %s: %.200s\n", key, value);
+            print_metadata_line(look, key, value);
             continue;
         }
         if (i > 0) fputc(',', look->out);
@@ -219,10 +245,10 @@ static void print_metadata(const inspection *look, const lrk_safetensors *file, 
     if (look->json) fputs("}}\n", look->out);
 }
 
-static bool inspect_safetensors(const inspection *look)
+static bool inspect_safetensors(const inspection *look, const char *path)
 {
     lrk_safetensors *file;
-    if (lrk_safetensors_open(look->run->context, look->path, &file) != LRK_OK) {
+    if (lrk_safetensors_open(look->run->context, path, &file) != LRK_OK) {
         (void)command_fail(look->run);
         return false;
     }
@@ -231,7 +257,7 @@ static bool inspect_safetensors(const inspection *look)
     if (look->json)
         fputs("{\"format\":\"safetensors\",\"tensors\":[\n", look->out);
     else
-        fprintf(look->out, "%s: safetensors, %" PRId64 " tensors\n%-60s %-8s %14s  shape\n", look->path, n,
+        fprintf(look->out, "%s: safetensors, %" PRId64 " tensors\n%-60s %-8s %14s  shape\n", path, n,
                 "tensor", "dtype", "bytes");
     for (int64_t i = 0; i < n; i++) {
         lrk_safetensors_tensor tensor = {.struct_size = sizeof tensor};
@@ -244,14 +270,31 @@ static bool inspect_safetensors(const inspection *look)
     return true;
 }
 
+/* ---- directories of models ---- */
+
+static bool inspect_model(const inspection *look)
+{
+    char **shards = model_shards(look->run->command, look->path);
+    bool done = shards != NULL;
+    if (done && look->json) fputs("{\"format\":\"model\",\"files\":[\n", look->out);
+    for (int64_t i = 0; done && shards[i] != NULL; i++) {
+        if (look->json && i > 0) fputs(",\n", look->out);
+        done = inspect_safetensors(look, shards[i]);
+    }
+    if (look->json) fputs("]}\n", look->out);
+    model_shards_free(shards);
+    return done;
+}
+
 /* ---- the command ---- */
 
 static bool inspect(const inspection *look, const adapter_options *options)
 {
     int kind = file_kind_of(look->run, look->path);
     adapter read;
+    if (kind == FILE_MODEL) return inspect_model(look);
     if (kind == FILE_CHECKPOINT) return inspect_checkpoint(look);
-    if (kind == FILE_SAFETENSORS || kind == FILE_UNKNOWN) return inspect_safetensors(look);
+    if (kind == FILE_SAFETENSORS || kind == FILE_UNKNOWN) return inspect_safetensors(look, look->path);
     bool done = adapter_read(look->run, look->path, options, &read) && inspect_adapter(look, &read);
     adapter_free(&read);
     return done;

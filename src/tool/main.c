@@ -29,7 +29,7 @@ static int print_help(FILE *out, int status)
     return status;
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
     if (argc < 2) return print_help(stderr, 2);
     if (argc == 2 && strcmp(argv[1], "--version") == 0) {
@@ -41,4 +41,14 @@ int main(int argc, char **argv)
         if (strcmp(argv[1], commands[i].name) == 0) return commands[i].run(argc - 2, argv + 2);
     fprintf(stderr, "lorank: unknown command '%s' (lorank --help)\n", argv[1]);
     return 2;
+}
+
+/* What was printed may still be in a buffer: a full disk is told by the last write. */
+int main(int argc, char **argv)
+{
+    int status = run(argc, argv);
+    bool is_whole = !ferror(stdout);
+    if ((fflush(stdout) == 0 && is_whole) || status != 0) return status;
+    fputs("lorank: cannot write to standard output\n", stderr);
+    return 1;
 }

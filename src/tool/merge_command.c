@@ -48,8 +48,9 @@ static void print_text(const lrk_merge_report *report, const char *worst)
 {
     printf("%" PRId64 " of %" PRId64 " tensors in %" PRId64 " files merged; |delta| %.6g\n", report->merged,
            report->tensors, report->files, report->delta_norm);
-    printf("rounding: largest %.3g%s%s, mean %.3g\n", report->largest_error, worst != NULL ? " in " : "",
-           worst != NULL ? worst : "", report->mean_error);
+    printf("rounding: largest %.3g%s", report->largest_error, worst != NULL ? " in " : "");
+    command_text(stdout, worst != NULL ? worst : "", 0);
+    printf(", mean %.3g\n", report->mean_error);
     if (report->largest_lost > 0)
         printf("lost to rounding: %.1f %% of delta where it is most, over half in %" PRId64 " modules\n",
                100 * report->largest_lost, report->lost);

@@ -172,8 +172,8 @@ static int print_lost(const resizing *r, bool json)
     for (int64_t i = 0; i < r->n; i++) {
         lrk_module_info info = module_of(r->set, i);
         if (!json) {
-            printf("%-52s %6" PRId64 " %6" PRId64 " %11.4f%%\n", info.name, info.rank, r->ranks[i],
-                   100 * r->lost[i]);
+            command_text(stdout, info.name, 52);
+            printf(" %6" PRId64 " %6" PRId64 " %11.4f%%\n", info.rank, r->ranks[i], 100 * r->lost[i]);
             continue;
         }
         fputs(i > 0 ? ",\n{\"name\":" : "{\"name\":", stdout);

@@ -20,7 +20,7 @@ void scratch_init(scratch *s)
     ck_assert_ptr_nonnull(mkdtemp(s->dir));
 }
 
-static void remove_folder(const char *dir)
+void scratch_remove(const char *dir)
 {
     char path[2 * SCRATCH_PATH];
     DIR *open_dir = opendir(dir);
@@ -28,7 +28,7 @@ static void remove_folder(const char *dir)
     for (struct dirent *entry = readdir(open_dir); entry != NULL; entry = readdir(open_dir)) {
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
         snprintf(path, sizeof path, "%s/%s", dir, entry->d_name);
-        if (remove(path) != 0) remove_folder(path);
+        if (remove(path) != 0) scratch_remove(path);
     }
     closedir(open_dir);
     ck_assert_int_eq(remove(dir), 0);
@@ -36,7 +36,7 @@ static void remove_folder(const char *dir)
 
 void scratch_fini(scratch *s)
 {
-    remove_folder(s->dir);
+    scratch_remove(s->dir);
 }
 
 const char *scratch_path(scratch *s, const char *name)

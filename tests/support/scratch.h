@@ -18,6 +18,9 @@ typedef struct scratch {
 void scratch_init(scratch *s);
 void scratch_fini(scratch *s); /* removes the folder with all in it */
 
+/* Removes a folder with all in it. */
+void scratch_remove(const char *dir);
+
 /* "<dir>/<name>", valid until the next call. */
 const char *scratch_path(scratch *s, const char *name);
 void scratch_write(const char *path, const void *data, size_t n);

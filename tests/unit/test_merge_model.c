@@ -267,6 +267,50 @@ START_TEST(a_shard_that_is_damaged_is_refused)
 }
 END_TEST
 
+/* Merged as if nothing were wrong, or an error that leaves nothing. */
+static void expect_right_or_nothing(void)
+{
+    char words[512];
+    lrk_status status = merge(NULL);
+    if (status != LRK_OK) {
+        lrk_context_error(merge_context, words, sizeof words);
+        ck_assert_msg(!scratch_exists(to), "%s", words);
+        return;
+    }
+    expect_merged(to, "model-1.safetensors", 0, 2);
+    expect_merged(to, "model-2.safetensors", 2, 4);
+    scratch_remove(to);
+}
+
+START_TEST(an_index_cut_anywhere_is_refused)
+{
+    char index[sizeof right_index];
+    make_shards(right_index);
+    for (size_t n = 0; n + 2 < sizeof index; n++) { /* the line's end alone may be missing */
+        memcpy(index, right_index, n);
+        index[n] = '\0';
+        put_text(from, INDEX, index);
+        refused(LRK_ERR_FORMAT, INDEX);
+        ck_assert(!scratch_exists(to));
+    }
+}
+END_TEST
+
+START_TEST(a_flipped_byte_of_an_index_is_an_error_or_means_the_same)
+{
+    static const char flips[] = {0x01, (char)0x80};
+    char index[sizeof right_index];
+    make_shards(right_index);
+    for (size_t at = 0; at + 1 < sizeof index; at++)
+        for (size_t i = 0; i < sizeof flips; i++) {
+            memcpy(index, right_index, sizeof index);
+            index[at] = (char)(index[at] ^ flips[i]);
+            scratch_write(in(from, INDEX), index, sizeof index - 1);
+            expect_right_or_nothing();
+        }
+}
+END_TEST
+
 /* ---- failures on the way ----------------------------------------------------------------------------------------------- */
 
 /* The second shard fails: the first stands, no index says that there is a model, and nothing begun is left. */
@@ -367,6 +411,9 @@ Suite *merge_model_suite(void)
     tcase_add_test(tcase, a_model_is_not_merged_into_itself);
     tcase_add_test(tcase, a_place_with_a_model_of_the_other_form_is_refused);
     tcase_add_loop_test(tcase, an_index_must_agree_with_its_shards, 0, INDEX_CASES);
+    tcase_set_timeout(tcase, 60);
+    tcase_add_test(tcase, an_index_cut_anywhere_is_refused);
+    tcase_add_test(tcase, a_flipped_byte_of_an_index_is_an_error_or_means_the_same);
     tcase_add_test(tcase, a_tensor_in_two_shards_is_refused);
     tcase_add_test(tcase, a_shard_that_is_damaged_is_refused);
     tcase_add_test(tcase, a_lost_delta_leaves_no_model);

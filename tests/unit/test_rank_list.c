@@ -199,6 +199,25 @@ START_TEST(specs_get_ranks_and_keep_their_scale)
 }
 END_TEST
 
+START_TEST(anchors_and_escapes_match_as_in_peft)
+{
+    static const struct {
+        const char *key;
+        int64_t of_q, of_lq; /* ranks of "q" and "l.q", whose own are 4 */
+    } keys[] = {{"^q", 9, 4}, {"q$", 9, 9}, {"^l\\\\.q$", 4, 9}, {"^l.q", 4, 9}};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        char text[64];
+        lrk_module_spec specs[2] = {sets_spec("q", 4, 3, 4), sets_spec("l.q", 4, 3, 4)};
+        snprintf(text, sizeof text, "{\"%s\": 9}", keys[i].key);
+        lrk_rank_list *list = parse(text);
+        ck_assert_int_eq(lrk_rank_list_apply(list, specs, 2), LRK_OK);
+        ck_assert_int_eq(specs[0].rank, keys[i].of_q);
+        ck_assert_int_eq(specs[1].rank, keys[i].of_lq);
+        lrk_rank_list_destroy(list);
+    }
+}
+END_TEST
+
 START_TEST(an_array_of_longer_specs_is_stepped_over)
 {
     struct {
@@ -371,6 +390,7 @@ Suite *rank_list_suite(void)
     tcase_add_test(tests, a_config_says_what_is_adapted_and_how);
     tcase_add_test(tests, what_lorank_exports_reads_back);
     tcase_add_test(tests, specs_get_ranks_and_keep_their_scale);
+    tcase_add_test(tests, anchors_and_escapes_match_as_in_peft);
     tcase_add_test(tests, an_array_of_longer_specs_is_stepped_over);
     tcase_add_loop_test(tests, a_list_that_does_not_fit_is_refused_and_the_specs_stay, 0,
                         sizeof misfits / sizeof *misfits);

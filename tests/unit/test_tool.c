@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "fault.h"
 #include "lorank/lorank.h"
@@ -192,6 +193,86 @@ START_TEST(inspect_lists_a_checkpoint)
     run(inspect_command, text);
     const char *const convert[] = {in, out, NULL};
     tool_expect(&files, convert_command, convert, 1, "a checkpoint file, and no adapter");
+}
+END_TEST
+
+/* A file of one tensor of one byte, called `name` in JSON. */
+static void write_tensor(const char *path, const char *name)
+{
+    char bytes[256] = "";
+    snprintf(bytes + 8, sizeof bytes - 8, "{\"%s\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}",
+             name);
+    bytes[0] = (char)strlen(bytes + 8);
+    scratch_write(path, bytes, 8 + (size_t)bytes[0] + 1);
+}
+
+START_TEST(control_characters_of_names_are_escaped)
+{
+    const char *const text[] = {in, NULL}, *const json[] = {in, "--json", NULL};
+    write_tensor(in, "a\\u001b[31m\\u0085\\u007fz");
+    tool_answer answer = tool_run(&files, inspect_command, text);
+    ck_assert_int_eq(answer.status, 0);
+    ck_assert(strchr(answer.out, '\x1b') == NULL && strchr(answer.out, '\x7f') == NULL);
+    ck_assert_msg(strstr(answer.out, "a\\x1b[31m\\xc2\\x85\\x7fz ") != NULL, "%s", answer.out);
+    tool_answer_free(&answer);
+    json_decref(run_json(inspect_command, json));
+    write_tensor(in, "\\u001b.lora_down.weight");
+    answer = tool_run(&files, inspect_command, text);
+    ck_assert_int_eq(answer.status, 1);
+    ck_assert(strchr(answer.err, '\x1b') == NULL && strstr(answer.err, "\\x1b.lora_down") != NULL);
+    tool_answer_free(&answer);
+}
+END_TEST
+
+START_TEST(a_fifo_is_no_file_and_nobody_waits_for_its_writer)
+{
+    const char *const text[] = {in, NULL};
+    ck_assert_int_eq(mkfifo(in, 0666), 0);
+    tool_expect(&files, inspect_command, text, 1, "not a regular file");
+}
+END_TEST
+
+static const char *in_folder(const char *name)
+{
+    static char path[SCRATCH_PATH + 64];
+    snprintf(path, sizeof path, "%s/%s", in, name);
+    return path;
+}
+
+static void write_index(const char *text)
+{
+    scratch_write(in_folder("model.safetensors.index.json"), text, strlen(text));
+}
+
+START_TEST(inspect_lists_the_shards_of_a_model)
+{
+    const char *const json[] = {in, "--json", NULL}, *const text[] = {in, NULL};
+    const char *const convert[] = {in, out, NULL};
+    ck_assert_int_eq(mkdir(in, 0777), 0);
+    tool_expect(&files, inspect_command, text, 1, "adapter_model.safetensors");
+    write_tensor(in_folder("1.safetensors"), "x");
+    write_tensor(in_folder("2.safetensors"), "y");
+    write_index("{\"weight_map\":{\"y\":\"2.safetensors\",\"x\":\"1.safetensors\",\"z\":\"2.safetensors\"}}");
+    json_t *root = run_json(inspect_command, json);
+    const json_t *shards = json_object_get(root, "files");
+    ck_assert_uint_eq(json_array_size(shards), 2);
+    const json_t *first = json_array_get(json_object_get(json_array_get(shards, 0), "tensors"), 0);
+    ck_assert_str_eq(json_string_value(json_object_get(first, "name")), "y");
+    json_decref(root);
+    run(inspect_command, text);
+    tool_expect(&files, convert_command, convert, 1, "a model file, and no adapter");
+    write_index("{\"weight_map\":{\"y\":\"../other.safetensors\"}}");
+    tool_expect(&files, inspect_command, text, 1, "tensor 'y' is in no file beside it");
+    write_index("{\"weight_map\":{\"y\":7}}");
+    tool_expect(&files, inspect_command, text, 1, "tensor 'y' is in no file beside it");
+    write_index("{\"weight_map\":{}}");
+    tool_expect(&files, inspect_command, text, 1, "weight_map is missing or empty");
+    write_index("{");
+    tool_expect(&files, inspect_command, text, 1, "index.json");
+    write_tensor(in_folder("model.safetensors"), "whole");
+    root = run_json(inspect_command, json);
+    ck_assert_uint_eq(json_array_size(json_object_get(root, "files")), 1);
+    json_decref(root);
 }
 END_TEST
 
@@ -476,6 +557,9 @@ Suite *tool_suite(void)
     tcase_add_test(cases, the_effective_rank_of_equal_values_is_their_number);
     tcase_add_test(cases, inspect_knows_every_format_by_its_content);
     tcase_add_test(cases, inspect_lists_a_checkpoint);
+    tcase_add_test(cases, control_characters_of_names_are_escaped);
+    tcase_add_test(cases, a_fifo_is_no_file_and_nobody_waits_for_its_writer);
+    tcase_add_test(cases, inspect_lists_the_shards_of_a_model);
     tcase_add_test(cases, texts_are_the_golden_ones);
     tcase_add_test(cases, files_that_are_cut_off_have_one_line);
     tcase_add_test(cases, conversions_keep_the_update);

@@ -175,8 +175,11 @@ static void write_peft(bench *b)
 
 static void read_peft(bench *b)
 {
+    lrk_adapters_options options;
     lrk_adapters *loaded;
-    check(b, lrk_peft_load(b->context, path_of(b, "peft"), NULL, 0, NULL, &loaded), "PEFT");
+    check(b, lrk_adapters_options_init(&options, sizeof options), "options");
+    options.flags = LRK_ADAPTERS_INFERENCE;
+    check(b, lrk_peft_load(b->context, path_of(b, "peft"), NULL, 0, &options, &loaded), "PEFT");
     lrk_adapters_destroy(loaded);
 }
 

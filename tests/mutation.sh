@@ -42,7 +42,7 @@ near()
     */forward.c | */call.c | */saved.c | */sink.c | */pass.c) echo lora pass pass_calls mask ;;
     src/kernels/*) echo skinny lora lora_kernels kernels ;;
     src/adapters/*) echo change create match mask merge snapshot gradients ;;
-    src/importance/*) echo importance scores screened random ;;
+    src/importance/*) echo importance scores screened random outputs ;;
     src/allocation/*) echo alora plan transaction limits round ;;
     src/training/*) echo adamw moments schedule learning_rate ;;
     esac

@@ -72,6 +72,7 @@ static const sample samples[] = {
     {"importance", "sensitivity", "pair", LRK_SENSITIVITY_PAIR},
     {"importance", "corrected", "true", LRK_SENSITIVITY_CORRECTED},
     {"importance", "taylor", "signed", LRK_TAYLOR_SIGNED},
+    {"importance", "output", "module", LRK_OUTPUT_MODULE},
     {"allocation", "policy", "fixed", LRKI_POLICY_FIXED},
     {"allocation", "n_move", "6", 6},
     {"allocation", "move_share", "0.03", 0.03},

@@ -39,10 +39,11 @@ build()
 near()
 {
     case $1 in
-    */forward.c | */call.c | */saved.c | */sink.c | */pass.c) echo lora pass pass_calls mask ;;
+    */forward.c | */call.c | */saved.c | */sink.c | */pass.c) echo lora pass pass_calls mask outputs ;;
+    */lora_outputs.c) echo outputs ;;
     src/kernels/*) echo skinny lora lora_kernels kernels ;;
     src/adapters/*) echo change create match mask merge snapshot gradients ;;
-    src/importance/*) echo importance scores screened random ;;
+    src/importance/*) echo importance scores screened random outputs ;;
     src/allocation/*) echo alora plan transaction limits round ;;
     src/training/*) echo adamw moments schedule learning_rate ;;
     esac

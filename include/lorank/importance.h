@@ -265,6 +265,39 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_estimator_create_magnitude(lrk_adapters *
 LRK_API LRK_WARN_UNUSED lrk_status lrk_estimator_create_gate(lrk_adapters *adapters, lrk_estimator **estimator);
 
 /*
+ * Output share (LoRA-drop, Zhou et al. 2024): of what the adapters add to the activations, how much comes from here. With
+ * the sums over the rows of the validation batch that lrk_pass_options.outputs describes,
+ *     rank    score_j = own_j / sum over all ranks of own. A rank's |o_j|^2 alone: cross terms belong to no rank.
+ *     module  with g_m = sum over the ranks of module m of joint = sum_t |dW_m x_t|^2, LoRA-drop's own measure, and shares
+ *             g_m / sum g: every rank of m gets the sum of the shares of m and of all modules below it in the order
+ *             (g, module). So the policy threshold at 1 - T keeps LoRA-drop's modules, in descending order until their
+ *             shares reach T, and policies that prune a number take whole modules, least first. Since modules are the
+ *             unit, cross terms count.
+ * A run is one evaluate() with all ranks, whose rows lorank sums while the host calls lrk_forward(): once for every row
+ * and module (a host that computes a layer twice counts it twice). progress is not called; loss_all is known.
+ * Errors   creating: LRK_ERR_ARGUMENT (unknown level or flag; the evaluator as for ablation), LRK_ERR_VERSION,
+ *          LRK_ERR_NOMEM; running, beside those of lrk_estimator_run(): LRK_ERR_STATE  nothing is added anywhere (every B
+ *          is 0: train first)
+ * Special  a module that adds nothing has share 0.   Since 0.1
+ */
+#define LRK_OUTPUT_RANK   0
+#define LRK_OUTPUT_MODULE 1
+
+typedef struct lrk_output_options {
+    uint32_t struct_size;
+    uint32_t flags;   /* 0                      */
+    int32_t level;    /* LRK_OUTPUT_... [RANK]  */
+    int32_t reserved; /* 0                      */
+} lrk_output_options;
+
+/* Errors: LRK_ERR_ARGUMENT. Threads: pure. Since 0.1 */
+LRK_API lrk_status lrk_output_options_init(lrk_output_options *options, size_t struct_size);
+LRK_API LRK_WARN_UNUSED lrk_status lrk_estimator_create_output(lrk_adapters *adapters,
+                                                               const lrk_evaluator *evaluator,
+                                                               const lrk_output_options *options,
+                                                               lrk_estimator **estimator);
+
+/*
  * Control: the scores of `inner` (kept alive) negated, terms and estimates too; named "reversed.<inner>". Resetting it
  * resets the inner one, a checkpoint that lists it holds what the inner one keeps (list one of the two).
  * Errors: LRK_ERR_ARGUMENT, LRK_ERR_NOMEM. Since 0.1

@@ -8,6 +8,8 @@
  *     backward   Q = s dy B^T,  D = Q diag(w);       dx += dropout'(D A)
  *                dA += D^T x',  dB += s (H diag(w))^T dy
  *                dL/dg_j += m_j sum_t H_tj Q_tj,     dL/dm_j += g_j sum_t H_tj Q_tj
+ *     outputs    o_tj = s w_j H_tj B_j [n_out], what rank j adds to row t of y;
+ *                own_j += sum_t |o_tj|^2,            joint_j += sum_t <o_tj, sum_k o_tk>
  * Dropout: x' = x * keep / (1 - p), keep a pure function of (seed, input group or module, nonce, row, column): it
  * repeats when a layer is recomputed under the same nonce, and is shared by modules of one input group.
  *
@@ -65,6 +67,15 @@ typedef struct lrk_matrix_mut {
 #define LRK_PASS_EVALUATE 0 /* no dropout */
 #define LRK_PASS_TRAIN    1
 
+/*
+ * Sums over the rows of forward of what a rank puts out. `joint` may be negative; over the ranks of a module it sums to
+ * sum_t |dW x_t|^2, dW = s A^T diag(w) B.
+ */
+typedef struct lrk_rank_output {
+    double own;
+    double joint;
+} lrk_rank_output;
+
 typedef struct lrk_pass_options {
     uint32_t struct_size;
     uint32_t flags;          /* 0                                                                               */
@@ -78,6 +89,9 @@ typedef struct lrk_pass_options {
     void *workspace;         /* 64-byte aligned scratch for the pass alone [NULL: lorank keeps one per open pass] */
     size_t workspace_bytes;  /* >= lrk_workspace_size() if workspace is given [0]                               */
     lrk_sketch *sketch;      /* every backward also feeds it; kept alive by the pass [NULL: none]                */
+    lrk_rank_output *outputs; /* every forward also adds to it, for the live ranks module after module; the host's, written
+                                 by this pass alone while it is open [NULL: not wanted]                          */
+    int64_t n_outputs;       /* live ranks of the set if outputs is given [0]                                   */
 } lrk_pass_options;
 
 /* Errors: LRK_ERR_ARGUMENT. Threads: pure. Since 0.1 */
@@ -101,7 +115,9 @@ LRK_API lrk_status lrk_saved_size(const lrk_adapters *adapters, const int32_t *m
  * owns the sink while it is open; a training pass without a sink owns the set's gradients; an evaluating pass takes
  * them at its first lrk_backward() that derives more than dx. A pass owns its sketch while it is open.
  * Errors   LRK_ERR_ARGUMENT     unknown mode, flag or gradient, max_rows < 1, workspace too small or not aligned,
- *                               mask, sink or sketch of another set, mask derivatives without a sink that has them
+ *                               mask, sink or sketch of another set, mask derivatives without a sink that has them,
+ *                               n_outputs without outputs
+ *          LRK_ERR_SHAPE        n_outputs is not the number of live ranks
  *          LRK_ERR_STALE        mask or sink made before a rank change
  *          LRK_ERR_BUSY         a plan is prepared, or another open pass writes the same gradients or feeds the sketch
  *          LRK_ERR_UNSUPPORTED  training pass of an inference-only set
@@ -124,12 +140,13 @@ LRK_API lrk_status lrk_pass_mask_info(const lrk_pass *pass, lrk_mask_info *info)
  * Errors   LRK_ERR_ARGUMENT     NULL, no such module, a module twice, unknown dtype, modules of different input groups,
  *                               saved not aligned
  *          LRK_ERR_SHAPE        a matrix does not fit its module, rows differ or exceed max_rows, saved too small
- *          LRK_ERR_HOST         gemm or parallel_for failed; y is then unspecified
+ *          LRK_ERR_HOST         gemm or parallel_for failed; y and outputs are then unspecified
  * Special  0 rows, rank 0, or a mask that is 0 on the module: y unchanged. A rank whose mask or gate is 0 is not read,
  *          unless its derivative is asked for. NaN and infinity propagate. y of bf16 or f16 is rounded once a call, or
  *          once for every 512 ranks where a module has more; so is backward's dx, for the ranks of all modules together.
  * Cost     one pass over x for all modules, one over each y, through parallel_for; ranks that the mask silences cost
- *          nothing unless their derivative is asked for. No allocation.
+ *          nothing unless their derivative is asked for. Outputs: for each module of r ranks r^2 (rows + n_out) multiply-adds
+ *          in double, with the same bits whatever the number of threads. No allocation.
  * Source   Hu et al. 2021 (arXiv:2106.09685) 4.1; gates: Liu et al. 2024 (ALoRA) eq. 3.   Since 0.1
  */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_forward(lrk_pass *pass, const int32_t *modules, int32_t n_modules,

@@ -25,6 +25,40 @@ static unsigned char *saved_at(const lrki_call *call, unsigned char *saved, int3
     return at;
 }
 
+/* Whether forward works on the module: it has ranks, and they change y or their H is kept. */
+static bool has_part(const lrk_pass *pass, const lrki_module *m, bool saved)
+{
+    lrki_share share = lrki_pass_share(pass, m);
+    return share.count > 0 && (saved || !share.silent);
+}
+
+/* Where the kernels put them; the scratch of backward is free, and there is a chunk if there is a row. */
+static void want_outputs(const lrki_call *call, lrki_lora_part *part)
+{
+    part->own = part->partial;
+    part->joint = call->scratch.products + (call->used.ranks - part->rank);
+}
+
+/* The parts of a call are those of its modules that have some rank at work. */
+static lrk_status add_outputs(const lrki_call *call, bool saved)
+{
+    const lrk_pass *pass = call->pass;
+    const lrki_lora_part *part = call->lora.parts;
+    lrk_status status = lrki_lora_outputs(&call->lora);
+    for (int32_t i = 0; i < call->n_modules && status == LRK_OK; i++) {
+        const lrki_module *m = module_at(call, i);
+        if (!has_part(pass, m, saved)) continue;
+        lrk_rank_output *to = pass->outputs + m->first_rank;
+        for (int64_t rank = 0, k = 0; rank < m->bank.rank; rank++) {
+            if (!lrki_pass_takes(pass, m, rank)) continue;
+            to[rank].own += part->own[k];
+            to[rank].joint += part->joint[k++];
+        }
+        part++;
+    }
+    return status;
+}
+
 lrk_status lrk_forward(lrk_pass *pass, const int32_t *modules, int32_t n_modules, const lrk_matrix *x,
                        const lrk_matrix_mut *y, void *saved, size_t saved_bytes)
 {
@@ -36,16 +70,17 @@ lrk_status lrk_forward(lrk_pass *pass, const int32_t *modules, int32_t n_modules
         const lrki_module *m = module_at(&call, i);
         lrki_activations to;
         status = lrki_call_matrix(&call, y, i, m->n_out, "y", &to);
-        lrki_share share = lrki_pass_share(pass, m);
-        bool nothing = share.count == 0 || (share.silent && saved == NULL);
-        if (status != LRK_OK || nothing) continue;
-        lrki_lora_part *part = lrki_call_add(&call, modules[i], share, (lrki_target){0});
+        if (status != LRK_OK || !has_part(pass, m, saved != NULL)) continue;
+        lrki_lora_part *part = lrki_call_add(&call, modules[i], lrki_pass_share(pass, m), (lrki_target){0});
         part->y = to;
+        if (pass->outputs != NULL) want_outputs(&call, part);
         if (saved != NULL) part->keep_h = (float *)(void *)saved_at(&call, saved, i);
     }
     if (status == LRK_OK && saved != NULL)
         memset(saved, 0, LRKI_SAVED_HEADER); /* not valid until H is there */
-    if (status == LRK_OK && call.x.rows > 0 && call.lora.n_parts > 0) status = lrki_lora_forward(&call.lora);
+    bool works = call.x.rows > 0 && call.lora.n_parts > 0;
+    if (status == LRK_OK && works) status = lrki_lora_forward(&call.lora);
+    if (status == LRK_OK && works && pass->outputs != NULL) status = add_outputs(&call, saved != NULL);
     if (status == LRK_OK && saved != NULL) lrki_saved_write_header(&call, saved);
     return status;
 }

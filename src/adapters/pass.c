@@ -200,6 +200,17 @@ static lrk_status check_sink(const lrk_adapters *set, const lrk_pass_options *o)
     return LRK_OK;
 }
 
+static lrk_status check_outputs(const lrk_adapters *set, const lrk_pass_options *o)
+{
+    if (o->outputs == NULL && o->n_outputs != 0)
+        return lrki_fail(set->context, LRK_ERR_ARGUMENT, "lrk_pass_begin: n_outputs without outputs");
+    if (o->outputs != NULL && o->n_outputs != set->n_ranks)
+        return lrki_fail(set->context, LRK_ERR_SHAPE,
+                         "lrk_pass_begin: outputs of %lld ranks, the set has %lld", (long long)o->n_outputs,
+                         (long long)set->n_ranks);
+    return LRK_OK;
+}
+
 static lrk_status check_options(const lrk_adapters *set, const lrk_pass_options *o)
 {
     lrk_status status = check_plain(set->context, o);
@@ -207,6 +218,7 @@ static lrk_status check_options(const lrk_adapters *set, const lrk_pass_options 
     if (status == LRK_OK) status = check_sink(set, o);
     if (status == LRK_OK && o->sketch != NULL && o->sketch->adapters != set)
         status = lrki_fail(set->context, LRK_ERR_ARGUMENT, "lrk_pass_begin: the sketch is of another set");
+    if (status == LRK_OK) status = check_outputs(set, o);
     if (status != LRK_OK) return status;
     if (o->mode == LRK_PASS_TRAIN && (set->flags & LRK_ADAPTERS_INFERENCE))
         return lrki_fail(set->context, LRK_ERR_UNSUPPORTED,
@@ -308,6 +320,7 @@ lrk_status lrk_pass_begin(lrk_adapters *adapters, const lrk_pass_options *given,
     pass->mask_hash = lrki_mask_hash(options.mask);
     pass->sink = options.gradients != 0 ? options.sink : NULL;
     pass->sketch = options.sketch;
+    pass->outputs = options.outputs;
     pass->claimed_set = false;
     pass->lent = false;
     status = enter(pass);

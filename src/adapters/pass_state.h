@@ -38,10 +38,11 @@ struct lrk_pass {
     int64_t max_rows;
     lrk_mask *mask; /* NULL: all */
     uint64_t mask_hash;
-    lrk_sink *sink;     /* NULL: the set's own gradients */
-    lrk_sketch *sketch; /* fed by backward; NULL: none */
-    bool claimed_set;   /* this pass set the set's gradients_in_use */
-    bool lent;          /* lorank's own, in the hands of a callback: not the host's to end */
+    lrk_sink *sink;           /* NULL: the set's own gradients */
+    lrk_sketch *sketch;       /* fed by backward; NULL: none */
+    lrk_rank_output *outputs; /* [live ranks], the host's; NULL: none */
+    bool claimed_set;         /* this pass set the set's gradients_in_use */
+    bool lent;                /* lorank's own, in the hands of a callback: not the host's to end */
     void *workspace;
     void *own; /* workspace of its own, kept while cached */
     size_t own_bytes;

@@ -38,6 +38,7 @@ void lrki_settings_default(lrki_settings *s)
     (void)lrk_ablation_options_init(&s->ablation, sizeof s->ablation);
     (void)lrk_sensitivity_options_init(&s->sensitivity, sizeof s->sensitivity);
     (void)lrk_taylor_options_init(&s->taylor, sizeof s->taylor);
+    (void)lrk_output_options_init(&s->output, sizeof s->output);
     (void)lrk_alora_options_init(&s->alora, sizeof s->alora);
     (void)lrk_elalora_options_init(&s->elalora, sizeof s->elalora);
     (void)lrk_increlora_options_init(&s->increlora, sizeof s->increlora);

@@ -54,6 +54,7 @@ typedef struct lrki_node {
 #define LRKI_ESTIMATOR_TAYLOR      3
 #define LRKI_ESTIMATOR_MAGNITUDE   4
 #define LRKI_ESTIMATOR_GATE        5
+#define LRKI_ESTIMATOR_OUTPUT      6
 #define LRKI_START_UNIFORM         0 /* the ranks of adapters.modules, as adapters.init says */
 #define LRKI_START_GRADIENT        1
 
@@ -89,6 +90,7 @@ typedef struct lrki_settings {
     lrk_ablation_options ablation;
     lrk_sensitivity_options sensitivity;
     lrk_taylor_options taylor;
+    lrk_output_options output;
     uint32_t reversed; /* 1: the scores are negated */
     int32_t start;
     int64_t batches; /* of the sketch */

@@ -20,17 +20,16 @@ static const lrki_word new_init_words[] = {{"kaiming_uniform", LRK_INIT_KAIMING_
 static const lrki_word unit_words[] = {
     {"ranks", LRK_BUDGET_RANKS}, {"parameters", LRK_BUDGET_PARAMETERS}, {NULL, 0}};
 static const lrki_word uniform_words[] = {{"none", LRKI_NO_UNIFORM}, {NULL, 0}};
-static const lrki_word estimator_words[] = {{"ablation", LRKI_ESTIMATOR_ABLATION},
-                                            {"random", LRKI_ESTIMATOR_RANDOM},
-                                            {"sensitivity", LRKI_ESTIMATOR_SENSITIVITY},
-                                            {"taylor", LRKI_ESTIMATOR_TAYLOR},
-                                            {"magnitude", LRKI_ESTIMATOR_MAGNITUDE},
-                                            {"gate", LRKI_ESTIMATOR_GATE},
-                                            {NULL, 0}};
+static const lrki_word estimator_words[] = {
+    {"ablation", LRKI_ESTIMATOR_ABLATION},       {"random", LRKI_ESTIMATOR_RANDOM},
+    {"sensitivity", LRKI_ESTIMATOR_SENSITIVITY}, {"taylor", LRKI_ESTIMATOR_TAYLOR},
+    {"magnitude", LRKI_ESTIMATOR_MAGNITUDE},     {"gate", LRKI_ESTIMATOR_GATE},
+    {"output", LRKI_ESTIMATOR_OUTPUT},           {NULL, 0}};
 static const lrki_word sensitivity_words[] = {
     {"triplet", LRK_SENSITIVITY_TRIPLET}, {"pair", LRK_SENSITIVITY_PAIR}, {NULL, 0}};
 static const lrki_word taylor_words[] = {
     {"absolute", LRK_TAYLOR_ABSOLUTE}, {"signed", LRK_TAYLOR_SIGNED}, {NULL, 0}};
+static const lrki_word output_words[] = {{"rank", LRK_OUTPUT_RANK}, {"module", LRK_OUTPUT_MODULE}, {NULL, 0}};
 static const lrki_word mode_words[] = {{"exact", LRK_ABLATION_EXACT},
                                        {"screened", LRK_ABLATION_SCREENED},
                                        {"two_point", LRK_ABLATION_TWO_POINT},
@@ -106,6 +105,7 @@ const lrki_key lrki_config_keys[] = {
     KEY("importance", "sensitivity", CHOICE, sensitivity.form, WORDS(sensitivity_words)),
     KEY("importance", "corrected", FLAG, sensitivity.flags, .bit = LRK_SENSITIVITY_CORRECTED),
     KEY("importance", "taylor", CHOICE, taylor.form, WORDS(taylor_words)),
+    KEY("importance", "output", CHOICE, output.level, WORDS(output_words)),
     KEY("allocation", "policy", CHOICE, policy, WORDS(policy_words)),
     KEY("allocation", "n_move", INTEGER, alora.n_move, .rival = "move_share"),
     KEY("allocation", "move_share", REAL, alora.move_share, .rival = "n_move"),

@@ -10,11 +10,6 @@
 
 #include "importance.h"
 
-/* ---- options ----------------------------------------------------------------------------------------- */
-
-/* LRK_ERR_ARGUMENT with a detail that names the member if a value is out of range, or does not suit the mode. */
-lrk_status lrki_evaluator_check(lrk_context *context, const lrk_evaluator *evaluator, int32_t mode);
-
 /* ---- pool -------------------------------------------------------------------------------------------- */
 
 /* Live ranks in the order in which they are ablated exactly: the first `size` are the pool. */

@@ -24,8 +24,14 @@ static lrk_status create_mask(lrk_adapters *adapters, lrki_place place, int32_t 
                                         : lrk_mask_create_only(adapters, place.identity, mask);
 }
 
+/* What a pass collects beside the losses; zeroed: nothing. */
+typedef struct collected {
+    lrk_sink *sink;
+    lrk_rank_output *outputs;
+} collected;
+
 static lrk_status open_pass(lrk_estimator *estimator, const lrk_evaluator *host, lrki_place place,
-                            int32_t baseline, lrk_sink *sink, lrk_pass **pass)
+                            int32_t baseline, collected also, lrk_pass **pass)
 {
     lrk_mask *mask;
     lrk_status status = create_mask(estimator->adapters, place, baseline, &mask);
@@ -33,10 +39,12 @@ static lrk_status open_pass(lrk_estimator *estimator, const lrk_evaluator *host,
     lrk_pass_options options;
     (void)lrk_pass_options_init(&options, sizeof options);
     options.mode = LRK_PASS_EVALUATE;
-    options.gradients = sink != NULL ? LRK_GRAD_MASK : 0;
+    options.gradients = also.sink != NULL ? LRK_GRAD_MASK : 0;
     options.max_rows = host->max_rows;
     options.mask = mask;
-    options.sink = sink;
+    options.sink = also.sink;
+    options.outputs = also.outputs;
+    options.n_outputs = also.outputs != NULL ? estimator->adapters->n_ranks : 0;
     status = lrk_pass_begin(estimator->adapters, &options, pass);
     lrk_mask_destroy(mask);
     return status;
@@ -44,7 +52,7 @@ static lrk_status open_pass(lrk_estimator *estimator, const lrk_evaluator *host,
 
 /* Fills `evaluation` and opens its pass; parts start as NaN so that a part the host forgets is noticed. */
 static lrk_status pose(lrk_estimator *estimator, const lrk_evaluator *host, const lrk_scores *set,
-                       const lrki_question *question, lrk_sink *sink, lrk_evaluation *evaluation)
+                       const lrki_question *question, collected also, lrk_evaluation *evaluation)
 {
     lrki_place place = place_of(set, question);
     evaluation->struct_size = sizeof *evaluation;
@@ -55,7 +63,7 @@ static lrk_status pose(lrk_estimator *estimator, const lrk_evaluator *host, cons
     evaluation->identity = place.identity;
     for (int32_t p = 0; p < host->n_parts; p++)
         evaluation->parts[p] = (lrk_loss_part){NAN, NAN};
-    return open_pass(estimator, host, place, question->baseline, sink, &evaluation->pass);
+    return open_pass(estimator, host, place, question->baseline, also, &evaluation->pass);
 }
 
 /* Names the question: "a loss is nan with all but rank 12 of module 'q'". */
@@ -124,7 +132,7 @@ lrk_status lrki_evaluate(lrk_estimator *estimator, const lrk_evaluator *host, co
     for (int32_t i = 0; i < n && status == LRK_OK; i++) {
         evaluations[i].parts = parts + (int64_t)i * host->n_parts;
         evaluations[i].index = index + i;
-        status = pose(estimator, host, set, &questions[i], NULL, &evaluations[i]);
+        status = pose(estimator, host, set, &questions[i], (collected){0}, &evaluations[i]);
     }
     if (status == LRK_OK) status = call_and_check(estimator, host, set, questions, evaluations, n, false);
     for (int32_t i = n; i-- > 0;)
@@ -174,11 +182,22 @@ lrk_status lrki_differentiate(lrk_estimator *estimator, const lrk_evaluator *hos
     if (status != LRK_OK) return status;
     lrki_question question = {baseline, LRKI_BASELINE_SELF};
     lrk_evaluation evaluation = {.parts = parts, .index = index};
-    status = pose(estimator, host, set, &question, sink, &evaluation);
+    status = pose(estimator, host, set, &question, (collected){.sink = sink}, &evaluation);
     if (status == LRK_OK) status = call_and_check(estimator, host, set, &question, &evaluation, 1, true);
     lrk_pass_end(evaluation.pass);
     if (status == LRK_OK) status = check_reached(estimator, sink);
     if (status == LRK_OK) status = take_gradient(estimator, set, sink, gradient);
     lrk_sink_destroy(sink);
+    return status;
+}
+
+lrk_status lrki_measure_outputs(lrk_estimator *estimator, const lrk_evaluator *host, const lrk_scores *set,
+                                lrk_loss_part *parts, lrk_rank_output *outputs)
+{
+    lrki_question question = {LRK_BASELINE_ALL, LRKI_BASELINE_SELF};
+    lrk_evaluation evaluation = {.parts = parts};
+    lrk_status status = pose(estimator, host, set, &question, (collected){.outputs = outputs}, &evaluation);
+    if (status == LRK_OK) status = call_and_check(estimator, host, set, &question, &evaluation, 1, false);
+    lrk_pass_end(evaluation.pass);
     return status;
 }

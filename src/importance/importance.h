@@ -57,7 +57,8 @@ double lrki_ratio_mean(const double *parts, const double *weights, int64_t n, in
     X(taylor)                                                                                                \
     X(magnitude)                                                                                             \
     X(reversed)                                                                                              \
-    X(gate)
+    X(gate)                                                                                                  \
+    X(output)
 
 /* What a kind keeps in a checkpoint: a paused run, or what it observed. A kind that keeps nothing has `same` alone. */
 typedef struct lrki_estimator_resume {
@@ -144,6 +145,13 @@ lrk_status lrki_evaluate(lrk_estimator *estimator, const lrk_evaluator *host, co
 /* Forward and backward under a baseline: losses, and gradient[flat] = dL/dm of every live rank. */
 lrk_status lrki_differentiate(lrk_estimator *estimator, const lrk_evaluator *host, const lrk_scores *set,
                               int32_t baseline, int64_t index, lrk_loss_part *parts, double *gradient);
+
+/* Evaluates with all ranks; outputs[flat], zeroed, gets what every live rank puts out. */
+lrk_status lrki_measure_outputs(lrk_estimator *estimator, const lrk_evaluator *host, const lrk_scores *set,
+                                lrk_loss_part *parts, lrk_rank_output *outputs);
+
+/* LRK_ERR_ARGUMENT with a detail that names the member if a value is out of range, or does not suit the mode. */
+lrk_status lrki_evaluator_check(lrk_context *context, const lrk_evaluator *evaluator, int32_t mode);
 
 /* ---- what is observed (tracker.c) -------------------------------------------------------------------- */
 

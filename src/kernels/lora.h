@@ -5,6 +5,7 @@
  *     forward    H = x' A^T;          y  += (H diag(f)) B
  *     backward   P = dy B^T,  D = P diag(f);   dx += dropout'(D A)
  *                dA += D^T x',  dB += (H diag(f))^T dy,   products_j = sum_t H_tj P_tj (in double)
+ *     outputs    own_j = sum_t (f_j H_tj)^2 |B_j|^2,   joint_j = sum_t f_j H_tj sum_k <B_j, B_k> f_k H_tk (in double)
  * Two ways: fused kernels for few ranks (lora_fused.c), the context's GEMM for many (lora_gemm.c). Work is cut into
  * pieces whose borders depend on shapes alone, and sums are taken in a fixed order: the results do not depend on
  * threads, as long as the GEMM's do not. Nothing is allocated; scratch comes from the caller.
@@ -41,12 +42,14 @@ typedef struct lrki_lora_part {
     float **grad_a;      /* [rank] rows; both or neither; NULL: not wanted                  */
     float **grad_b;
     double *products; /* [rank], written; NULL: not wanted                                  */
-    float *h;         /* scratch [rows x rank]                                              */
-    float *scaled_h;  /* scratch [rows x rank]                                              */
-    float *d;         /* scratch [rows x rank], backward                                    */
-    double *partial;  /* scratch [chunks x rank], if products are wanted                    */
-    float *packed;    /* scratch: A and B packed, lrki_packed_floats() of n_in and n_out a rank */
-    float *sums;      /* scratch [lrki_lora_sums() x rank x (n_in + n_out)], if gradients are wanted */
+    double *own;      /* outputs: [rank], written                                           */
+    double *joint;
+    float *h;        /* scratch [rows x rank]                                              */
+    float *scaled_h; /* scratch [rows x rank]                                              */
+    float *d;        /* scratch [rows x rank], backward                                    */
+    double *partial; /* scratch [chunks x rank], if products are wanted                    */
+    float *packed;   /* scratch: A and B packed, lrki_packed_floats() of n_in and n_out a rank */
+    float *sums;     /* scratch [lrki_lora_sums() x rank x (n_in + n_out)], if gradients are wanted */
 } lrki_lora_part;
 
 typedef struct lrki_lora_call {
@@ -70,6 +73,8 @@ typedef struct lrki_lora_call {
 
 lrk_status lrki_lora_forward(lrki_lora_call *call);
 lrk_status lrki_lora_backward(lrki_lora_call *call);
+/* What the ranks of every part put out, from the H that lrki_lora_forward() left. */
+lrk_status lrki_lora_outputs(const lrki_lora_call *call);
 
 /* ---- scratch --------------------------------------------------------------------------------------------------------- */
 

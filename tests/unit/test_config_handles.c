@@ -273,6 +273,27 @@ START_TEST(every_estimator_comes_by_its_name)
 }
 END_TEST
 
+START_TEST(shares_of_outputs_need_the_hosts_evaluations)
+{
+    lrk_config *config = parse("adapters: {modules: [{pattern: '*', rank: 2}]}\n"
+                               "importance: {estimator: output, output: module}\n");
+    lrk_adapters *adapters = make_adapters(config);
+    lrk_evaluator evaluator;
+    lrk_estimator *estimator;
+    lrk_estimate cost = {.struct_size = sizeof cost};
+    ck_assert_int_eq(lrk_config_create_estimator(config, adapters, NULL, NULL, &estimator), LRK_ERR_ARGUMENT);
+    configs_ok(context, lrk_evaluator_init(&evaluator, sizeof evaluator));
+    evaluator.max_rows = 1;
+    evaluator.evaluate = never_asked;
+    configs_ok(context, lrk_config_create_estimator(config, adapters, &evaluator, NULL, &estimator));
+    configs_ok(context, lrk_estimator_estimate(estimator, &cost));
+    ck_assert_int_eq(cost.evaluations, 1);
+    lrk_estimator_destroy(estimator);
+    lrk_adapters_destroy(adapters);
+    lrk_config_destroy(config);
+}
+END_TEST
+
 /* ---- files ----------------------------------------------------------------------------------------------------------- */
 
 START_TEST(a_file_is_read_like_a_text)
@@ -612,6 +633,7 @@ Suite *config_handles_suite(void)
     tcase_add_test(tests, a_policy_that_prunes_nothing_goes_with_a_screened_estimator);
     tcase_add_test(tests, the_random_estimator_needs_no_evaluator);
     tcase_add_test(tests, every_estimator_comes_by_its_name);
+    tcase_add_test(tests, shares_of_outputs_need_the_hosts_evaluations);
     tcase_add_test(tests, a_file_is_read_like_a_text);
     tcase_add_test(tests, the_example_of_the_reference_page_is_complete_and_right);
     tcase_add_test(tests, a_gradient_start_and_pruning_come_from_their_sections);

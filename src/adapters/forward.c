@@ -6,6 +6,7 @@
  */
 #include <string.h>
 
+#include "pca.h"
 #include "sketch.h"
 
 static const lrki_module *module_at(const lrki_call *call, int32_t i)
@@ -47,7 +48,7 @@ lrk_status lrk_forward(lrk_pass *pass, const int32_t *modules, int32_t n_modules
         memset(saved, 0, LRKI_SAVED_HEADER); /* not valid until H is there */
     if (status == LRK_OK && call.x.rows > 0 && call.lora.n_parts > 0) status = lrki_lora_forward(&call.lora);
     if (status == LRK_OK && saved != NULL) lrki_saved_write_header(&call, saved);
-    return status;
+    return status == LRK_OK && pass->pca != NULL ? lrki_pca_feed(pass->pca, &call) : status;
 }
 
 /* ---- backward --------------------------------------------------------------------------------------------------------- */

@@ -11,6 +11,7 @@
 #include "../adapters/set.h"
 #include "../importance/importance.h"
 #include "lorank/allocation.h"
+#include "lorank/eva.h"
 #include "lorank/gradient_start.h"
 #include "state.h"
 
@@ -95,6 +96,7 @@ lrk_status lrki_elalora_options_check(lrk_context *context, const lrk_elalora_op
 lrk_status lrki_increlora_options_check(lrk_context *context, const lrk_increlora_options *options);
 lrk_status lrki_threshold_options_check(lrk_context *context, const lrk_threshold_options *options);
 lrk_status lrki_prune_options_check(lrk_context *context, const lrk_prune_options *options);
+lrk_status lrki_eva_options_check(lrk_context *context, const lrk_eva_options *options);
 lrk_status lrki_gradient_start_check(lrk_context *context, const lrk_gradient_start_options *options);
 lrk_status lrki_rules_check(lrk_context *context, const lrki_rules *rules);
 /* The same for one limit, whose pattern the detail quotes. */

@@ -7,7 +7,6 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "../adapters/direction.h"
 #include "../adapters/sketch.h"
 #include "lorank/gradient_start.h"
 #include "start.h"
@@ -169,10 +168,9 @@ static void write_rows(void *user, int32_t module, const lrki_sketch_factors *f)
     lrk_plan *plan = ((const rows *)user)->plan;
     const lrki_part *part = &plan->parts[module];
     float *row = plan->rows + (plan->change_parts[module].added_a - plan->rows);
-    lrki_directions usual = {.init = LRK_INIT_KAIMING_UNIFORM, .seed = s->sketch->adapters->seed};
     for (int64_t j = 0; j < part->n_added; j++, row += f->n_in) {
         if (j >= s->usable[module]) { /* a floor above what the gradient has */
-            lrki_direction_begin(&usual, module_of(s, module), row, 0, part->added_ids[j]);
+            lrki_start_usual_row(&s->to, module, part->added_ids[j], row);
             continue;
         }
         for (int64_t c = 0; c < f->n_in; c++)

@@ -7,6 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "../adapters/direction.h"
 #include "../kernels/lora.h"
 
 #define MOST 9e18 /* below 2^63: the largest multiple of a budget */
@@ -108,6 +109,13 @@ lrk_status lrki_start_plan(lrki_start *start, int64_t step, lrk_plan **plan)
 {
     lrk_status status = lrki_round_check(start->allocator, &start->round);
     return status == LRK_OK ? lrki_plan_create(start->allocator, &start->round, step, plan) : status;
+}
+
+void lrki_start_usual_row(const lrki_start *start, int32_t module, uint64_t identity, float *row)
+{
+    const lrk_adapters *adapters = start->allocator->adapters;
+    lrki_directions usual = {.init = LRK_INIT_KAIMING_UNIFORM, .seed = adapters->seed};
+    lrki_direction_begin(&usual, &adapters->modules[module], row, 0, identity);
 }
 
 lrk_status lrki_start_finish(lrki_start *start, lrk_status status, lrk_plan *plan, lrk_plan **out)

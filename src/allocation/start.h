@@ -34,6 +34,8 @@ void lrki_start_offer(lrki_start *start, int32_t module, int64_t index, double w
 lrk_status lrki_start_take(lrki_start *start);
 /* An open plan of the round, checked against it. */
 lrk_status lrki_start_plan(lrki_start *start, int64_t step, lrk_plan **plan);
+/* A row of A as LRK_INIT_KAIMING_UNIFORM, for ranks that a start has no direction for. */
+void lrki_start_usual_row(const lrki_start *start, int32_t module, uint64_t identity, float *row);
 /* The end of making a plan: hands it out if all went well, else frees it (NULL: there is none). Returns `status`. */
 lrk_status lrki_start_finish(lrki_start *start, lrk_status status, lrk_plan *plan, lrk_plan **out);
 

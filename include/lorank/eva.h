@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * EVA (Paischer et al. 2024, arXiv:2410.07170): which ranks to begin with, and in which directions, from the principal
- * components of the layers' inputs. Of the pairs (module, i), i below the components that the module asks for, those that
+ * components of the layers' inputs. Of the pairs (module, i), i below the components of the module's input, those that
  * explain the largest shares of their input's variance are taken until the budget is full; a rank's row of A is component i, or
  * that over the square root of its singular value, its row of B is 0 and its gate 1: the model is the base model. With
  * rho = 1 every module keeps its ranks. The scale does not follow the rank, which is the paper's rule for alpha.

@@ -32,7 +32,8 @@ typedef struct lrk_pca lrk_pca;
 typedef struct lrk_pca_options {
     uint32_t struct_size;
     uint32_t flags;     /* 0                                                                                        */
-    double rho;         /* > 0: components of a module over its live ranks, rounded to nearest, halves to even [2]  */
+    double rho;         /* > 0: components over the live ranks of a module, rounded to nearest, halves to even; a group
+                           has as many as its member of most ranks asks for [2]                                     */
     double tau;         /* in (0, 1]: cosine to its last direction at which a component has converged [0.99]        */
     int64_t batch_rows; /* >= 1: a call with more rows is several batches of about equal size [256]                 */
 } lrk_pca_options;

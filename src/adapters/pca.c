@@ -83,13 +83,13 @@ static lrk_status find_groups(lrk_pca *pca)
     for (int32_t i = 0; i < set->n_modules; i++) {
         const lrki_module *m = &set->modules[i];
         double asked = rint(pca->options.rho * (double)m->bank.rank);
-        lrki_pca_module *own = &pca->modules[i];
-        own->group = group_of(pca, i);
-        own->asked = asked < (double)m->n_in ? (int64_t)asked : m->n_in;
-        lrki_pca_group *group = &pca->groups[own->group];
-        group->k = larger(group->k, own->asked);
+        pca->modules[i].group = group_of(pca, i);
+        lrki_pca_group *group = &pca->groups[pca->modules[i].group];
+        group->k = larger(group->k, asked < (double)m->n_in ? (int64_t)asked : m->n_in);
         group->wanted = group->k;
     }
+    for (int64_t i = 0; i < set->n_modules; i++)
+        pca->modules[i].asked = set->modules[i].bank.rank > 0 ? pca->groups[pca->modules[i].group].k : 0;
     return LRK_OK;
 }
 

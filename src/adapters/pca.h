@@ -26,7 +26,7 @@ typedef struct lrki_pca_group {
 
 typedef struct lrki_pca_module {
     int32_t group;
-    int64_t asked; /* components */
+    int64_t asked; /* components that it may take: the group's, none at rank 0 */
 } lrki_pca_module;
 
 /* Scratch of a batch, of the largest group: n rows at most. */

@@ -189,8 +189,9 @@ static void fix_sign(double *row, int64_t n)
     int64_t at = 0;
     for (int64_t c = 1; c < n; c++)
         if (fabs(row[c]) > fabs(row[at])) at = c;
-    for (int64_t c = 0; row[at] < 0 && c < n; c++)
-        row[c] = -row[c];
+    double sign = row[at] < 0 ? -1 : 1;
+    for (int64_t c = 0; c < n; c++)
+        row[c] *= sign;
 }
 
 /* ---- a batch ------------------------------------------------------------------------------------------------------- */

@@ -191,8 +191,9 @@ static int start(loop *l)
     if (!begun) return 0;
     totals(l, &o->initial_ranks, &o->initial_parameters);
     o->start_seconds = ft_now() - since;
-    ft_progress_say(&l->progress, "%s: gradient start  ranks %lld  parameters %lld  %.1f s", l->job->name,
-                    (long long)o->initial_ranks, (long long)o->initial_parameters, o->start_seconds);
+    ft_progress_say(&l->progress, "%s: %s start  ranks %lld  parameters %lld  %.1f s", l->job->name,
+                    lrk_config_start(l->job->config), (long long)o->initial_ranks,
+                    (long long)o->initial_parameters, o->start_seconds);
     return 0;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The model's own forward and backward feed the sketch: the pass says so, and silences the adapters. The rows are training
- * rows in an order of their own.
+ * The model's own forward, and for a gradient its backward, feed what a start is made of: the pass says so, and silences the
+ * adapters. The rows are training rows in an order of their own.
  */
 #ifdef LORANK
 #include "start.h"
@@ -10,58 +10,89 @@
 
 #include "glue.h"
 
+/* What a start is made of: one of the two is there. */
+typedef struct material {
+    lrk_sketch *sketch;
+    lrk_pca *pca;
+    int64_t batches;
+    lrk_mask *none;
+} material;
+
 static int fail_lorank(const ft_trainer *t, ft_error *error)
 {
     return ft_fail_lorank(error, t->context, NULL);
 }
 
-/* One batch through the base model under a pass that feeds the sketch. */
-static int feed_batch(ft_trainer *t, lrk_sketch *sketch, const lrk_mask *none, ft_error *error)
+/* The tokens that have a target: neither padding nor what is not learnt. */
+static int select_rows(ft_trainer *t, lrk_pca *pca, ft_error *error)
+{
+    const llama_batch *batch = &t->batch.view;
+    int64_t n = batch->n_seq * batch->seq_len;
+    uint8_t *counts = malloc((size_t)n);
+    if (!counts) return ft_fail_memory(error, "the rows of a start");
+    for (int64_t i = 0; i < n; i++)
+        counts[i] = batch->targets[i] >= 0;
+    lrk_status status = lrk_pca_select(pca, counts, n);
+    free(counts);
+    return status ? fail_lorank(t, error) : 0;
+}
+
+static int run_model(ft_trainer *t, int with_backward)
+{
+    double weight = 0;
+    if (!with_backward) return llama_evaluate(t->run, &t->batch.view, t->scores);
+    if (llama_forward_loss(t->run, &t->batch.view, t->scores)) return -1;
+    for (int64_t i = 0; i < t->batch.view.n_seq; i++)
+        weight += t->scores[i].weight;
+    return llama_backward(t->run, 1.0 / weight, NULL);
+}
+
+/* One batch through the base model under a pass that feeds the material. */
+static int feed_batch(ft_trainer *t, const material *m, ft_error *error)
 {
     lrk_pass_options options;
     lrk_pass *pass;
-    double weight = 0;
+    if (m->pca && select_rows(t, m->pca, error)) return -1;
     lrk_pass_options_init(&options, sizeof options);
     options.gradients = 0;
-    options.mask = none;
-    options.sketch = sketch;
+    options.mask = m->none;
+    options.sketch = m->sketch;
+    options.pca = m->pca;
     options.max_rows = t->batch.view.n_seq * t->batch.view.seq_len;
     if (lrk_pass_begin(t->adapters, &options, &pass)) return fail_lorank(t, error);
     llama_run_set_pass(t->run, pass);
-    int failed = llama_forward_loss(t->run, &t->batch.view, t->scores);
-    for (int64_t i = 0; i < t->batch.view.n_seq && !failed; i++)
-        weight += t->scores[i].weight;
-    if (!failed) failed = llama_backward(t->run, 1.0 / weight, NULL);
+    int failed = run_model(t, m->sketch != NULL);
     ft_trainer_end_pass(t, pass);
     return failed ? ft_fail(error, "%s", llama_run_error(t->run)) : 0;
 }
 
-static int feed(ft_trainer *t, lrk_sketch *sketch, int64_t batches, uint64_t seed, ft_error *error)
+static int feed(ft_trainer *t, const lrk_config *config, material *m, ft_error *error)
 {
     const ft_data *rows = &t->task->train;
-    int64_t n = t->settings->batch, *order = malloc((size_t)rows->n_rows * sizeof *order);
-    lrk_mask *none = NULL;
+    int64_t n = t->settings->batch, open = 1, *order = malloc((size_t)rows->n_rows * sizeof *order);
     int failed = !order ? ft_fail_memory(error, "the order of rows") : 0;
-    if (!failed && lrk_mask_create_none(t->adapters, &none)) failed = fail_lorank(t, error);
-    if (!failed && batches > rows->n_rows / n)
+    if (!failed && lrk_mask_create_none(t->adapters, &m->none)) failed = fail_lorank(t, error);
+    if (!failed && m->batches > rows->n_rows / n)
         failed = ft_fail(error, "start.batches is %lld, but train has %lld batches of %lld rows",
-                         (long long)batches, (long long)(rows->n_rows / n), (long long)n);
-    if (!failed) ft_shuffle(order, rows->n_rows, seed, FT_STREAM_START);
-    for (int64_t i = 0; i < batches && !failed; i++)
-        failed =
-            ft_batch_fill(&t->batch, rows, order + i * n, n, error) || feed_batch(t, sketch, none, error);
-    lrk_mask_destroy(none);
+                         (long long)m->batches, (long long)(rows->n_rows / n), (long long)n);
+    if (!failed) ft_shuffle(order, rows->n_rows, lrk_config_seed(config), FT_STREAM_START);
+    for (int64_t i = 0; i < m->batches && open > 0 && !failed; i++) {
+        failed = ft_batch_fill(&t->batch, rows, order + i * n, n, error) || feed_batch(t, m, error);
+        if (!failed && m->pca && lrk_config_settle_eva(config, m->pca, &open)) failed = fail_lorank(t, error);
+    }
     free(order);
     return failed;
 }
 
-static int carry_out(ft_trainer *t, const lrk_config *config, const lrk_sketch *sketch, ft_error *error)
+static int carry_out(ft_trainer *t, const lrk_config *config, const material *m, ft_error *error)
 {
     lrk_participant optimizer;
     lrk_plan *plan = NULL;
     lrk_participant_init(&optimizer, sizeof optimizer);
     lrk_status status = lrk_optimizer_participant(t->optimizer, &optimizer);
-    if (!status) status = lrk_config_plan_start(config, sketch, t->step, &plan);
+    if (!status)
+        status = m->pca ? lrk_config_plan_eva(config, m->pca, t->step, &plan)
+                        : lrk_config_plan_start(config, m->sketch, t->step, &plan);
     if (!status) status = lrk_plan_prepare(plan, &optimizer, 1);
     if (!status) status = lrk_plan_commit(plan);
     int failed = status ? fail_lorank(t, error) : 0;
@@ -70,17 +101,26 @@ static int carry_out(ft_trainer *t, const lrk_config *config, const lrk_sketch *
     return failed;
 }
 
+static int create(ft_trainer *t, const lrk_config *config, material *m, ft_error *error)
+{
+    if (lrk_config_create_sketch(config, t->adapters, &m->sketch, &m->batches)) return fail_lorank(t, error);
+    if (!m->sketch && lrk_config_create_pca(config, t->adapters, &m->pca, &m->batches))
+        return fail_lorank(t, error);
+    return 0;
+}
+
 int ft_start(ft_trainer *t, const lrk_config *config, int *begun, ft_error *error)
 {
-    lrk_sketch *sketch = NULL;
-    int64_t batches = 0;
+    material m = {0};
     *begun = 0;
-    if (lrk_config_create_sketch(config, t->adapters, &sketch, &batches)) return fail_lorank(t, error);
-    if (!sketch) return 0;
-    int failed =
-        feed(t, sketch, batches, lrk_config_seed(config), error) || carry_out(t, config, sketch, error);
-    lrk_sketch_destroy(sketch);
-    *begun = !failed;
+    int failed = create(t, config, &m, error);
+    if (!failed && m.batches > 0) {
+        failed = feed(t, config, &m, error) || carry_out(t, config, &m, error);
+        *begun = !failed;
+    }
+    lrk_mask_destroy(m.none);
+    lrk_sketch_destroy(m.sketch);
+    lrk_pca_destroy(m.pca);
     return failed ? -1 : 0;
 }
 #endif

@@ -54,8 +54,10 @@ typedef struct lrki_node {
 #define LRKI_ESTIMATOR_TAYLOR      3
 #define LRKI_ESTIMATOR_MAGNITUDE   4
 #define LRKI_ESTIMATOR_GATE        5
-#define LRKI_START_UNIFORM         0 /* the ranks of adapters.modules, as adapters.init says */
-#define LRKI_START_GRADIENT        1
+#define LRKI_START_UNIFORM                                                                                   \
+    0 /* the ranks of adapters.modules, as adapters.init says; the order of the words */
+#define LRKI_START_GRADIENT 1
+#define LRKI_START_EVA      2
 
 #define LRKI_NO_UNIFORM (-1)
 
@@ -91,9 +93,11 @@ typedef struct lrki_settings {
     lrk_taylor_options taylor;
     uint32_t reversed; /* 1: the scores are negated */
     int32_t start;
-    int64_t batches; /* of the sketch */
+    int64_t batches; /* that a start looks at */
     lrk_sketch_options sketch;
     lrk_gradient_start_options gradient_start;
+    lrk_pca_options pca;
+    lrk_eva_options eva;
     int32_t policy;
     lrk_alora_options alora; /* what all policies share is here */
     lrk_elalora_options elalora;
@@ -205,5 +209,16 @@ bool lrki_entry_named(const lrk_config *config, const lrki_entry *entry);
 
 /* create.c: checks the settings as the layers that own them do. */
 lrk_status lrki_config_check(const lrk_config *config);
+/* create_start.c: the same of section start alone. */
+lrk_status lrki_start_settings_check(const lrk_config *config);
+
+/* create.c: LRK_ERR_ARGUMENT if one is NULL. */
+lrk_status lrki_config_check_call(const lrk_config *config, const void *input, void *out);
+/* A failed creation, located in a section. */
+lrk_status lrki_config_made(const lrk_config *config, const char *section, lrk_status status);
+/* The same where it may be that of a limit. */
+lrk_status lrki_config_made_with_limits(const lrk_config *config, const char *section, lrk_status status);
+/* The limits as an array; lrki_array_free() with n_limits. NULL on lack of memory (recorded). */
+lrk_limit *lrki_config_limits(const lrk_config *config);
 
 #endif

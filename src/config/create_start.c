@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Section start into handles and plans: what a start is made of, and the plan, with budget and limits of section allocation.
+ */
+#include "../adapters/pca.h"
+#include "../adapters/sketch.h"
+#include "../allocation/allocation.h"
+#include "config.h"
+
+lrk_status lrki_start_settings_check(const lrk_config *config)
+{
+    const lrki_settings *s = &config->settings;
+    if (s->batches < 1) return lrki_fail(config->context, LRK_ERR_CONFIG, "batches must be >= 1");
+    lrk_status status = lrki_sketch_options_check(config->context, &s->sketch);
+    if (status == LRK_OK) status = lrki_gradient_start_check(config->context, &s->gradient_start);
+    if (status == LRK_OK) status = lrki_pca_options_check(config->context, &s->pca);
+    return status == LRK_OK ? lrki_eva_options_check(config->context, &s->eva) : status;
+}
+
+const char *lrk_config_start(const lrk_config *config)
+{
+    return config != NULL ? lrk_config_word("start.kind", config->settings.start) : NULL;
+}
+
+/* ---- the gradient start -------------------------------------------------------------------------------------------- */
+
+lrk_status lrk_config_create_sketch(const lrk_config *config, lrk_adapters *adapters, lrk_sketch **sketch,
+                                    int64_t *batches)
+{
+    if (sketch != NULL) *sketch = NULL;
+    lrk_status status = lrki_config_check_call(config, adapters, sketch);
+    if (status != LRK_OK) return status;
+    if (batches == NULL)
+        return lrki_fail(config->context, LRK_ERR_ARGUMENT, "lrk_config_create_sketch: batches is NULL");
+    const lrki_settings *s = &config->settings;
+    *batches = s->start == LRKI_START_GRADIENT ? s->batches : 0;
+    if (*batches == 0) return LRK_OK;
+    lrk_sketch_options options = s->sketch;
+    options.seed = s->seed;
+    return lrki_config_made(config, "start", lrk_sketch_create(adapters, &options, sketch));
+}
+
+lrk_status lrk_config_plan_start(const lrk_config *config, const lrk_sketch *sketch, int64_t step,
+                                 lrk_plan **plan)
+{
+    if (plan != NULL) *plan = NULL;
+    lrk_status status = lrki_config_check_call(config, sketch, plan);
+    if (status != LRK_OK) return status;
+    const lrki_settings *s = &config->settings;
+    lrk_gradient_start_options options = s->gradient_start;
+    lrk_limit *limits = lrki_config_limits(config);
+    if (limits == NULL) return LRK_ERR_NOMEM;
+    options.budget = s->alora.budget;
+    options.budget_unit = s->alora.budget_unit;
+    options.limits = limits;
+    options.n_limits = config->n_limits;
+    status = lrk_gradient_start_plan(sketch, &options, step, plan);
+    lrki_array_free(config->context, limits, config->n_limits, sizeof *limits);
+    return lrki_config_made_with_limits(config, "start", status);
+}
+
+/* ---- EVA ----------------------------------------------------------------------------------------------------------- */
+
+lrk_status lrk_config_create_pca(const lrk_config *config, lrk_adapters *adapters, lrk_pca **pca,
+                                 int64_t *batches)
+{
+    if (pca != NULL) *pca = NULL;
+    lrk_status status = lrki_config_check_call(config, adapters, pca);
+    if (status != LRK_OK) return status;
+    if (batches == NULL)
+        return lrki_fail(config->context, LRK_ERR_ARGUMENT, "lrk_config_create_pca: batches is NULL");
+    const lrki_settings *s = &config->settings;
+    *batches = s->start == LRKI_START_EVA ? s->batches : 0;
+    if (*batches == 0) return LRK_OK;
+    return lrki_config_made(config, "start", lrk_pca_create(adapters, &s->pca, pca));
+}
+
+static lrk_eva_options eva_of(const lrk_config *config, const lrk_limit *limits)
+{
+    lrk_eva_options options = config->settings.eva;
+    options.budget = config->settings.alora.budget;
+    options.budget_unit = config->settings.alora.budget_unit;
+    options.limits = limits;
+    options.n_limits = config->n_limits;
+    return options;
+}
+
+lrk_status lrk_config_settle_eva(const lrk_config *config, lrk_pca *pca, int64_t *open)
+{
+    lrk_status status = lrki_config_check_call(config, pca, open);
+    if (status != LRK_OK) return status;
+    lrk_limit *limits = lrki_config_limits(config);
+    if (limits == NULL) return LRK_ERR_NOMEM;
+    lrk_eva_options options = eva_of(config, limits);
+    status = lrk_eva_settle(pca, &options, open);
+    lrki_array_free(config->context, limits, config->n_limits, sizeof *limits);
+    return lrki_config_made_with_limits(config, "start", status);
+}
+
+lrk_status lrk_config_plan_eva(const lrk_config *config, const lrk_pca *pca, int64_t step, lrk_plan **plan)
+{
+    if (plan != NULL) *plan = NULL;
+    lrk_status status = lrki_config_check_call(config, pca, plan);
+    if (status != LRK_OK) return status;
+    lrk_limit *limits = lrki_config_limits(config);
+    if (limits == NULL) return LRK_ERR_NOMEM;
+    lrk_eva_options options = eva_of(config, limits);
+    status = lrk_eva_plan(pca, &options, step, plan);
+    lrki_array_free(config->context, limits, config->n_limits, sizeof *limits);
+    return lrki_config_made_with_limits(config, "start", status);
+}

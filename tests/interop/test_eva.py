@@ -11,7 +11,7 @@ import torch
 from peft import EvaConfig, LoraConfig, get_peft_model
 from peft.tuners.lora.eva import get_eva_state_dict
 
-from lorank_gguf import A, F32, Info, Lorank, Spec
+from lorank_gguf import A, F32, Adapters, Info, Lorank, Spec
 
 RANK, RHO, TAU = 4, 2.0, 0.99
 
@@ -54,8 +54,8 @@ def view(x):
     return Matrix(c.sizeof(Matrix), F32, x.ctypes.data, x.shape[0], x.shape[1], x.shape[1])
 
 
-def init(lorank, structure, name, **fields):
-    lorank.call(name, c.byref(structure), c.c_size_t(c.sizeof(structure)))
+def init(lorank, structure, function, **fields):
+    lorank.call(function, c.byref(structure), c.c_size_t(c.sizeof(structure)))
     for field, value in fields.items():
         setattr(structure, field, value)
     return structure
@@ -100,7 +100,6 @@ class Ours:
         self.lorank.call("lrk_plan_prepare", plan, None, c.c_int64(0))
         self.lorank.call("lrk_plan_commit", plan)
         self.lorank.library.lrk_plan_destroy(plan)
-        from lorank_gguf import Adapters
         adapters = Adapters(self.lorank, self.set)
         return {name: adapters.tensor(i, A).copy() for i, name in enumerate(self.names)}
 
@@ -131,8 +130,8 @@ def check(lorank, whiten):
     config = LoraConfig(r=RANK, target_modules=list(layers), init_lora_weights="eva",
                         eva_config=EvaConfig(rho=RHO, tau=TAU, whiten=whiten))
     model = get_peft_model(base, config, low_cpu_mem_usage=True)
-    theirs = get_eva_state_dict(model, batches, config, prepare_model_inputs_fn=None, show_progress_bar=False,
-                                forward_fn=lambda m, x: (passes.append(1), m(x)))
+    theirs = get_eva_state_dict(model, batches, config, prepare_model_inputs_fn=None, prepare_layer_inputs_fn=None,
+                                show_progress_bar=False, forward_fn=lambda m, x: (passes.append(1), m(x)))
     theirs = {k.split(".")[-1]: v.numpy() for k, v in theirs.items()}
     assert {k: len(v) for k, v in mine.items()} == {k: len(v) for k, v in theirs.items()}, (mine, theirs)
     assert len(passes) - 1 == n + 1, (len(passes), n)  # its first pass only looks for equal inputs
@@ -141,8 +140,10 @@ def check(lorank, whiten):
         for a, b in zip(mine[name], rows):
             cosine = abs(a @ b) / np.linalg.norm(a) / np.linalg.norm(b)
             worst = min(worst, cosine)
-            assert cosine > 1 - 1e-4 and abs(np.linalg.norm(a) / np.linalg.norm(b) - 1) < 1e-3, (name, cosine)
-            assert a @ b > 0, name
+            assert cosine > 1 - 1e-4 and a @ b > 0, (name, cosine)
+            if whiten and name in "qk":
+                continue  # peft divides in place, once for each layer that shares the components
+            assert abs(np.linalg.norm(a) / np.linalg.norm(b) - 1) < 1e-3, (name, a, b)
     ranks = {k: len(v) for k, v in mine.items()}
     print(f"peft's EVA{' whitened' if whiten else ''}: {n + 1} batches, ranks {ranks}, cosines of rows >= {worst:.7f}")
     ours.close()

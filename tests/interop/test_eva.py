@@ -110,7 +110,7 @@ class Ours:
 def check(lorank, whiten):
     torch.manual_seed(7)
     base = Base()
-    scales = 0.75 ** torch.arange(48)
+    scales = 0.5 ** torch.arange(48)
     batches = [torch.randn(6, 25, 48) * scales + 0.3 for _ in range(5)]
     layers = {n: m for n, m in base.named_modules() if isinstance(m, torch.nn.Linear)}
     seen, passes = {}, []

@@ -23,6 +23,7 @@
 #include "context.h"
 #include "eva.h"
 #include "export.h"
+#include "gelora.h"
 #include "gguf.h"
 #include "gradient_start.h"
 #include "importance.h"

@@ -12,6 +12,7 @@
 #include "../importance/importance.h"
 #include "lorank/allocation.h"
 #include "lorank/eva.h"
+#include "lorank/gelora.h"
 #include "lorank/gradient_start.h"
 #include "state.h"
 
@@ -96,6 +97,7 @@ lrk_status lrki_elalora_options_check(lrk_context *context, const lrk_elalora_op
 lrk_status lrki_increlora_options_check(lrk_context *context, const lrk_increlora_options *options);
 lrk_status lrki_threshold_options_check(lrk_context *context, const lrk_threshold_options *options);
 lrk_status lrki_prune_options_check(lrk_context *context, const lrk_prune_options *options);
+lrk_status lrki_twonn_options_check(lrk_context *context, const lrk_twonn_options *options);
 lrk_status lrki_eva_options_check(lrk_context *context, const lrk_eva_options *options);
 lrk_status lrki_gradient_start_check(lrk_context *context, const lrk_gradient_start_options *options);
 lrk_status lrki_rules_check(lrk_context *context, const lrki_rules *rules);

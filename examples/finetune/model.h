@@ -140,6 +140,12 @@ int64_t llama_run_layer_backwards(const llama_run *run);
 int llama_forward_loss(llama_run *run, const llama_batch *batch, llama_score *scores);
 
 /*
+ * Hidden states that the last llama_forward_loss() left at a boundary, tokens x hidden: 0 .. n_layers - 1 are the inputs of
+ * blocks, n_layers is the last one's output.  Borrowed until the next call on the run.
+ */
+const float *llama_hidden(const llama_run *run, int64_t boundary);
+
+/*
  * Backward of scale * (sum of all counted losses) of the last
  * llama_forward_loss(), under the same pass.  Gradients of adapters go where
  * the pass puts them.  d_input: NULL, or tokens x hidden to receive the

@@ -7,13 +7,18 @@
 #include "start.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "glue.h"
 
-/* What a start is made of: one of the two is there. */
+/* What a start is made of: one of the three is there. */
 typedef struct material {
     lrk_sketch *sketch;
     lrk_pca *pca;
+    float *points; /* [n_layers + 1 x most x hidden]: a row's hidden states at its last target */
+    int64_t most;
+    int64_t n_points;
+    lrk_twonn_options twonn;
     int64_t batches;
     lrk_mask *none;
 } material;
@@ -37,18 +42,40 @@ static int select_rows(ft_trainer *t, lrk_pca *pca, ft_error *error)
     return status ? fail_lorank(t, error) : 0;
 }
 
-static int run_model(ft_trainer *t, int with_backward)
+/* The last token of a row that has a target. */
+static int64_t last_target(const llama_batch *batch, int64_t row)
+{
+    int64_t first = row * batch->seq_len, at = first + batch->seq_len - 1;
+    while (at > first && batch->targets[at] < 0)
+        at--;
+    return at;
+}
+
+static void keep_points(const ft_trainer *t, material *m)
+{
+    const llama_config *c = &t->task->config;
+    const llama_batch *batch = &t->batch.view;
+    for (int64_t i = 0; i < batch->n_seq; i++, m->n_points++)
+        for (int64_t b = 0; b <= c->n_layers; b++)
+            memcpy(m->points + (b * m->most + m->n_points) * c->hidden,
+                   llama_hidden(t->run, b) + last_target(batch, i) * c->hidden,
+                   (size_t)c->hidden * sizeof *m->points);
+}
+
+static int run_model(ft_trainer *t, material *m)
 {
     double weight = 0;
-    if (!with_backward) return llama_evaluate(t->run, &t->batch.view, t->scores);
+    if (m->pca) return llama_evaluate(t->run, &t->batch.view, t->scores);
     if (llama_forward_loss(t->run, &t->batch.view, t->scores)) return -1;
+    if (m->points) keep_points(t, m);
+    if (!m->sketch) return 0;
     for (int64_t i = 0; i < t->batch.view.n_seq; i++)
         weight += t->scores[i].weight;
     return llama_backward(t->run, 1.0 / weight, NULL);
 }
 
 /* One batch through the base model under a pass that feeds the material. */
-static int feed_batch(ft_trainer *t, const material *m, ft_error *error)
+static int feed_batch(ft_trainer *t, material *m, ft_error *error)
 {
     lrk_pass_options options;
     lrk_pass *pass;
@@ -61,7 +88,7 @@ static int feed_batch(ft_trainer *t, const material *m, ft_error *error)
     options.max_rows = t->batch.view.n_seq * t->batch.view.seq_len;
     if (lrk_pass_begin(t->adapters, &options, &pass)) return fail_lorank(t, error);
     llama_run_set_pass(t->run, pass);
-    int failed = run_model(t, m->sketch != NULL);
+    int failed = run_model(t, m);
     ft_trainer_end_pass(t, pass);
     return failed ? ft_fail(error, "%s", llama_run_error(t->run)) : 0;
 }
@@ -84,15 +111,37 @@ static int feed(ft_trainer *t, const lrk_config *config, material *m, ft_error *
     return failed;
 }
 
+static lrk_status plan_gelora(const ft_trainer *t, const lrk_config *config, const material *m,
+                              lrk_plan **plan)
+{
+    int64_t n = t->task->config.n_layers + 1, hidden = t->task->config.hidden;
+    double *dimensions = calloc((size_t)n, sizeof *dimensions);
+    lrk_status status = dimensions ? LRK_OK : LRK_ERR_NOMEM;
+    for (int64_t b = 0; b < n && !status; b++) {
+        lrk_twonn_info info = {.struct_size = sizeof info};
+        status = lrk_intrinsic_dimension(t->context, m->points + b * m->most * hidden, m->n_points, hidden,
+                                         hidden, &m->twonn, &info);
+        dimensions[b] = info.dimension;
+    }
+    if (!status) status = lrk_config_plan_gelora(config, t->adapters, dimensions, n, t->step, plan);
+    free(dimensions);
+    return status;
+}
+
+static lrk_status make_plan(const ft_trainer *t, const lrk_config *config, const material *m, lrk_plan **plan)
+{
+    if (m->points) return plan_gelora(t, config, m, plan);
+    return m->pca ? lrk_config_plan_eva(config, m->pca, t->step, plan)
+                  : lrk_config_plan_start(config, m->sketch, t->step, plan);
+}
+
 static int carry_out(ft_trainer *t, const lrk_config *config, const material *m, ft_error *error)
 {
     lrk_participant optimizer;
     lrk_plan *plan = NULL;
     lrk_participant_init(&optimizer, sizeof optimizer);
     lrk_status status = lrk_optimizer_participant(t->optimizer, &optimizer);
-    if (!status)
-        status = m->pca ? lrk_config_plan_eva(config, m->pca, t->step, &plan)
-                        : lrk_config_plan_start(config, m->sketch, t->step, &plan);
+    if (!status) status = make_plan(t, config, m, &plan);
     if (!status) status = lrk_plan_prepare(plan, &optimizer, 1);
     if (!status) status = lrk_plan_commit(plan);
     int failed = status ? fail_lorank(t, error) : 0;
@@ -101,12 +150,23 @@ static int carry_out(ft_trainer *t, const lrk_config *config, const material *m,
     return failed;
 }
 
-static int create(ft_trainer *t, const lrk_config *config, material *m, ft_error *error)
+static int create_points(const ft_trainer *t, const lrk_config *config, material *m, ft_error *error)
+{
+    m->twonn.struct_size = sizeof m->twonn;
+    if (lrk_config_twonn(config, &m->twonn, &m->batches)) return fail_lorank(t, error);
+    if (m->batches == 0) return 0;
+    m->most = m->batches * t->settings->batch;
+    m->points = calloc((size_t)((t->task->config.n_layers + 1) * m->most * t->task->config.hidden),
+                       sizeof *m->points);
+    return m->points ? 0 : ft_fail_memory(error, "the hidden states of a start");
+}
+
+static int create(const ft_trainer *t, const lrk_config *config, material *m, ft_error *error)
 {
     if (lrk_config_create_sketch(config, t->adapters, &m->sketch, &m->batches)) return fail_lorank(t, error);
     if (!m->sketch && lrk_config_create_pca(config, t->adapters, &m->pca, &m->batches))
         return fail_lorank(t, error);
-    return 0;
+    return m->sketch || m->pca ? 0 : create_points(t, config, m, error);
 }
 
 int ft_start(ft_trainer *t, const lrk_config *config, int *begun, ft_error *error)
@@ -121,6 +181,7 @@ int ft_start(ft_trainer *t, const lrk_config *config, int *begun, ft_error *erro
     lrk_mask_destroy(m.none);
     lrk_sketch_destroy(m.sketch);
     lrk_pca_destroy(m.pca);
+    free(m.points);
     return failed ? -1 : 0;
 }
 #endif

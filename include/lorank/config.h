@@ -15,6 +15,7 @@
 #include "adapters.h"
 #include "allocation.h"
 #include "eva.h"
+#include "gelora.h"
 #include "gradient_start.h"
 #include "importance.h"
 #include "optimizer.h"
@@ -83,6 +84,7 @@ LRK_API const char *lrk_config_word(const char *key, int64_t i);
  *   sketch     of a gradient start; *batches says on how many batches the host is to run forward and backward with it before
  *              training. Under another start.kind *sketch is NULL and *batches 0
  *   pca        of start.kind eva: forward alone; *batches are the most, settle_eva says after each whether it was the last
+ *   twonn      how start.kind gelora estimates dimensions (options->struct_size set), and on how many batches' hidden states
  *   plan_...   the plan of that start, with budget and limits of section allocation. The allocator is made before the plan is
  *              committed: a budget `initial` is what adapters.modules say, and multiples of it are what a start fills
  * Errors: those of the lrk_xxx_create() functions, and LRK_ERR_CONFIG if a needed section is missing. Since 0.1
@@ -98,6 +100,11 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_config_create_pca(const lrk_config *confi
 LRK_API LRK_WARN_UNUSED lrk_status lrk_config_settle_eva(const lrk_config *config, lrk_pca *pca, int64_t *open);
 LRK_API LRK_WARN_UNUSED lrk_status lrk_config_plan_eva(const lrk_config *config, const lrk_pca *pca, int64_t step,
                                                        lrk_plan **plan);
+LRK_API LRK_WARN_UNUSED lrk_status lrk_config_twonn(const lrk_config *config, lrk_twonn_options *options,
+                                                    int64_t *batches);
+LRK_API LRK_WARN_UNUSED lrk_status lrk_config_plan_gelora(const lrk_config *config, lrk_adapters *adapters,
+                                                          const double *dimensions, int64_t n, int64_t step,
+                                                          lrk_plan **plan);
 LRK_API LRK_WARN_UNUSED lrk_status lrk_config_create_allocator(const lrk_config *config, lrk_adapters *adapters,
                                                                lrk_allocator **allocator);
 LRK_API LRK_WARN_UNUSED lrk_status lrk_config_create_estimator(const lrk_config *config, lrk_adapters *adapters,

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 #include "../kernels/kernels.h"
-#include "lorank/gelora.h"
+#include "allocation.h"
 
 #define DISCARD 0.1 /* Facco et al. 2017 */
 #define LANES   8

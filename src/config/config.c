@@ -36,6 +36,7 @@ void lrki_settings_default(lrki_settings *s)
     (void)lrk_gradient_start_options_init(&s->gradient_start, sizeof s->gradient_start);
     (void)lrk_pca_options_init(&s->pca, sizeof s->pca);
     (void)lrk_eva_options_init(&s->eva, sizeof s->eva);
+    (void)lrk_twonn_options_init(&s->twonn, sizeof s->twonn);
     s->batches = START_BATCHES;
     (void)lrk_ablation_options_init(&s->ablation, sizeof s->ablation);
     (void)lrk_sensitivity_options_init(&s->sensitivity, sizeof s->sensitivity);

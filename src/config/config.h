@@ -98,6 +98,7 @@ typedef struct lrki_settings {
     lrk_gradient_start_options gradient_start;
     lrk_pca_options pca;
     lrk_eva_options eva;
+    lrk_twonn_options twonn;
     int32_t policy;
     lrk_alora_options alora; /* what all policies share is here */
     lrk_elalora_options elalora;

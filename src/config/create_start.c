@@ -14,7 +14,8 @@ lrk_status lrki_start_settings_check(const lrk_config *config)
     lrk_status status = lrki_sketch_options_check(config->context, &s->sketch);
     if (status == LRK_OK) status = lrki_gradient_start_check(config->context, &s->gradient_start);
     if (status == LRK_OK) status = lrki_pca_options_check(config->context, &s->pca);
-    return status == LRK_OK ? lrki_eva_options_check(config->context, &s->eva) : status;
+    if (status == LRK_OK) status = lrki_eva_options_check(config->context, &s->eva);
+    return status == LRK_OK ? lrki_twonn_options_check(config->context, &s->twonn) : status;
 }
 
 const char *lrk_config_start(const lrk_config *config)
@@ -106,6 +107,34 @@ lrk_status lrk_config_plan_eva(const lrk_config *config, const lrk_pca *pca, int
     if (limits == NULL) return LRK_ERR_NOMEM;
     lrk_eva_options options = eva_of(config, limits);
     status = lrk_eva_plan(pca, &options, step, plan);
+    lrki_array_free(config->context, limits, config->n_limits, sizeof *limits);
+    return lrki_config_made_with_limits(config, "start", status);
+}
+
+/* ---- GeLoRA -------------------------------------------------------------------------------------------------------- */
+
+lrk_status lrk_config_twonn(const lrk_config *config, lrk_twonn_options *options, int64_t *batches)
+{
+    lrk_status status = lrki_config_check_call(config, options, batches);
+    if (status != LRK_OK) return status;
+    const lrki_settings *s = &config->settings;
+    *batches = s->start == LRKI_START_GELORA ? s->batches : 0;
+    return lrki_struct_write(config->context, options, &s->twonn, sizeof s->twonn, "lrk_twonn_options");
+}
+
+lrk_status lrk_config_plan_gelora(const lrk_config *config, lrk_adapters *adapters, const double *dimensions,
+                                  int64_t n, int64_t step, lrk_plan **plan)
+{
+    if (plan != NULL) *plan = NULL;
+    lrk_status status = lrki_config_check_call(config, adapters, plan);
+    if (status != LRK_OK) return status;
+    lrk_limit *limits = lrki_config_limits(config);
+    if (limits == NULL) return LRK_ERR_NOMEM;
+    lrk_gelora_options options;
+    (void)lrk_gelora_options_init(&options, sizeof options);
+    options.limits = limits;
+    options.n_limits = config->n_limits;
+    status = lrk_gelora_plan(adapters, dimensions, n, &options, step, plan);
     lrki_array_free(config->context, limits, config->n_limits, sizeof *limits);
     return lrki_config_made_with_limits(config, "start", status);
 }

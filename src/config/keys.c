@@ -44,8 +44,13 @@ static const lrki_word policy_words[] = {{"alora", LRKI_POLICY_ALORA},
                                          {"threshold", LRKI_POLICY_THRESHOLD},
                                          {"fixed", LRKI_POLICY_FIXED},
                                          {NULL, 0}};
-static const lrki_word start_words[] = {
-    {"uniform", LRKI_START_UNIFORM}, {"gradient", LRKI_START_GRADIENT}, {"eva", LRKI_START_EVA}, {NULL, 0}};
+static const lrki_word start_words[] = {{"uniform", LRKI_START_UNIFORM},
+                                        {"gradient", LRKI_START_GRADIENT},
+                                        {"eva", LRKI_START_EVA},
+                                        {"gelora", LRKI_START_GELORA},
+                                        {NULL, 0}};
+static const lrki_word estimate_words[] = {
+    {"fit", LRK_TWONN_FIT}, {"mle", LRK_TWONN_MLE}, {"unbiased", LRK_TWONN_UNBIASED}, {NULL, 0}};
 static const lrki_word samples_words[] = {{"auto", 0}, {NULL, 0}};
 static const lrki_word budget_words[] = {{"initial", LRK_BUDGET_INITIAL}, {NULL, 0}};
 static const lrki_word unpruned_words[] = {
@@ -98,6 +103,8 @@ const lrki_key lrki_config_keys[] = {
     KEY("start", "tau", REAL, pca.tau, ),
     KEY("start", "batch_rows", INTEGER, pca.batch_rows, ),
     KEY("start", "whiten", FLAG, eva.flags, .bit = LRK_EVA_WHITEN),
+    KEY("start", "estimate", CHOICE, twonn.estimate, WORDS(estimate_words)),
+    KEY("start", "discard", REAL, twonn.discard, ),
     KEY("importance", "estimator", CHOICE, estimator, WORDS(estimator_words)),
     KEY("importance", "mode", CHOICE, ablation.mode, WORDS(mode_words)),
     KEY("importance", "noise_floor_repeats", INTEGER4, ablation.noise_floor_repeats, ),

@@ -54,10 +54,11 @@ typedef struct lrki_node {
 #define LRKI_ESTIMATOR_TAYLOR      3
 #define LRKI_ESTIMATOR_MAGNITUDE   4
 #define LRKI_ESTIMATOR_GATE        5
-#define LRKI_START_UNIFORM                                                                                   \
-    0 /* the ranks of adapters.modules, as adapters.init says; the order of the words */
+/* In the order of their words. Uniform: the ranks of adapters.modules, as adapters.init says. */
+#define LRKI_START_UNIFORM  0
 #define LRKI_START_GRADIENT 1
 #define LRKI_START_EVA      2
+#define LRKI_START_GELORA   3
 
 #define LRKI_NO_UNIFORM (-1)
 

@@ -44,5 +44,6 @@
 #include "status.h"
 #include "trace.h"
 #include "version.h"
+#include "weight_start.h"
 
 #endif

@@ -3,7 +3,7 @@
  * Starts from the frozen weights. Every module keeps its number of ranks, and gets with W [n_out x n_in] and its scale s
  *     PiSSA       the r leading singular triples of W ~ U diag(S) V^T: A = diag(sqrt(S / |s|)) V^T, B = U diag(sqrt(S / |s|)), the sign of
  *                 s on B (Meng, Wang and Zhang 2024, arXiv:2404.02948)
- *     OLoRA       the first r columns Q of W = Q R and rows of R: B = Q, A = R (Bueyuekakyuez 2024, arXiv:2406.01775)
+ *     OLoRA       the first r columns Q of W = Q R and rows of R: B = Q, A = R (Buyukakyuz 2024, arXiv:2406.01775)
  *     orthogonal  from r orthonormal rows drawn at random, half of which combine the rows of A and the others those of B:
  *                 A = 1/10 P^T X, B = 1/10 O^T Y, X and Y of N(0, 1), P O^T = 0, so that B^T A = 0 (in the peft package; there for even r)
  *

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "adapters/set.h"
 #include "material.h"
 #include "sets.h"
 #include "spectral.h"

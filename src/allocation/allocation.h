@@ -13,6 +13,7 @@
 #include "lorank/allocation.h"
 #include "lorank/eva.h"
 #include "lorank/gelora.h"
+#include "lorank/gradient_init.h"
 #include "lorank/gradient_start.h"
 #include "lorank/weight_start.h"
 #include "state.h"
@@ -100,6 +101,7 @@ lrk_status lrki_threshold_options_check(lrk_context *context, const lrk_threshol
 lrk_status lrki_prune_options_check(lrk_context *context, const lrk_prune_options *options);
 lrk_status lrki_twonn_options_check(lrk_context *context, const lrk_twonn_options *options);
 lrk_status lrki_weight_start_check(lrk_context *context, const lrk_weight_start_options *options);
+lrk_status lrki_gradient_init_check(lrk_context *context, const lrk_gradient_init_options *options);
 lrk_status lrki_eva_options_check(lrk_context *context, const lrk_eva_options *options);
 lrk_status lrki_gradient_start_check(lrk_context *context, const lrk_gradient_start_options *options);
 lrk_status lrki_rules_check(lrk_context *context, const lrki_rules *rules);

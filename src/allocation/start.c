@@ -105,6 +105,14 @@ lrk_status lrki_start_take(lrki_start *start)
                      (long long)round->budget);
 }
 
+void lrki_start_keep(lrki_start *start)
+{
+    for (int64_t i = 0; i < start->round.n_ranks; i++)
+        start->round.drop[i] = 1;
+    for (int64_t i = 0; i < start->round.n_modules; i++)
+        start->round.add[i] = start->round.slots[i].rank;
+}
+
 lrk_status lrki_start_plan(lrki_start *start, int64_t step, lrk_plan **plan)
 {
     lrk_status status = lrki_round_check(start->allocator, &start->round);

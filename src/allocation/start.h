@@ -32,6 +32,8 @@ lrk_status lrki_start_budget(lrki_start *start, int64_t budget, double multiple)
 void lrki_start_offer(lrki_start *start, int32_t module, int64_t index, double worth);
 /* Fills the round. Ties go to the lower module, then the lower index. LRK_ERR_BUDGET: floors exceed it, or no rank fits. */
 lrk_status lrki_start_take(lrki_start *start);
+/* The same with as many new ranks in every module as go. */
+void lrki_start_keep(lrki_start *start);
 /* An open plan of the round, checked against it. */
 lrk_status lrki_start_plan(lrki_start *start, int64_t step, lrk_plan **plan);
 /* A row of A as LRK_INIT_KAIMING_UNIFORM, for ranks that a start has no direction for. */

@@ -318,13 +318,6 @@ static lrk_status begin_module(const lrk_adapters *adapters, int32_t i,
     return begin_of_weight(&w, n, a, b);
 }
 
-static void keep_ranks(lrki_start *start)
-{
-    memset(start->round.drop, 1, (size_t)start->round.n_ranks);
-    for (int64_t i = 0; i < start->round.n_modules; i++)
-        start->round.add[i] = start->round.slots[i].rank;
-}
-
 static lrk_status write_rows(const lrk_adapters *adapters, const lrk_weight_start_options *options,
                              const lrki_start *start, lrk_plan *plan)
 {
@@ -359,7 +352,7 @@ lrk_status lrk_weight_start_plan(lrk_adapters *adapters, const lrk_weight_start_
         status = lrki_fail(context, LRK_ERR_BUDGET, "the set has no rank to begin");
     if (status != LRK_OK) return status;
     status = lrki_start_open(adapters, &rules, 0, &start);
-    if (status == LRK_OK) keep_ranks(&start);
+    if (status == LRK_OK) lrki_start_keep(&start);
     if (status == LRK_OK) status = lrki_start_plan(&start, step, &plan);
     if (status == LRK_OK) status = write_rows(adapters, &options, &start, plan);
     if (start.allocator != NULL) status = lrki_start_finish(&start, status, plan, out);

@@ -55,10 +55,15 @@ typedef struct lrki_node {
 #define LRKI_ESTIMATOR_MAGNITUDE   4
 #define LRKI_ESTIMATOR_GATE        5
 /* In the order of their words. Uniform: the ranks of adapters.modules, as adapters.init says. */
-#define LRKI_START_UNIFORM  0
-#define LRKI_START_GRADIENT 1
-#define LRKI_START_EVA      2
-#define LRKI_START_GELORA   3
+#define LRKI_START_UNIFORM    0
+#define LRKI_START_GRADIENT   1
+#define LRKI_START_EVA        2
+#define LRKI_START_GELORA     3
+#define LRKI_START_LORA_GA    4
+#define LRKI_START_LORA_ONE   5
+#define LRKI_START_PISSA      6
+#define LRKI_START_OLORA      7
+#define LRKI_START_ORTHOGONAL 8
 
 #define LRKI_NO_UNIFORM (-1)
 
@@ -100,6 +105,8 @@ typedef struct lrki_settings {
     lrk_pca_options pca;
     lrk_eva_options eva;
     lrk_twonn_options twonn;
+    lrk_gradient_init_options gradient_init;
+    lrk_weight_start_options weight_start;
     int32_t policy;
     lrk_alora_options alora; /* what all policies share is here */
     lrk_elalora_options elalora;

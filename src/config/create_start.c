@@ -15,7 +15,9 @@ lrk_status lrki_start_settings_check(const lrk_config *config)
     if (status == LRK_OK) status = lrki_gradient_start_check(config->context, &s->gradient_start);
     if (status == LRK_OK) status = lrki_pca_options_check(config->context, &s->pca);
     if (status == LRK_OK) status = lrki_eva_options_check(config->context, &s->eva);
-    return status == LRK_OK ? lrki_twonn_options_check(config->context, &s->twonn) : status;
+    if (status == LRK_OK) status = lrki_twonn_options_check(config->context, &s->twonn);
+    if (status == LRK_OK) status = lrki_gradient_init_check(config->context, &s->gradient_init);
+    return status == LRK_OK ? lrki_weight_start_check(config->context, &s->weight_start) : status;
 }
 
 const char *lrk_config_start(const lrk_config *config)
@@ -23,7 +25,13 @@ const char *lrk_config_start(const lrk_config *config)
     return config != NULL ? lrk_config_word("start.kind", config->settings.start) : NULL;
 }
 
-/* ---- the gradient start -------------------------------------------------------------------------------------------- */
+/* ---- gradients -------------------------------------------------------------------------------------------- */
+
+static bool is_of_gradient(const lrki_settings *s)
+{
+    return s->start == LRKI_START_GRADIENT || s->start == LRKI_START_LORA_GA ||
+           s->start == LRKI_START_LORA_ONE;
+}
 
 lrk_status lrk_config_create_sketch(const lrk_config *config, lrk_adapters *adapters, lrk_sketch **sketch,
                                     int64_t *batches)
@@ -34,7 +42,7 @@ lrk_status lrk_config_create_sketch(const lrk_config *config, lrk_adapters *adap
     if (batches == NULL)
         return lrki_fail(config->context, LRK_ERR_ARGUMENT, "lrk_config_create_sketch: batches is NULL");
     const lrki_settings *s = &config->settings;
-    *batches = s->start == LRKI_START_GRADIENT ? s->batches : 0;
+    *batches = is_of_gradient(s) ? s->batches : 0;
     if (*batches == 0) return LRK_OK;
     lrk_sketch_options options = s->sketch;
     options.seed = s->seed;
@@ -48,6 +56,11 @@ lrk_status lrk_config_plan_start(const lrk_config *config, const lrk_sketch *ske
     lrk_status status = lrki_config_check_call(config, sketch, plan);
     if (status != LRK_OK) return status;
     const lrki_settings *s = &config->settings;
+    if (s->start == LRKI_START_LORA_GA || s->start == LRKI_START_LORA_ONE) {
+        lrk_gradient_init_options init = s->gradient_init;
+        init.method = s->start == LRKI_START_LORA_GA ? LRK_GRADIENT_INIT_LORA_GA : LRK_GRADIENT_INIT_LORA_ONE;
+        return lrki_config_made(config, "start", lrk_gradient_init_plan(sketch, &init, step, plan));
+    }
     lrk_gradient_start_options options = s->gradient_start;
     lrk_limit *limits = lrki_config_limits(config);
     if (limits == NULL) return LRK_ERR_NOMEM;
@@ -137,4 +150,30 @@ lrk_status lrk_config_plan_gelora(const lrk_config *config, lrk_adapters *adapte
     status = lrk_gelora_plan(adapters, dimensions, n, &options, step, plan);
     lrki_array_free(config->context, limits, config->n_limits, sizeof *limits);
     return lrki_config_made_with_limits(config, "start", status);
+}
+
+/* ---- weights ------------------------------------------------------------------------------------------------------- */
+
+lrk_status lrk_config_plan_weights(const lrk_config *config, lrk_adapters *adapters,
+                                   int32_t (*weight)(void *user, int32_t module, lrk_weight *weight),
+                                   void *user, int64_t step, lrk_plan **plan)
+{
+    if (plan != NULL) *plan = NULL;
+    lrk_status status = lrki_config_check_call(config, adapters, plan);
+    if (status != LRK_OK) return status;
+    const lrki_settings *s = &config->settings;
+    lrk_weight_start_options options = s->weight_start;
+    if (s->start < LRKI_START_PISSA) return LRK_OK;
+    options.method = s->start - LRKI_START_PISSA + LRK_WEIGHT_START_PISSA;
+    options.seed = s->seed;
+    options.weight = weight;
+    options.user = user;
+    return lrki_config_made(config, "start", lrk_weight_start_plan(adapters, &options, step, plan));
+}
+
+int32_t lrk_config_start_subtracts(const lrk_config *config)
+{
+    if (config == NULL) return 0;
+    int32_t start = config->settings.start;
+    return start == LRKI_START_LORA_GA || start == LRKI_START_PISSA || start == LRKI_START_OLORA;
 }

@@ -16,6 +16,7 @@
 #include "allocation.h"
 #include "eva.h"
 #include "gelora.h"
+#include "gradient_init.h"
 #include "gradient_start.h"
 #include "importance.h"
 #include "optimizer.h"

@@ -83,6 +83,9 @@ typedef struct llama_linear {
 /* Describe one linear layer; needs no weights. */
 void llama_linear_describe(const llama_config *config, int64_t block, int kind, llama_linear *out);
 
+/* The frozen weight of a layer, n_out x n_in, tight; a start may subtract from it. */
+float *llama_weight(llama_model *model, int64_t block, int kind);
+
 /* ------------------------------------------------------------------- runs */
 
 typedef struct llama_batch {

@@ -135,17 +135,77 @@ static lrk_status make_plan(const ft_trainer *t, const lrk_config *config, const
                   : lrk_config_plan_start(config, m->sketch, t->step, plan);
 }
 
-static int carry_out(ft_trainer *t, const lrk_config *config, const material *m, ft_error *error)
+/* ---- starts from weights, and what starts subtract ---- */
+
+/* The layer of a module; kinds count on over blocks. */
+static int64_t layer_of(const ft_trainer *t, const char *name)
+{
+    llama_linear layer;
+    for (int64_t i = 0; i < t->task->config.n_layers * LLAMA_N_KINDS; i++) {
+        llama_linear_describe(&t->task->config, i / LLAMA_N_KINDS, (int)(i % LLAMA_N_KINDS), &layer);
+        if (!strcmp(layer.name, name)) return i;
+    }
+    return -1;
+}
+
+static float *weight_of(const ft_trainer *t, int32_t module, int64_t *n_in)
+{
+    lrk_module_info info = {.struct_size = sizeof info};
+    if (lrk_adapters_module(t->adapters, module, &info)) return NULL;
+    int64_t layer = layer_of(t, info.name);
+    *n_in = info.n_in;
+    return layer < 0 ? NULL
+                     : llama_weight(t->task->model, layer / LLAMA_N_KINDS, (int)(layer % LLAMA_N_KINDS));
+}
+
+static int32_t give_weight(void *user, int32_t module, lrk_weight *weight)
+{
+    weight->data = weight_of(user, module, &weight->ld);
+    return weight->data == NULL;
+}
+
+/* The model's weights lose what the adapters begin with, and the trainer remembers it for the export. */
+static int subtract(ft_trainer *t, ft_error *error)
+{
+    lrk_adapters_info set = {.struct_size = sizeof set};
+    lrk_adapters_options options;
+    lrk_adapters_options_init(&options, sizeof options);
+    options.flags = LRK_ADAPTERS_INFERENCE;
+    lrk_adapters_info_get(t->adapters, &set);
+    int64_t *ranks = calloc((size_t)set.modules, sizeof *ranks);
+    if (!ranks) return ft_fail_memory(error, "what a start subtracts");
+    for (int32_t i = 0; i < set.modules; i++)
+        lrk_adapters_ranks(t->adapters, i, NULL, NULL, &ranks[i]);
+    lrk_status status =
+        lrk_adapters_resize(t->adapters, ranks, &options, &t->begun); /* the same ranks: a copy */
+    free(ranks);
+    for (int32_t i = 0; i < set.modules && !status; i++) {
+        int64_t n_in = 0;
+        float *weight = weight_of(t, i, &n_in);
+        status = lrk_adapters_merge(t->adapters, i, -1, LRK_WEIGHT_OUT_IN, weight, n_in);
+    }
+    return status ? fail_lorank(t, error) : 0;
+}
+
+static int commit(ft_trainer *t, const lrk_config *config, lrk_plan *plan, ft_error *error)
 {
     lrk_participant optimizer;
-    lrk_plan *plan = NULL;
     lrk_participant_init(&optimizer, sizeof optimizer);
     lrk_status status = lrk_optimizer_participant(t->optimizer, &optimizer);
-    if (!status) status = make_plan(t, config, m, &plan);
     if (!status) status = lrk_plan_prepare(plan, &optimizer, 1);
     if (!status) status = lrk_plan_commit(plan);
     int failed = status ? fail_lorank(t, error) : 0;
-    if (plan && status) lrk_plan_abandon(plan);
+    if (status) lrk_plan_abandon(plan);
+    return failed || (lrk_config_start_subtracts(config) && subtract(t, error));
+}
+
+static int start_from_weights(ft_trainer *t, const lrk_config *config, int *begun, ft_error *error)
+{
+    lrk_plan *plan = NULL;
+    if (lrk_config_plan_weights(config, t->adapters, give_weight, t, t->step, &plan))
+        return fail_lorank(t, error);
+    int failed = plan && commit(t, config, plan, error);
+    *begun = plan && !failed;
     lrk_plan_destroy(plan);
     return failed;
 }
@@ -169,6 +229,14 @@ static int create(const ft_trainer *t, const lrk_config *config, material *m, ft
     return m->sketch || m->pca ? 0 : create_points(t, config, m, error);
 }
 
+static int carry_out(ft_trainer *t, const lrk_config *config, const material *m, ft_error *error)
+{
+    lrk_plan *plan = NULL;
+    int failed = make_plan(t, config, m, &plan) ? fail_lorank(t, error) : commit(t, config, plan, error);
+    lrk_plan_destroy(plan);
+    return failed;
+}
+
 int ft_start(ft_trainer *t, const lrk_config *config, int *begun, ft_error *error)
 {
     material m = {0};
@@ -177,6 +245,8 @@ int ft_start(ft_trainer *t, const lrk_config *config, int *begun, ft_error *erro
     if (!failed && m.batches > 0) {
         failed = feed(t, config, &m, error) || carry_out(t, config, &m, error);
         *begun = !failed;
+    } else if (!failed) {
+        failed = start_from_weights(t, config, begun, error);
     }
     lrk_mask_destroy(m.none);
     lrk_sketch_destroy(m.sketch);

@@ -93,6 +93,9 @@ lrk_status lrki_adapters_options_check(lrk_context *context, const lrk_adapters_
 lrk_status lrki_adapters_create_zero(lrk_context *context, const lrk_module_spec *specs, int64_t n_modules,
                                      const lrk_adapters_options *options, lrk_adapters **adapters);
 
+/* The spec of a module with other ranks, its scale stated as it is (resize.c). */
+lrk_module_spec lrki_spec_of(const lrki_module *module, int64_t rank);
+
 lrk_adapters *lrki_adapters_ref(lrk_adapters *adapters);
 void lrki_adapters_unref(lrk_adapters *adapters);
 void lrki_pass_cache_free(

@@ -151,6 +151,38 @@ START_TEST(gelora_counts_dimensions)
 }
 END_TEST
 
+START_TEST(starts_of_both_factors_train)
+{
+    static const char *const kinds[] = {"orthogonal", "lora_one", "lora_ga", "pissa", "olora"};
+    char arguments[128], words[64];
+    trainer_train_ok("--out $D/plain --set allocation.policy=fixed");
+    same_at_any_number_of_threads(kinds[_i]);
+    snprintf(words, sizeof words, "%s1", kinds[_i]);
+    ck_assert_int_eq(of_run(words, "final_ranks"), of_run("plain", "final_ranks"));
+    if (_i < 2) return;
+    snprintf(arguments, sizeof arguments, "--out $D/c --set start.kind=%s --checkpoint-every 2", kinds[_i]);
+    ck_assert_int_ne(trainer_run_under("", strcat(strcpy((char[512]){0}, TRAINER_TRAIN), arguments)), 0);
+    ck_assert_ptr_nonnull(strstr(trainer_get("stderr"), "which checkpoints do not hold"));
+}
+END_TEST
+
+/* What is exported adapts the model as it was: it has twice the ranks, and the loss that training ended with. */
+START_TEST(what_was_subtracted_is_taken_off_in_the_export)
+{
+    trainer_train_ok("--out $D/a --set start.kind=pissa --set allocation.policy=fixed");
+    char *config = trainer_get("a/adapter/adapter_config.json");
+    ck_assert_ptr_nonnull(strstr(config, "\"r\": 4"));
+    json_t *summary = trainer_summary_of("a");
+    double loss = json_real_value(
+        json_object_get(json_object_get(json_object_get(summary, "test"), "adapted"), "loss"));
+    json_decref(summary);
+    ck_assert_int_eq(trainer_run("--model " TRAINER_MODEL " --adapter $D/a/adapter --evaluate $D/test.jsonl"),
+                     0);
+    const char *at = strstr(trainer_get("stdout"), "adapted");
+    ck_assert_msg(at != NULL && loss > 0, "%s", trainer_get("stdout"));
+}
+END_TEST
+
 Suite *trainer_start_suite(void);
 
 Suite *trainer_start_suite(void)
@@ -166,6 +198,8 @@ Suite *trainer_start_suite(void)
     tcase_add_test(tests, the_dry_run_starts_too);
     tcase_add_test(tests, eva_gives_out_the_budget_that_it_finds);
     tcase_add_test(tests, gelora_counts_dimensions);
+    tcase_add_loop_test(tests, starts_of_both_factors_train, 0, 5);
+    tcase_add_test(tests, what_was_subtracted_is_taken_off_in_the_export);
     tcase_add_test(tests, what_cannot_be_is_refused);
     suite_add_tcase(suite, tests);
     return suite;

@@ -260,7 +260,11 @@ START_TEST(what_would_be_taken_is_what_must_converge)
     }
     ck_assert_int_eq(open, 0);
     ck_assert_int_ge(info_of(2).converged, info_of(2).wanted);
+    const lrk_limit limit = {sizeof limit, 0, "m1", 0, 0}; /* its group still waits for what m0 takes */
+    options.limits = &limit;
+    options.n_limits = 1;
     ck_assert_int_eq(lrk_eva_settle(pca, &options, NULL), LRK_OK);
+    ck_assert_int_gt(info_of(1).wanted, 0);
 }
 END_TEST
 

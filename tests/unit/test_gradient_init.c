@@ -120,6 +120,34 @@ START_TEST(lora_one_is_a_step_down_the_gradient)
 }
 END_TEST
 
+static uint64_t digest_now(void)
+{
+    uint64_t digest;
+    lrk_plan *plan;
+    ck_assert_int_eq(lrk_gradient_init_plan(sketch, &options, 4, &plan), LRK_OK);
+    ck_assert_int_eq(lrk_plan_digest(plan, &digest), LRK_OK);
+    ck_assert_int_eq(lrk_plan_abandon(plan), LRK_OK);
+    lrk_plan_destroy(plan);
+    return digest;
+}
+
+/* The gradient's negative: rows of A are the same, those of B are not. */
+START_TEST(digests_tell_plans_apart_by_their_rows_of_b_too)
+{
+    options.method = LRK_GRADIENT_INIT_LORA_ONE;
+    uint64_t one = digest_now();
+    ck_assert_uint_eq(one, digest_now());
+    ck_assert_int_eq(lrk_sketch_zero(sketch), LRK_OK);
+    for (int32_t i = 0; i < N; i++) {
+        for (int64_t t = 0; t < K; t++)
+            for (int64_t c = 0; c < dy[i].cols; c++)
+                dy[i].data[t * dy[i].ld + c] *= -1;
+        ck_assert_int_eq(sketch_feed_one(set, sketch, i, &x[i], &dy[i]), LRK_OK);
+    }
+    ck_assert_uint_ne(one, digest_now());
+}
+END_TEST
+
 static void refuse(lrk_status want, const char *words)
 {
     lrk_plan *plan = (lrk_plan *)&host;
@@ -266,6 +294,7 @@ Suite *gradient_init_suite(void)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, lora_ga_takes_right_vectors_and_the_next_left_ones);
     tcase_add_test(tests, lora_one_is_a_step_down_the_gradient);
+    tcase_add_test(tests, digests_tell_plans_apart_by_their_rows_of_b_too);
     tcase_add_test(tests, gradients_with_too_few_directions_are_refused);
     tcase_add_test(tests, options_out_of_range_are_refused);
     tcase_add_test(tests, everything_unwinds_when_any_request_fails);

@@ -177,13 +177,20 @@ START_TEST(a_module_asks_for_rho_times_its_ranks)
     ck_assert_int_eq(info_of(pca, 2).components, 6);
     ck_assert_int_eq(info_of(pca, 3).components, 0);
     ck_assert_int_eq(info_of(pca, 4).components, 5); /* n_in */
-    ck_assert_int_eq(pca->modules[1].asked, 6); /* as the group */
+    ck_assert_int_eq(pca->modules[1].asked, 6);      /* as the group */
     lrk_pca_destroy(pca);
     options.rho = 0.5;
     pca = make(&options); /* 1.5 and 1 */
     ck_assert_int_eq(info_of(pca, 2).components, 2);
     ck_assert_int_eq(pca->modules[3].asked, 0);
     lrk_pca_destroy(pca);
+    const shape mixed[2] = {{9, 4, 3, 0, 0, 1.0}, {9, 4, 0, 0, 0, 1.0}};
+    lrk_adapters *two = set_make(context, mixed, 2, 0, 0);
+    ck_assert_int_eq(lrk_pca_create(two, NULL, &pca), LRK_OK);
+    ck_assert_int_eq(pca->modules[0].asked, 6);
+    ck_assert_int_eq(pca->modules[1].asked, 0); /* rank 0 gets none of what others ask for */
+    lrk_pca_destroy(pca);
+    lrk_adapters_destroy(two);
     padded x = padded_make(3, 6, 0, 1);
     pca = make(&options);
     ck_assert_int_eq(pca_feed_one(set, pca, 3, &x), LRK_OK); /* rank 0: not looked at */
@@ -377,22 +384,23 @@ END_TEST
 
 START_TEST(workers_have_converged_when_all_have)
 {
-    lrk_pca *workers[2] = {make_usual(), make_usual()}, *sum = make_usual();
+    lrk_pca *workers[2] = {make_usual(), make_usual()}, *sums[2] = {make_usual(), make_usual()};
     padded x = pca_rows(40, 37, 0.6, 4);
     const double *state;
     int64_t n;
     for (int i = 0; i < 5; i++)
         ck_assert_int_eq(pca_feed_one(set, workers[i > 0], 2, &x), LRK_OK);
     ck_assert_int_eq(info_of(workers[1], 2).converged, K);
-    for (int i = 1; i >= 0; i--) {
-        ck_assert_int_eq(lrk_pca_state(workers[i], &state, &n), LRK_OK);
-        ck_assert_int_eq(lrk_pca_add(sum, state, n), LRK_OK);
-        ck_assert_int_eq(info_of(sum, 2).converged, i == 1 ? K : 0);
+    for (int i = 0; i < 4; i++) { /* in either order */
+        ck_assert_int_eq(lrk_pca_state(workers[(i + i / 2) % 2], &state, &n), LRK_OK);
+        ck_assert_int_eq(lrk_pca_add(sums[i / 2], state, n), LRK_OK);
+        ck_assert_int_eq(info_of(sums[i / 2], 2).converged, i == 2 ? K : 0);
     }
     padded_free(&x);
-    lrk_pca_destroy(workers[0]);
-    lrk_pca_destroy(workers[1]);
-    lrk_pca_destroy(sum);
+    for (int i = 0; i < 2; i++) {
+        lrk_pca_destroy(workers[i]);
+        lrk_pca_destroy(sums[i]);
+    }
 }
 END_TEST
 

@@ -146,6 +146,7 @@ void ft_adapt_free(ft_trainer *trainer)
     lrk_estimator_destroy(trainer->estimator);
     lrk_allocator_destroy(trainer->allocator);
     lrk_adapters_destroy(trainer->adapters);
+    lrk_adapters_destroy(trainer->begun);
     ft_scorer_free(&trainer->scorer);
 }
 #endif

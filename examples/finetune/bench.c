@@ -69,8 +69,12 @@ int ft_bench_save(ft_bench *bench, const char *directory, ft_error *error)
     lrk_peft_options_init(&options, sizeof options);
     options.base_model = bench->args.model;
     options.task_type = "CAUSAL_LM";
-    if (lrk_peft_save(bench->trainer.adapters, directory, &options))
-        return ft_fail_lorank(error, bench->context, NULL);
-    return 0;
+    /* with what a start subtracted taken off again, the adapter is one of the model as it was */
+    const ft_trainer *t = &bench->trainer;
+    lrk_adapters *stacked = NULL;
+    lrk_status status = t->begun ? lrk_adapters_stack(t->adapters, t->begun, -1, NULL, &stacked) : LRK_OK;
+    if (!status) status = lrk_peft_save(stacked ? stacked : t->adapters, directory, &options);
+    lrk_adapters_destroy(stacked);
+    return status ? ft_fail_lorank(error, bench->context, NULL) : 0;
 }
 #endif

@@ -22,7 +22,9 @@ int ft_command_list(void)
     printf("%-10s  %-12s  adapters.uniform: the same rank everywhere, as far as a budget goes\n", "initial",
            "uniform");
     printf("%-10s  %-12s  adapters.ranks_from: a trace or PEFT's rank_pattern\n", "initial", "ranks_from");
-    printf("%-10s  %-12s  start.kind: gradient\n", "initial", "gradient");
+    for (int64_t i = 1; lrk_config_word("start.kind", i); i++) /* the first is none of these */
+        printf("%-10s  %-12s  start.kind: %s\n", "initial", lrk_config_word("start.kind", i),
+               lrk_config_word("start.kind", i));
     return FT_EXIT_OK;
 }
 #endif

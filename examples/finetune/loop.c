@@ -186,13 +186,18 @@ static int start(loop *l)
     ft_outcome *o = l->outcome;
     int begun = 0;
     double since = ft_now();
-    if (l->resumed || !l->job->config) return 0;
+    if (!l->job->config) return 0;
+    if (lrk_config_start_subtracts(l->job->config) && l->checkpoint.list)
+        return ft_fail(l->error, "start.kind %s changes the model's weights, which checkpoints do not hold",
+                       lrk_config_start(l->job->config));
+    if (l->resumed) return 0;
     if (ft_start(l->trainer, l->job->config, &begun, l->error)) return -1;
     if (!begun) return 0;
     totals(l, &o->initial_ranks, &o->initial_parameters);
     o->start_seconds = ft_now() - since;
-    ft_progress_say(&l->progress, "%s: gradient start  ranks %lld  parameters %lld  %.1f s", l->job->name,
-                    (long long)o->initial_ranks, (long long)o->initial_parameters, o->start_seconds);
+    ft_progress_say(&l->progress, "%s: %s start  ranks %lld  parameters %lld  %.1f s", l->job->name,
+                    lrk_config_start(l->job->config), (long long)o->initial_ranks,
+                    (long long)o->initial_parameters, o->start_seconds);
     return 0;
 }
 

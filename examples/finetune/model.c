@@ -158,3 +158,14 @@ const llama_config *llama_model_config(const llama_model *model)
 {
     return &model->config;
 }
+
+float *llama_weight(llama_model *model, int64_t block, int kind)
+{
+    for (int g = 0; g < N_GROUPS; g++) {
+        const linear_group *group = &model->groups[g];
+        int i = kind - group->first_kind;
+        if (i >= 0 && i < group->n_kinds)
+            return model->blocks[block].group[g] + group->column[i] * group->n_in;
+    }
+    return NULL;
+}

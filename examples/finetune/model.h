@@ -83,6 +83,9 @@ typedef struct llama_linear {
 /* Describe one linear layer; needs no weights. */
 void llama_linear_describe(const llama_config *config, int64_t block, int kind, llama_linear *out);
 
+/* The frozen weight of a layer, n_out x n_in, tight; a start may subtract from it. */
+float *llama_weight(llama_model *model, int64_t block, int kind);
+
 /* ------------------------------------------------------------------- runs */
 
 typedef struct llama_batch {
@@ -138,6 +141,12 @@ int64_t llama_run_layer_backwards(const llama_run *run);
  * Forward, keeping what llama_backward() needs.  scores: n_seq entries.
  */
 int llama_forward_loss(llama_run *run, const llama_batch *batch, llama_score *scores);
+
+/*
+ * Hidden states that the last llama_forward_loss() left at a boundary, tokens x hidden: 0 .. n_layers - 1 are the inputs of
+ * blocks, n_layers is the last one's output.  Borrowed until the next call on the run.
+ */
+const float *llama_hidden(const llama_run *run, int64_t boundary);
 
 /*
  * Backward of scale * (sum of all counted losses) of the last

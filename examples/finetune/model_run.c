@@ -300,6 +300,11 @@ int llama_forward_loss(llama_run *run, const llama_batch *batch, llama_score *sc
     return 0;
 }
 
+const float *llama_hidden(const llama_run *run, int64_t boundary)
+{
+    return boundary < run->model->config.n_layers ? run->states[boundary].input : run->x;
+}
+
 /* -------------------------------------------------------------- backward */
 
 static int64_t lowest_adapted(const llama_run *run)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The gradient start: forward and backward of the base model on a few batches, and the plan that lorank makes of it. */
+/* Starts: the base model on a few batches, and the plan that lorank makes of what it saw. */
 #ifndef FT_START_H
 #define FT_START_H
 

@@ -32,6 +32,7 @@ typedef struct ft_trainer {
 #ifdef LORANK
     lrk_context *context;
     lrk_adapters *adapters;
+    lrk_adapters *begun; /* what a start subtracted from the model's weights; NULL: nothing */
     lrk_optimizer *optimizer;
     lrk_estimator *estimator;
     lrk_allocator *allocator;

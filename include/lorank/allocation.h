@@ -7,7 +7,7 @@
  *
  * Selection takes exact counts under the total order (score, module, identity). New ranks come after the kept ones in
  * their module, with gate 1, B = 0, A drawn from the stream keyed by (seed, identity): the function does not change.
- * (LRK_INIT_ORTHOGONAL looks at the module's other rows too.)
+ * (LRK_INIT_ORTHOGONAL looks at the module's other rows too; plans of a start bring rows of their own, docs/starts.md.)
  * Threads: handle-exclusive; a plan counts as part of its set.
  */
 #ifndef LRK_ALLOCATION_H

@@ -14,10 +14,14 @@
 
 #include "adapters.h"
 #include "allocation.h"
+#include "eva.h"
+#include "gelora.h"
+#include "gradient_init.h"
 #include "gradient_start.h"
 #include "importance.h"
 #include "optimizer.h"
 #include "schedule.h"
+#include "weight_start.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -65,6 +69,15 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_config_override(lrk_config *config, const
 /* The seed [0]. Since 0.1 */
 LRK_API uint64_t lrk_config_seed(const lrk_config *config);
 
+/* The word of start.kind ["uniform"]; NULL for NULL. Since 0.1 */
+LRK_API const char *lrk_config_start(const lrk_config *config);
+
+/*
+ * Whether the host must subtract the start's product from its frozen weights once the plan is committed (start.kind lora_ga, pissa,
+ * olora; weight_start.h). 0 for NULL. Since 0.1
+ */
+LRK_API int32_t lrk_config_start_subtracts(const lrk_config *config);
+
 /*
  * Word i that a key may have as its value ("importance.estimator", "allocation.policy"), in the order of the
  * documentation; NULL past the last, and for keys that are unknown or have no words. Threads: pure. Since 0.1
@@ -76,9 +89,12 @@ LRK_API const char *lrk_config_word(const char *key, int64_t i);
  *   adapters   by patterns over the host's modules (rank and scale in `modules` are ignored)
  *   estimator  n_cut is the allocator's n_move, at least 1 (NULL if the mode needs none)
  *   schedule   total_steps and steps_per_epoch from the host
- *   sketch     of a gradient start; *batches says on how many batches the host is to run forward and backward with it before
- *              training. Without a start (start.kind uniform) *sketch is NULL and *batches 0
- *   plan_start the plan of that start, with budget and limits of section allocation. The allocator is made before the plan is
+ *   sketch     of start.kind gradient, lora_ga and lora_one; *batches says on how many batches the host is to run forward and backward with it before
+ *              training. Under another start.kind *sketch is NULL and *batches 0
+ *   pca        of start.kind eva: forward alone; *batches are the most, settle_eva says after each whether it was the last
+ *   twonn      how start.kind gelora estimates dimensions (options->struct_size set), and on how many batches' hidden states
+ *   plan_weights  of start.kind pissa, olora and orthogonal; under another *plan is NULL
+ *   plan_...   the plan of that start, with budget and limits of section allocation. The allocator is made before the plan is
  *              committed: a budget `initial` is what adapters.modules say, and multiples of it are what a start fills
  * Errors: those of the lrk_xxx_create() functions, and LRK_ERR_CONFIG if a needed section is missing. Since 0.1
  */
@@ -88,6 +104,20 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_config_create_sketch(const lrk_config *co
                                                             lrk_sketch **sketch, int64_t *batches);
 LRK_API LRK_WARN_UNUSED lrk_status lrk_config_plan_start(const lrk_config *config, const lrk_sketch *sketch,
                                                          int64_t step, lrk_plan **plan);
+LRK_API LRK_WARN_UNUSED lrk_status lrk_config_create_pca(const lrk_config *config, lrk_adapters *adapters,
+                                                         lrk_pca **pca, int64_t *batches);
+LRK_API LRK_WARN_UNUSED lrk_status lrk_config_settle_eva(const lrk_config *config, lrk_pca *pca, int64_t *open);
+LRK_API LRK_WARN_UNUSED lrk_status lrk_config_plan_eva(const lrk_config *config, const lrk_pca *pca, int64_t step,
+                                                       lrk_plan **plan);
+LRK_API LRK_WARN_UNUSED lrk_status lrk_config_twonn(const lrk_config *config, lrk_twonn_options *options,
+                                                    int64_t *batches);
+LRK_API LRK_WARN_UNUSED lrk_status lrk_config_plan_gelora(const lrk_config *config, lrk_adapters *adapters,
+                                                          const double *dimensions, int64_t n, int64_t step,
+                                                          lrk_plan **plan);
+LRK_API LRK_WARN_UNUSED lrk_status lrk_config_plan_weights(const lrk_config *config, lrk_adapters *adapters,
+                                                           int32_t (*weight)(void *user, int32_t module,
+                                                                             lrk_weight *weight),
+                                                           void *user, int64_t step, lrk_plan **plan);
 LRK_API LRK_WARN_UNUSED lrk_status lrk_config_create_allocator(const lrk_config *config, lrk_adapters *adapters,
                                                                lrk_allocator **allocator);
 LRK_API LRK_WARN_UNUSED lrk_status lrk_config_create_estimator(const lrk_config *config, lrk_adapters *adapters,

@@ -21,8 +21,11 @@
 #include "checkpoint.h"
 #include "config.h"
 #include "context.h"
+#include "eva.h"
 #include "export.h"
+#include "gelora.h"
 #include "gguf.h"
+#include "gradient_init.h"
 #include "gradient_start.h"
 #include "importance.h"
 #include "io.h"
@@ -31,6 +34,7 @@
 #include "merge.h"
 #include "optimizer.h"
 #include "pass.h"
+#include "pca.h"
 #include "peft.h"
 #include "rank_list.h"
 #include "replay.h"
@@ -41,5 +45,6 @@
 #include "status.h"
 #include "trace.h"
 #include "version.h"
+#include "weight_start.h"
 
 #endif

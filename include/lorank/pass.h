@@ -25,6 +25,7 @@
 
 #include "adapters.h"
 #include "mask.h"
+#include "pca.h"
 #include "sketch.h"
 
 #ifdef __cplusplus
@@ -92,6 +93,7 @@ typedef struct lrk_pass_options {
     lrk_rank_output *outputs; /* every forward also adds to it, for the live ranks module after module; the host's, written
                                  by this pass alone while it is open [NULL: not wanted]                          */
     int64_t n_outputs;       /* live ranks of the set if outputs is given [0]                                   */
+    lrk_pca *pca;            /* every forward also feeds it; kept alive by the pass [NULL: none]                 */
 } lrk_pass_options;
 
 /* Errors: LRK_ERR_ARGUMENT. Threads: pure. Since 0.1 */
@@ -113,13 +115,14 @@ LRK_API lrk_status lrk_saved_size(const lrk_adapters *adapters, const int32_t *m
  * Opens a pass. Without a given workspace, memory is taken here (kept by the set and used again by later passes), so
  * that forward and backward never allocate. Gradients have one writer at a time: a pass with a sink and derivatives
  * owns the sink while it is open; a training pass without a sink owns the set's gradients; an evaluating pass takes
- * them at its first lrk_backward() that derives more than dx. A pass owns its sketch while it is open.
+ * them at its first lrk_backward() that derives more than dx. A pass owns its sketch and components while it is open.
  * Errors   LRK_ERR_ARGUMENT     unknown mode, flag or gradient, max_rows < 1, workspace too small or not aligned,
- *                               mask, sink or sketch of another set, mask derivatives without a sink that has them,
- *                               n_outputs without outputs
+ *                               mask, sink, sketch or components of another set, mask derivatives without a sink that
+ *                               has them, n_outputs without outputs
  *          LRK_ERR_SHAPE        n_outputs is not the number of live ranks
  *          LRK_ERR_STALE        mask or sink made before a rank change
- *          LRK_ERR_BUSY         a plan is prepared, or another open pass writes the same gradients or feeds the sketch
+ *          LRK_ERR_BUSY         a plan is prepared, or another open pass writes the same gradients or feeds the same
+ *                               sketch or components
  *          LRK_ERR_UNSUPPORTED  training pass of an inference-only set
  *          LRK_ERR_VERSION, LRK_ERR_NOMEM
  * Threads  any; several passes of a set may be open.   Since 0.1
@@ -139,8 +142,9 @@ LRK_API lrk_status lrk_pass_mask_info(const lrk_pass *pass, lrk_mask_info *info)
  * y is an array of n_modules matrices stepped by y[0].struct_size. x and y must not overlap, nor one y another.
  * Errors   LRK_ERR_ARGUMENT     NULL, no such module, a module twice, unknown dtype, modules of different input groups,
  *                               saved not aligned
- *          LRK_ERR_SHAPE        a matrix does not fit its module, rows differ or exceed max_rows, saved too small
- *          LRK_ERR_HOST         gemm or parallel_for failed; y and outputs are then unspecified
+ *          LRK_ERR_SHAPE        a matrix does not fit its module, rows differ or exceed max_rows, saved too small, or x has
+ *                               other rows than lrk_pca_select() was told of (y is then written)
+ *          LRK_ERR_HOST         gemm or parallel_for failed; y, outputs and the pass's components are then unspecified
  * Special  0 rows, rank 0, or a mask that is 0 on the module: y unchanged. A rank whose mask or gate is 0 is not read,
  *          unless its derivative is asked for. NaN and infinity propagate. y of bf16 or f16 is rounded once a call, or
  *          once for every 512 ranks where a module has more; so is backward's dx, for the ranks of all modules together.

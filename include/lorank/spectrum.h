@@ -48,6 +48,17 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_module_distance(const lrk_adapters *a, in
 LRK_API LRK_WARN_UNUSED lrk_status lrk_adapters_resize(const lrk_adapters *adapters, const int64_t *ranks,
                                                        const lrk_adapters_options *options, lrk_adapters **resized);
 
+/*
+ * A new set whose deltas are those of a plus sign times those of b: the ranks of both side by side, a's scales, b's share of them on
+ * its rows of B. Modules have the same names and shapes, in the same order. With sign -1 and b a copy of what a started from, it
+ * adapts the weight that the start was subtracted from (weight_start.h). Identities and births are new ones. `options` as for
+ * lrk_adapters_create() (init is not used).
+ * Errors   LRK_ERR_ARGUMENT (sign not +1 or -1, other modules, a scale of 0 in a where b has ranks; the detail names the module),
+ *          LRK_ERR_SHAPE (other shapes), LRK_ERR_NOMEM, those of lrk_adapters_create().   Since 0.1
+ */
+LRK_API LRK_WARN_UNUSED lrk_status lrk_adapters_stack(const lrk_adapters *a, const lrk_adapters *b, int32_t sign,
+                                                      const lrk_adapters_options *options, lrk_adapters **stacked);
+
 #ifdef __cplusplus
 }
 #endif

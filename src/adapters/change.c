@@ -81,7 +81,11 @@ static void begin_row(lrki_change *change, const lrki_module *module, const lrki
                (size_t)module->n_in * sizeof(float));
     else
         lrki_direction_begin(&change->directions, module, to->a, i, identity);
-    memset(to->b + i * module->n_out, 0, (size_t)module->n_out * sizeof(float));
+    if (part->added_b != NULL)
+        memcpy(to->b + i * module->n_out, part->added_b + added * module->n_out,
+               (size_t)module->n_out * sizeof(float));
+    else
+        memset(to->b + i * module->n_out, 0, (size_t)module->n_out * sizeof(float));
     to->gates[i] = 1.0f;
     to->identities[i] = identity;
     to->births[i] = change->step;

@@ -6,6 +6,7 @@
  */
 #include <string.h>
 
+#include "pca.h"
 #include "sketch.h"
 
 static const lrki_module *module_at(const lrki_call *call, int32_t i)
@@ -82,7 +83,7 @@ lrk_status lrk_forward(lrk_pass *pass, const int32_t *modules, int32_t n_modules
     if (status == LRK_OK && works) status = lrki_lora_forward(&call.lora);
     if (status == LRK_OK && works && pass->outputs != NULL) status = add_outputs(&call, saved != NULL);
     if (status == LRK_OK && saved != NULL) lrki_saved_write_header(&call, saved);
-    return status;
+    return status == LRK_OK && pass->pca != NULL ? lrki_pca_feed(pass->pca, &call) : status;
 }
 
 /* ---- backward --------------------------------------------------------------------------------------------------------- */

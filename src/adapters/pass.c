@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "pca.h"
 #include "sketch.h"
 
 #define ALL_GRADIENTS (LRK_GRAD_PARAMETERS | LRK_GRAD_GATES | LRK_GRAD_MASK)
@@ -219,6 +220,9 @@ static lrk_status check_options(const lrk_adapters *set, const lrk_pass_options 
     if (status == LRK_OK && o->sketch != NULL && o->sketch->adapters != set)
         status = lrki_fail(set->context, LRK_ERR_ARGUMENT, "lrk_pass_begin: the sketch is of another set");
     if (status == LRK_OK) status = check_outputs(set, o);
+    if (status == LRK_OK && o->pca != NULL && o->pca->adapters != set)
+        status =
+            lrki_fail(set->context, LRK_ERR_ARGUMENT, "lrk_pass_begin: the components are of another set");
     if (status != LRK_OK) return status;
     if (o->mode == LRK_PASS_TRAIN && (set->flags & LRK_ADAPTERS_INFERENCE))
         return lrki_fail(set->context, LRK_ERR_UNSUPPORTED,
@@ -260,6 +264,13 @@ static lrk_status claim_sketch(const lrk_pass *pass)
     return status;
 }
 
+static lrk_status claim_pca(const lrk_pass *pass)
+{
+    if (pass->pca == NULL || take_flag(&pass->pca->in_use)) return LRK_OK;
+    return lrki_fail(pass->adapters->context, LRK_ERR_BUSY,
+                     "lrk_pass_begin: another open pass feeds the components");
+}
+
 static lrk_status claim_gradients(lrk_pass *pass)
 {
     if (pass->sink != NULL)
@@ -270,19 +281,35 @@ static lrk_status claim_gradients(lrk_pass *pass)
     return pass->mode == LRK_PASS_TRAIN && pass->gradients != 0 ? lrki_pass_claim(pass) : LRK_OK;
 }
 
+/* What it feeds. */
+static void release_fed(const lrk_pass *pass)
+{
+    if (pass->sketch != NULL) release_flag(&pass->sketch->in_use);
+    if (pass->pca != NULL) release_flag(&pass->pca->in_use);
+}
+
+static lrk_status claim_fed(const lrk_pass *pass)
+{
+    lrk_status status = claim_sketch(pass);
+    if (status != LRK_OK) return status;
+    status = claim_pca(pass);
+    if (status != LRK_OK && pass->sketch != NULL) release_flag(&pass->sketch->in_use);
+    return status;
+}
+
 /* Counts the pass as open and claims what it certainly writes. Undone by leave(). */
 static lrk_status enter(lrk_pass *pass)
 {
     lrk_adapters *set = pass->adapters;
     if (set->change_pending)
         return lrki_fail(set->context, LRK_ERR_BUSY, "lrk_pass_begin: a rank change is prepared");
-    lrk_status status = claim_sketch(pass);
+    lrk_status status = claim_fed(pass);
     if (status != LRK_OK) return status;
     status = claim_gradients(pass);
     if (status == LRK_OK)
         __atomic_add_fetch(&set->open_passes, 1, __ATOMIC_ACQ_REL);
-    else if (pass->sketch != NULL)
-        release_flag(&pass->sketch->in_use);
+    else
+        release_fed(pass);
     return status;
 }
 
@@ -290,7 +317,7 @@ static void leave(lrk_pass *pass)
 {
     if (pass->sink != NULL) release_flag(&pass->sink->in_use);
     if (pass->claimed_set) release_flag(&pass->adapters->gradients_in_use);
-    if (pass->sketch != NULL) release_flag(&pass->sketch->in_use);
+    release_fed(pass);
     __atomic_sub_fetch(&pass->adapters->open_passes, 1, __ATOMIC_ACQ_REL);
 }
 
@@ -321,6 +348,7 @@ lrk_status lrk_pass_begin(lrk_adapters *adapters, const lrk_pass_options *given,
     pass->sink = options.gradients != 0 ? options.sink : NULL;
     pass->sketch = options.sketch;
     pass->outputs = options.outputs;
+    pass->pca = options.pca;
     pass->claimed_set = false;
     pass->lent = false;
     status = enter(pass);
@@ -332,6 +360,7 @@ lrk_status lrk_pass_begin(lrk_adapters *adapters, const lrk_pass_options *given,
     if (pass->mask != NULL) lrki_mask_ref(pass->mask);
     if (pass->sink != NULL) lrki_sink_ref(pass->sink);
     if (pass->sketch != NULL) lrki_sketch_ref(pass->sketch);
+    if (pass->pca != NULL) lrki_pca_ref(pass->pca);
     *out = pass;
     return LRK_OK;
 }
@@ -343,11 +372,13 @@ void lrk_pass_end(lrk_pass *pass)
     lrk_mask *mask = pass->mask;
     lrk_sink *sink = pass->sink;
     lrk_sketch *sketch = pass->sketch;
+    lrk_pca *pca = pass->pca;
     leave(pass);
     push_list(set, &pass->link, &pass->link);
     if (mask != NULL) lrki_mask_unref(mask);
     lrki_sink_unref(sink);
     lrki_sketch_unref(sketch);
+    lrki_pca_unref(pca);
     lrki_adapters_unref(set);
 }
 

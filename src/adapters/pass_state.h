@@ -41,6 +41,7 @@ struct lrk_pass {
     lrk_sink *sink;           /* NULL: the set's own gradients */
     lrk_sketch *sketch;       /* fed by backward; NULL: none */
     lrk_rank_output *outputs; /* [live ranks], the host's; NULL: none */
+    lrk_pca *pca;             /* fed by forward; NULL: none */
     bool claimed_set;         /* this pass set the set's gradients_in_use */
     bool lent;                /* lorank's own, in the hands of a callback: not the host's to end */
     void *workspace;

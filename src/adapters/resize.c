@@ -96,7 +96,7 @@ static lrk_status fill(const lrk_adapters *from, lrk_adapters *to)
     return status;
 }
 
-static lrk_module_spec spec_of(const lrki_module *module, int64_t rank)
+lrk_module_spec lrki_spec_of(const lrki_module *module, int64_t rank)
 {
     return (lrk_module_spec){.struct_size = sizeof(lrk_module_spec),
                              .flags = module->flags,
@@ -117,7 +117,7 @@ static lrk_status create(const lrk_adapters *adapters, const int64_t *ranks,
     lrk_module_spec *specs = lrki_array(adapters->context, adapters->n_modules, sizeof *specs);
     if (specs == NULL) return lrki_fail_nomem(adapters->context, "the modules of a resized set");
     for (int64_t i = 0; i < adapters->n_modules; i++)
-        specs[i] = spec_of(&adapters->modules[i], ranks[i]);
+        specs[i] = lrki_spec_of(&adapters->modules[i], ranks[i]);
     lrk_status status =
         lrki_adapters_create_zero(adapters->context, specs, adapters->n_modules, options, resized);
     lrki_array_free(adapters->context, specs, adapters->n_modules, sizeof *specs);

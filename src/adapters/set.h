@@ -93,6 +93,9 @@ lrk_status lrki_adapters_options_check(lrk_context *context, const lrk_adapters_
 lrk_status lrki_adapters_create_zero(lrk_context *context, const lrk_module_spec *specs, int64_t n_modules,
                                      const lrk_adapters_options *options, lrk_adapters **adapters);
 
+/* The spec of a module with other ranks, its scale stated as it is (resize.c). */
+lrk_module_spec lrki_spec_of(const lrki_module *module, int64_t rank);
+
 lrk_adapters *lrki_adapters_ref(lrk_adapters *adapters);
 void lrki_adapters_unref(lrk_adapters *adapters);
 void lrki_pass_cache_free(
@@ -137,6 +140,7 @@ typedef struct lrki_module_change {
     int64_t n_added;
     const uint64_t *added_ids;
     const float *added_a; /* [n_added x n_in] rows of A of the added ranks; NULL: drawn by `init` */
+    const float *added_b; /* [n_added x n_out] the same of B; NULL: 0 */
 } lrki_module_change;
 
 typedef struct lrki_change lrki_change;
@@ -144,7 +148,7 @@ typedef struct lrki_change lrki_change;
 /*
  * Takes all memory for a change of every module (array of n_modules; pointers must stay valid until commit). Sets
  * change_pending. Added rows get A as given, or by `init` (direction.h) from the stream (seed, LRKI_STREAM_INIT_A, identity),
- * B 0, gate 1, birth `step`. Library storage: modules whose rank changes get a new exact block; host storage: in place if the
+ * B as given or 0, gate 1, birth `step`. Library storage: modules whose rank changes get a new exact block; host storage: in place if the
  * new rank fits, else storage->prepare (LRK_ERR_BUDGET if the capacity is fixed). Fails with the set untouched.
  */
 lrk_status lrki_change_prepare(lrk_adapters *adapters, const lrki_module_change *parts, int64_t step,

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#define DIRECTIONS 24 /* measured by bench-sketch for a cap of 20: docs/gradient-start.md */
+#define DIRECTIONS 24 /* measured by bench-sketch for a cap of 20: docs/starts.md */
 
 lrk_status lrk_sketch_options_init(lrk_sketch_options *options, size_t struct_size)
 {

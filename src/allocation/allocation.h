@@ -11,7 +11,11 @@
 #include "../adapters/set.h"
 #include "../importance/importance.h"
 #include "lorank/allocation.h"
+#include "lorank/eva.h"
+#include "lorank/gelora.h"
+#include "lorank/gradient_init.h"
 #include "lorank/gradient_start.h"
+#include "lorank/weight_start.h"
 #include "state.h"
 
 #define LRKI_NO_BUDGET INT64_MAX
@@ -95,6 +99,10 @@ lrk_status lrki_elalora_options_check(lrk_context *context, const lrk_elalora_op
 lrk_status lrki_increlora_options_check(lrk_context *context, const lrk_increlora_options *options);
 lrk_status lrki_threshold_options_check(lrk_context *context, const lrk_threshold_options *options);
 lrk_status lrki_prune_options_check(lrk_context *context, const lrk_prune_options *options);
+lrk_status lrki_twonn_options_check(lrk_context *context, const lrk_twonn_options *options);
+lrk_status lrki_weight_start_check(lrk_context *context, const lrk_weight_start_options *options);
+lrk_status lrki_gradient_init_check(lrk_context *context, const lrk_gradient_init_options *options);
+lrk_status lrki_eva_options_check(lrk_context *context, const lrk_eva_options *options);
 lrk_status lrki_gradient_start_check(lrk_context *context, const lrk_gradient_start_options *options);
 lrk_status lrki_rules_check(lrk_context *context, const lrki_rules *rules);
 /* The same for one limit, whose pattern the detail quotes. */
@@ -160,6 +168,8 @@ struct lrk_plan {
     uint64_t *identity_pool; /* [n_dropped + n_added]                */
     float *rows;             /* [n_rows] floats of A of added ranks; NULL: drawn */
     int64_t n_rows;
+    float *rows_b; /* [n_rows_b] the same of B; NULL: 0 */
+    int64_t n_rows_b;
     lrki_module_change *change_parts; /* [n_modules]: the same for the set */
     int64_t n_dropped;
     int64_t n_added;
@@ -183,6 +193,8 @@ lrk_status lrki_plan_create(lrk_allocator *allocator, const lrki_round *round, i
  * are written, lrki_plan_seal() takes them into the digest.
  */
 float *lrki_plan_rows(lrk_plan *plan);
+/* The same of B, after those of A. */
+float *lrki_plan_rows_b(lrk_plan *plan);
 void lrki_plan_seal(lrk_plan *plan);
 /* Tolerates half-built plans; does not touch the allocator's account. */
 void lrki_plan_free(lrk_plan *plan);

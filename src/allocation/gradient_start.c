@@ -6,16 +6,13 @@
  */
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 
-#include "../adapters/direction.h"
 #include "../adapters/sketch.h"
-#include "allocation.h"
 #include "lorank/gradient_start.h"
+#include "start.h"
 
 #define MULTIPLE 3.0
 #define CAP      20
-#define MOST     9e18 /* below 2^63: the largest multiple of a budget */
 
 #define ALL_FLAGS (LRK_GRADIENT_START_TOLERATE | LRK_GRADIENT_START_RANKS_ONLY)
 
@@ -52,22 +49,14 @@ lrk_status lrki_gradient_start_check(lrk_context *context, const lrk_gradient_st
 
 /* ---- what is at hand ----------------------------------------------------------------------------------------------- */
 
-typedef struct choice {
-    double worth;
-    int32_t module;
-    int64_t index; /* of the direction */
-} choice;
-
 typedef struct start {
     const lrk_sketch *sketch;
     lrk_gradient_start_options options;
-    lrk_allocator *allocator;
-    lrki_round round;
-    int64_t *firsts; /* [n_modules + 1] of a module's values         */
+    lrki_start to;
+    int64_t n_values;
+    int64_t *firsts; /* [n_modules] of a module's values            */
     double *values;  /* singular values, module after module        */
     int64_t *usable; /* [n_modules] of them that are above rounding */
-    choice *choices; /* [n]                                         */
-    int64_t n;
 } start;
 
 static lrk_context *context_of(const start *s)
@@ -101,7 +90,7 @@ static bool is_tolerated(const start *s, int64_t i, int64_t could)
 /* Ranks that a module could get if its gradient had all the directions that the sketch looks for. */
 static int64_t could_get(const start *s, int64_t i)
 {
-    int64_t most = lrki_smaller(s->round.slots[i].ceiling, s->options.cap);
+    int64_t most = lrki_smaller(s->to.round.slots[i].ceiling, s->options.cap);
     return lrki_smaller(most, s->sketch->modules[i].directions);
 }
 
@@ -126,7 +115,7 @@ static lrk_status check_gradients(const start *s)
 {
     int32_t first = -1;
     int64_t n = 0;
-    for (int32_t i = 0; i < s->round.n_modules; i++) {
+    for (int32_t i = 0; i < s->to.round.n_modules; i++) {
         if (is_tolerated(s, i, could_get(s, i))) continue;
         if (first < 0) first = i;
         n++;
@@ -136,7 +125,7 @@ static lrk_status check_gradients(const start *s)
 
 static double worth_of(const start *s, int64_t i, double value)
 {
-    return value * value / (double)s->round.slots[i].cost;
+    return value * value / (double)s->to.round.slots[i].cost;
 }
 
 /* Told of modules side by side: each has its own place. */
@@ -151,79 +140,19 @@ static void keep_values(void *user, int32_t module, const lrki_sketch_factors *f
 /* What is to be had past the floors. */
 static void list_choices(start *s)
 {
-    for (int32_t i = 0; i < s->round.n_modules; i++) {
+    for (int32_t i = 0; i < s->to.round.n_modules; i++) {
         int64_t most = lrki_smaller(could_get(s, i), s->usable[i]);
-        for (int64_t j = s->round.slots[i].floor; j < most; j++)
-            s->choices[s->n++] = (choice){worth_of(s, i, s->values[s->firsts[i] + j]), i, j};
+        for (int64_t j = s->to.round.slots[i].floor; j < most; j++)
+            lrki_start_offer(&s->to, i, j, worth_of(s, i, s->values[s->firsts[i] + j]));
     }
 }
 
 static lrk_status find_values(start *s)
 {
-    lrk_status status = lrki_sketch_each(s->sketch, 0, (int32_t)s->round.n_modules, keep_values, s);
+    lrk_status status = lrki_sketch_each(s->sketch, 0, (int32_t)s->to.round.n_modules, keep_values, s);
     if (status == LRK_OK) status = check_gradients(s);
     if (status == LRK_OK) list_choices(s);
     return status;
-}
-
-/* ---- ranks --------------------------------------------------------------------------------------------------------- */
-
-static int by_worth(const void *one, const void *two)
-{
-    const choice *a = one, *b = two;
-    if (a->worth != b->worth) return a->worth > b->worth ? -1 : 1;
-    if (a->module != b->module) return a->module < b->module ? -1 : 1;
-    return (a->index > b->index) - (a->index < b->index);
-}
-
-static lrk_status set_budget(start *s)
-{
-    int64_t base = s->options.budget == LRK_BUDGET_INITIAL ? s->round.held : s->options.budget;
-    double budget = floor(s->options.multiple * (double)base);
-    if (budget > MOST)
-        return lrki_fail(context_of(s), LRK_ERR_ARGUMENT, "multiple %g of budget %lld is too large",
-                         s->options.multiple, (long long)base);
-    s->round.budget = s->allocator->budget = (int64_t)budget;
-    return LRK_OK;
-}
-
-/* Every live rank goes; floors are taken first. */
-static lrk_status take_floors(start *s, int64_t *left)
-{
-    lrki_round *round = &s->round;
-    *left = round->budget;
-    for (int64_t i = 0; i < round->n_ranks; i++)
-        round->drop[i] = 1;
-    for (int64_t i = 0; i < round->n_modules; i++) {
-        int64_t cost;
-        round->add[i] = lrki_smaller(round->slots[i].floor, round->slots[i].ceiling);
-        if (!lrki_mul(round->add[i], round->slots[i].cost, &cost) || cost > *left)
-            return lrki_fail_at(
-                context_of(s), LRK_ERR_BUDGET, (lrki_place){.module = (int32_t)i},
-                "module '%s': its floor of %lld ranks exceeds what is left of the budget of %lld",
-                module_of(s, i)->name, (long long)round->add[i], (long long)round->budget);
-        *left -= cost;
-    }
-    return LRK_OK;
-}
-
-static lrk_status take_ranks(start *s)
-{
-    int64_t left, taken = 0;
-    lrk_status status = take_floors(s, &left);
-    if (status != LRK_OK) return status;
-    qsort(s->choices, (size_t)s->n, sizeof *s->choices, by_worth);
-    for (int64_t i = 0; i < s->n; i++) {
-        int32_t module = s->choices[i].module;
-        if (s->round.slots[module].cost > left) continue;
-        s->round.add[module]++;
-        left -= s->round.slots[module].cost;
-    }
-    for (int64_t i = 0; i < s->round.n_modules; i++)
-        taken += s->round.add[i];
-    if (taken > 0) return LRK_OK;
-    return lrki_fail(context_of(s), LRK_ERR_BUDGET, "no rank fits into the budget of %lld",
-                     (long long)s->round.budget);
 }
 
 /* ---- rows ---------------------------------------------------------------------------------------------------------- */
@@ -239,10 +168,9 @@ static void write_rows(void *user, int32_t module, const lrki_sketch_factors *f)
     lrk_plan *plan = ((const rows *)user)->plan;
     const lrki_part *part = &plan->parts[module];
     float *row = plan->rows + (plan->change_parts[module].added_a - plan->rows);
-    lrki_directions usual = {.init = LRK_INIT_KAIMING_UNIFORM, .seed = s->sketch->adapters->seed};
     for (int64_t j = 0; j < part->n_added; j++, row += f->n_in) {
         if (j >= s->usable[module]) { /* a floor above what the gradient has */
-            lrki_direction_begin(&usual, module_of(s, module), row, 0, part->added_ids[j]);
+            lrki_start_usual_row(&s->to, module, part->added_ids[j], row);
             continue;
         }
         for (int64_t c = 0; c < f->n_in; c++)
@@ -254,7 +182,7 @@ static lrk_status give_rows(const start *s, lrk_plan *plan)
 {
     rows r = {s, plan};
     if (lrki_plan_rows(plan) == NULL) return LRK_ERR_NOMEM;
-    lrk_status status = lrki_sketch_each(s->sketch, 0, (int32_t)s->round.n_modules, write_rows, &r);
+    lrk_status status = lrki_sketch_each(s->sketch, 0, (int32_t)s->to.round.n_modules, write_rows, &r);
     if (status == LRK_OK) lrki_plan_seal(plan);
     return status;
 }
@@ -264,51 +192,41 @@ static lrk_status give_rows(const start *s, lrk_plan *plan)
 static lrk_status take_memory(start *s)
 {
     lrk_context *context = context_of(s);
-    int64_t n = s->round.n_modules;
-    s->firsts = lrki_array(context, n + 1, sizeof *s->firsts);
+    int64_t n = s->sketch->adapters->n_modules;
+    s->firsts = lrki_array(context, n, sizeof *s->firsts);
     s->usable = lrki_array(context, n, sizeof *s->usable);
     if (s->firsts == NULL || s->usable == NULL) return lrki_fail_nomem(context, "a gradient start");
-    for (int64_t i = 0; i < n; i++)
-        s->firsts[i + 1] = s->firsts[i] + s->sketch->modules[i].directions;
-    s->values = lrki_array(context, s->firsts[n], sizeof *s->values);
-    s->choices = lrki_array(context, s->firsts[n], sizeof *s->choices);
-    return s->values && s->choices ? LRK_OK : lrki_fail_nomem(context, "a gradient start");
+    for (int64_t i = 0; i < n; i++) {
+        s->firsts[i] = s->n_values;
+        s->n_values += s->sketch->modules[i].directions;
+    }
+    s->values = lrki_array(context, s->n_values, sizeof *s->values);
+    return s->values != NULL ? LRK_OK : lrki_fail_nomem(context, "a gradient start");
 }
 
 static void free_memory(start *s)
 {
     lrk_context *context = context_of(s);
-    int64_t n = s->round.n_modules, values = s->firsts != NULL ? s->firsts[n] : 0;
-    lrki_array_free(context, s->values, values, sizeof *s->values);
-    lrki_array_free(context, s->choices, values, sizeof *s->choices);
+    int64_t n = s->sketch->adapters->n_modules;
+    lrki_array_free(context, s->values, s->n_values, sizeof *s->values);
     lrki_array_free(context, s->usable, n, sizeof *s->usable);
-    lrki_array_free(context, s->firsts, n + 1, sizeof *s->firsts);
-    lrki_round_free(s->allocator, &s->round);
-    lrki_allocator_unref(s->allocator);
+    lrki_array_free(context, s->firsts, n, sizeof *s->firsts);
+    lrki_start_close(&s->to);
 }
 
 static lrk_status make_plan(start *s, int64_t step, lrk_plan **out)
 {
     lrk_plan *plan = NULL;
-    lrk_status status = lrki_round_gather(s->allocator, NULL, &s->round);
-    if (status == LRK_OK) status = set_budget(s);
-    if (status == LRK_OK) status = take_memory(s);
+    const lrki_rules rules = rules_of(&s->options);
+    lrk_status status = take_memory(s);
+    if (status == LRK_OK) status = lrki_start_open(s->sketch->adapters, &rules, s->n_values, &s->to);
+    if (status == LRK_OK) status = lrki_start_budget(&s->to, s->options.budget, s->options.multiple);
     if (status == LRK_OK) status = find_values(s);
-    if (status == LRK_OK) status = take_ranks(s);
-    if (status == LRK_OK) status = lrki_round_check(s->allocator, &s->round);
-    if (status == LRK_OK) status = lrki_plan_create(s->allocator, &s->round, step, &plan);
+    if (status == LRK_OK) status = lrki_start_take(&s->to);
+    if (status == LRK_OK) status = lrki_start_plan(&s->to, step, &plan);
     if (status == LRK_OK && !(s->options.flags & LRK_GRADIENT_START_RANKS_ONLY)) status = give_rows(s, plan);
-    if (status == LRK_OK) {
-        s->allocator->plan_pending = true;
-        *out = plan;
-    } else if (plan != NULL) {
-        lrki_plan_free(plan);
-    }
-    return status;
+    return lrki_start_finish(&s->to, status, plan, out);
 }
-
-/* Plans come from an allocator; this one lives as long as its only plan. */
-static const lrki_policy start_policy = {.choose = NULL};
 
 lrk_status lrk_gradient_start_plan(const lrk_sketch *sketch, const lrk_gradient_start_options *given,
                                    int64_t step, lrk_plan **plan)
@@ -326,10 +244,6 @@ lrk_status lrk_gradient_start_plan(const lrk_sketch *sketch, const lrk_gradient_
                               "lrk_gradient_start_options");
     if (status == LRK_OK) status = lrki_gradient_start_check(adapters->context, &s.options);
     if (status == LRK_OK) status = lrki_sketch_check_idle(sketch, "lrk_gradient_start_plan");
-    if (status != LRK_OK) return status;
-    lrki_rules rules = rules_of(&s.options);
-    rules.budget = LRKI_NO_BUDGET; /* known once the set is counted */
-    status = lrki_allocator_create(adapters, &start_policy, &rules, NULL, 0, &s.allocator);
     if (status != LRK_OK) return status;
     status = make_plan(&s, step, plan);
     free_memory(&s);

@@ -31,6 +31,7 @@ void lrki_plan_free(lrk_plan *plan)
     lrki_array_free(context, plan->identity_pool, plan->n_dropped + plan->n_added,
                     sizeof *plan->identity_pool);
     lrki_array_free(context, plan->rows, plan->n_rows, sizeof *plan->rows);
+    lrki_array_free(context, plan->rows_b, plan->n_rows_b, sizeof *plan->rows_b);
     lrki_free(context, plan, sizeof *plan);
     lrki_allocator_unref(allocator);
 }
@@ -118,7 +119,7 @@ static void fill_parts(lrk_plan *plan, const lrki_round *round)
         identities += part->n_dropped + part->n_added;
         next += (uint64_t)part->n_added;
         plan->change_parts[i] =
-            (lrki_module_change){part->n_kept, part->kept, part->n_added, part->added_ids, NULL};
+            (lrki_module_change){part->n_kept, part->kept, part->n_added, part->added_ids, NULL, NULL};
     }
 }
 
@@ -232,13 +233,39 @@ float *lrki_plan_rows(lrk_plan *plan)
     return plan->rows;
 }
 
+float *lrki_plan_rows_b(lrk_plan *plan)
+{
+    const lrk_adapters *adapters = plan->allocator->adapters;
+    int64_t n = 0, at = 0;
+    for (int64_t i = 0; i < plan->n_modules; i++)
+        n += plan->parts[i].n_added * adapters->modules[i].n_out;
+    plan->rows_b = lrki_array(adapters->context, n, sizeof *plan->rows_b);
+    if (plan->rows_b == NULL) {
+        (void)lrki_fail_nomem(adapters->context, "the rows of a plan");
+        return NULL;
+    }
+    plan->n_rows_b = n;
+    for (int64_t i = 0; i < plan->n_modules; i++) {
+        plan->change_parts[i].added_b = plan->rows_b + at;
+        at += plan->parts[i].n_added * adapters->modules[i].n_out;
+    }
+    return plan->rows_b;
+}
+
+static uint64_t digest_floats(uint64_t digest, const float *values, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &values[i], sizeof bits);
+        digest = digest_word(digest, bits);
+    }
+    return digest;
+}
+
 void lrki_plan_seal(lrk_plan *plan)
 {
-    for (int64_t i = 0; i < plan->n_rows; i++) {
-        uint32_t bits;
-        memcpy(&bits, &plan->rows[i], sizeof bits);
-        plan->digest = digest_word(plan->digest, bits);
-    }
+    plan->digest = digest_floats(plan->digest, plan->rows, plan->n_rows);
+    plan->digest = digest_floats(plan->digest, plan->rows_b, plan->n_rows_b);
 }
 
 /* ---- questions --------------------------------------------------------------------------------------------------------- */

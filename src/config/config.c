@@ -34,6 +34,11 @@ void lrki_settings_default(lrki_settings *s)
     (void)lrk_adapters_options_init(&s->adapters, sizeof s->adapters);
     (void)lrk_sketch_options_init(&s->sketch, sizeof s->sketch);
     (void)lrk_gradient_start_options_init(&s->gradient_start, sizeof s->gradient_start);
+    (void)lrk_pca_options_init(&s->pca, sizeof s->pca);
+    (void)lrk_eva_options_init(&s->eva, sizeof s->eva);
+    (void)lrk_twonn_options_init(&s->twonn, sizeof s->twonn);
+    (void)lrk_gradient_init_options_init(&s->gradient_init, sizeof s->gradient_init);
+    (void)lrk_weight_start_options_init(&s->weight_start, sizeof s->weight_start);
     s->batches = START_BATCHES;
     (void)lrk_ablation_options_init(&s->ablation, sizeof s->ablation);
     (void)lrk_sensitivity_options_init(&s->sensitivity, sizeof s->sensitivity);

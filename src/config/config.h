@@ -55,8 +55,16 @@ typedef struct lrki_node {
 #define LRKI_ESTIMATOR_MAGNITUDE   4
 #define LRKI_ESTIMATOR_GATE        5
 #define LRKI_ESTIMATOR_OUTPUT      6
-#define LRKI_START_UNIFORM         0 /* the ranks of adapters.modules, as adapters.init says */
-#define LRKI_START_GRADIENT        1
+/* In the order of their words. Uniform: the ranks of adapters.modules, as adapters.init says. */
+#define LRKI_START_UNIFORM    0
+#define LRKI_START_GRADIENT   1
+#define LRKI_START_EVA        2
+#define LRKI_START_GELORA     3
+#define LRKI_START_LORA_GA    4
+#define LRKI_START_LORA_ONE   5
+#define LRKI_START_PISSA      6
+#define LRKI_START_OLORA      7
+#define LRKI_START_ORTHOGONAL 8
 
 #define LRKI_NO_UNIFORM (-1)
 
@@ -93,9 +101,14 @@ typedef struct lrki_settings {
     lrk_output_options output;
     uint32_t reversed; /* 1: the scores are negated */
     int32_t start;
-    int64_t batches; /* of the sketch */
+    int64_t batches; /* that a start looks at */
     lrk_sketch_options sketch;
     lrk_gradient_start_options gradient_start;
+    lrk_pca_options pca;
+    lrk_eva_options eva;
+    lrk_twonn_options twonn;
+    lrk_gradient_init_options gradient_init;
+    lrk_weight_start_options weight_start;
     int32_t policy;
     lrk_alora_options alora; /* what all policies share is here */
     lrk_elalora_options elalora;
@@ -207,5 +220,16 @@ bool lrki_entry_named(const lrk_config *config, const lrki_entry *entry);
 
 /* create.c: checks the settings as the layers that own them do. */
 lrk_status lrki_config_check(const lrk_config *config);
+/* create_start.c: the same of section start alone. */
+lrk_status lrki_start_settings_check(const lrk_config *config);
+
+/* create.c: LRK_ERR_ARGUMENT if one is NULL. */
+lrk_status lrki_config_check_call(const lrk_config *config, const void *input, void *out);
+/* A failed creation, located in a section. */
+lrk_status lrki_config_made(const lrk_config *config, const char *section, lrk_status status);
+/* The same where it may be that of a limit. */
+lrk_status lrki_config_made_with_limits(const lrk_config *config, const char *section, lrk_status status);
+/* The limits as an array; lrki_array_free() with n_limits. NULL on lack of memory (recorded). */
+lrk_limit *lrki_config_limits(const lrk_config *config);
 
 #endif

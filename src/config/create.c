@@ -7,7 +7,6 @@
 
 #include <math.h>
 
-#include "../adapters/sketch.h"
 #include "../adapters/spec.h"
 #include "../allocation/allocation.h"
 #include "../importance/importance.h"
@@ -76,14 +75,6 @@ static lrk_status check_adamw(const lrk_config *config)
     return lrki_adamw_options_check(config->context, &options);
 }
 
-static lrk_status check_start(const lrk_config *config)
-{
-    const lrki_settings *s = &config->settings;
-    if (s->batches < 1) return lrki_fail(config->context, LRK_ERR_CONFIG, "batches must be >= 1");
-    lrk_status status = lrki_sketch_options_check(config->context, &s->sketch);
-    return status == LRK_OK ? lrki_gradient_start_check(config->context, &s->gradient_start) : status;
-}
-
 static lrk_status check_lr(const lrk_config *config)
 {
     double share = config->settings.warmup_share;
@@ -130,7 +121,7 @@ static lrk_status check_in(const lrk_config *config, const char *section, lrk_st
 lrk_status lrki_config_check(const lrk_config *config)
 {
     lrk_status status = check_in(config, "adapters", check_adapters(config));
-    if (status == LRK_OK) status = check_in(config, "start", check_start(config));
+    if (status == LRK_OK) status = check_in(config, "start", lrki_start_settings_check(config));
     if (status == LRK_OK) status = check_in(config, "importance", check_importance(config));
     if (status == LRK_OK) status = check_in(config, "allocation", check_alora(config));
     if (status == LRK_OK) status = check_in(config, "allocation", check_elalora(config));
@@ -145,13 +136,12 @@ lrk_status lrki_config_check(const lrk_config *config)
 
 /* ---- handles --------------------------------------------------------------------------------------------------------- */
 
-/* A failed creation, located in a section. */
-static lrk_status made(const lrk_config *config, const char *section, lrk_status status)
+lrk_status lrki_config_made(const lrk_config *config, const char *section, lrk_status status)
 {
     return lrki_config_locate(config, section, status, status);
 }
 
-static lrk_status check_call(const lrk_config *config, const void *input, void *out)
+lrk_status lrki_config_check_call(const lrk_config *config, const void *input, void *out)
 {
     if (config == NULL) return LRK_ERR_ARGUMENT;
     if (input == NULL || out == NULL)
@@ -190,8 +180,9 @@ static lrk_status apply_uniform(const lrk_config *config, lrk_module_spec *specs
 {
     const lrki_settings *s = &config->settings;
     if (s->uniform == LRKI_NO_UNIFORM) return LRK_OK;
-    return made(config, "adapters",
-                lrk_specs_uniform(config->context, specs, n_specs, s->uniform, s->uniform_unit, s->seed));
+    return lrki_config_made(
+        config, "adapters",
+        lrk_specs_uniform(config->context, specs, n_specs, s->uniform, s->uniform_unit, s->seed));
 }
 
 static lrk_status create_adapters(const lrk_config *config, lrk_module_spec *specs, int64_t n_specs,
@@ -203,7 +194,7 @@ static lrk_status create_adapters(const lrk_config *config, lrk_module_spec *spe
     if (status == LRK_OK) status = apply_uniform(config, specs, n_specs);
     if (status != LRK_OK) return status;
     status = lrk_adapters_create(config->context, specs, n_specs, &options, adapters);
-    return made(config, "adapters", status);
+    return lrki_config_made(config, "adapters", status);
 }
 
 /* A pattern that decides nothing is pointed to. */
@@ -214,14 +205,14 @@ static lrk_status locate_pattern(const lrk_config *config, lrk_status status)
         if (lrki_entry_named(config, entry))
             return lrki_entry_locate(config, entry, lrki_pattern_keys, status, status);
     }
-    return made(config, "adapters", status);
+    return lrki_config_made(config, "adapters", status);
 }
 
 lrk_status lrk_config_create_adapters(const lrk_config *config, const lrk_module_spec *modules,
                                       int64_t n_modules, lrk_adapters **adapters)
 {
     if (adapters != NULL) *adapters = NULL;
-    lrk_status status = check_call(config, modules, adapters);
+    lrk_status status = lrki_config_check_call(config, modules, adapters);
     if (status != LRK_OK) return status;
     if (n_modules < 1) return lrki_fail(config->context, LRK_ERR_ARGUMENT, "there are no modules to adapt");
     if (config->n_patterns == 0)
@@ -236,7 +227,7 @@ lrk_status lrk_config_create_adapters(const lrk_config *config, const lrk_module
     return status;
 }
 
-/* ---- allocation and start: limits and budget are theirs together ------------------------------------------------------- */
+/* ---- allocation  ------------------------------------------------------- */
 
 static lrk_status create_alora(const lrk_config *config, lrk_adapters *adapters, const lrk_limit *limits,
                                lrk_allocator **allocator)
@@ -326,8 +317,7 @@ static lrk_status create_policy(const lrk_config *config, lrk_adapters *adapters
     }
 }
 
-/* The limits as an array; lrki_array_free() with n_limits. */
-static lrk_limit *limits_of(const lrk_config *config)
+lrk_limit *lrki_config_limits(const lrk_config *config)
 {
     lrk_limit *limits = lrki_array(config->context, config->n_limits, sizeof *limits);
     if (limits == NULL) (void)lrki_fail_nomem(config->context, "the limits");
@@ -336,64 +326,28 @@ static lrk_limit *limits_of(const lrk_config *config)
     return limits;
 }
 
-/* A failure that may be that of a limit. */
-static lrk_status made_with_limits(const lrk_config *config, const char *section, lrk_status status)
+lrk_status lrki_config_made_with_limits(const lrk_config *config, const char *section, lrk_status status)
 {
     for (int64_t i = 0; i < config->n_limits && status != LRK_OK; i++) {
         const lrki_entry *entry = &config->limits[i].entry;
         if (lrki_entry_named(config, entry))
             return lrki_entry_locate(config, entry, lrki_limit_keys, status, status);
     }
-    return made(config, section, status);
+    return lrki_config_made(config, section, status);
 }
 
 lrk_status lrk_config_create_allocator(const lrk_config *config, lrk_adapters *adapters,
                                        lrk_allocator **allocator)
 {
     if (allocator != NULL) *allocator = NULL;
-    lrk_status status = check_call(config, adapters, allocator);
+    lrk_status status = lrki_config_check_call(config, adapters, allocator);
     if (status != LRK_OK) return status;
-    lrk_limit *limits = limits_of(config);
+    lrk_limit *limits = lrki_config_limits(config);
     if (limits == NULL) return LRK_ERR_NOMEM;
     status = create_policy(config, adapters, limits, allocator);
     lrki_array_free(config->context, limits, config->n_limits, sizeof *limits);
     bool of_start = status == LRK_ERR_CONFIG; /* what the policy cannot follow */
-    return made_with_limits(config, of_start ? "start" : "allocation", status);
-}
-
-lrk_status lrk_config_create_sketch(const lrk_config *config, lrk_adapters *adapters, lrk_sketch **sketch,
-                                    int64_t *batches)
-{
-    if (sketch != NULL) *sketch = NULL;
-    lrk_status status = check_call(config, adapters, sketch);
-    if (status != LRK_OK) return status;
-    if (batches == NULL)
-        return lrki_fail(config->context, LRK_ERR_ARGUMENT, "lrk_config_create_sketch: batches is NULL");
-    const lrki_settings *s = &config->settings;
-    *batches = s->start == LRKI_START_GRADIENT ? s->batches : 0;
-    if (*batches == 0) return LRK_OK;
-    lrk_sketch_options options = s->sketch;
-    options.seed = s->seed;
-    return made(config, "start", lrk_sketch_create(adapters, &options, sketch));
-}
-
-lrk_status lrk_config_plan_start(const lrk_config *config, const lrk_sketch *sketch, int64_t step,
-                                 lrk_plan **plan)
-{
-    if (plan != NULL) *plan = NULL;
-    lrk_status status = check_call(config, sketch, plan);
-    if (status != LRK_OK) return status;
-    const lrki_settings *s = &config->settings;
-    lrk_gradient_start_options options = s->gradient_start;
-    lrk_limit *limits = limits_of(config);
-    if (limits == NULL) return LRK_ERR_NOMEM;
-    options.budget = s->alora.budget;
-    options.budget_unit = s->alora.budget_unit;
-    options.limits = limits;
-    options.n_limits = config->n_limits;
-    status = lrk_gradient_start_plan(sketch, &options, step, plan);
-    lrki_array_free(config->context, limits, config->n_limits, sizeof *limits);
-    return made_with_limits(config, "start", status);
+    return lrki_config_made_with_limits(config, of_start ? "start" : "allocation", status);
 }
 
 static lrk_status create_ablation(const lrk_config *config, lrk_adapters *adapters,
@@ -406,7 +360,7 @@ static lrk_status create_ablation(const lrk_config *config, lrk_adapters *adapte
     if (allocator != NULL && options.n_cut == 0)
         options.n_cut = 1; /* a policy that prunes none needs no cut */
     if (status == LRK_OK) status = lrk_estimator_create_ablation(adapters, evaluator, &options, estimator);
-    return made(config, "importance", status);
+    return lrki_config_made(config, "importance", status);
 }
 
 /* As the text says, but for `reversed`. */
@@ -419,10 +373,11 @@ static lrk_status create_estimator(const lrk_config *config, lrk_adapters *adapt
     case LRKI_ESTIMATOR_RANDOM:
         return lrk_estimator_create_random(adapters, s->seed, estimator);
     case LRKI_ESTIMATOR_SENSITIVITY:
-        return made(config, "importance",
-                    lrk_estimator_create_sensitivity(adapters, &s->sensitivity, estimator));
+        return lrki_config_made(config, "importance",
+                                lrk_estimator_create_sensitivity(adapters, &s->sensitivity, estimator));
     case LRKI_ESTIMATOR_TAYLOR:
-        return made(config, "importance", lrk_estimator_create_taylor(adapters, &s->taylor, estimator));
+        return lrki_config_made(config, "importance",
+                                lrk_estimator_create_taylor(adapters, &s->taylor, estimator));
     case LRKI_ESTIMATOR_MAGNITUDE:
         return lrk_estimator_create_magnitude(adapters, estimator);
     case LRKI_ESTIMATOR_GATE:
@@ -440,7 +395,7 @@ lrk_status lrk_config_create_estimator(const lrk_config *config, lrk_adapters *a
                                        lrk_estimator **estimator)
 {
     if (estimator != NULL) *estimator = NULL;
-    lrk_status status = check_call(config, adapters, estimator);
+    lrk_status status = lrki_config_check_call(config, adapters, estimator);
     if (status != LRK_OK) return status;
     status = create_estimator(config, adapters, evaluator, allocator, estimator);
     if (status != LRK_OK || config->settings.reversed == 0) return status;
@@ -454,34 +409,34 @@ lrk_status lrk_config_create_optimizer(const lrk_config *config, lrk_adapters *a
                                        lrk_optimizer **optimizer)
 {
     if (optimizer != NULL) *optimizer = NULL;
-    lrk_status status = check_call(config, adapters, optimizer);
+    lrk_status status = lrki_config_check_call(config, adapters, optimizer);
     if (status != LRK_OK) return status;
     status = lrk_optimizer_create_adamw(adapters, &config->settings.adamw, optimizer);
-    return made(config, "optimizer", status);
+    return lrki_config_made(config, "optimizer", status);
 }
 
 lrk_status lrk_config_create_schedule(const lrk_config *config, int64_t steps_per_epoch, int64_t total_steps,
                                       lrk_schedule **schedule)
 {
     if (schedule != NULL) *schedule = NULL;
-    lrk_status status = check_call(config, config, schedule);
+    lrk_status status = lrki_config_check_call(config, config, schedule);
     if (status != LRK_OK) return status;
     lrk_schedule_options options = config->settings.schedule;
     options.steps_per_epoch = steps_per_epoch;
     options.total_steps = total_steps;
     if (config->settings.policy == LRKI_POLICY_FIXED) options.rounds = 0;
-    return made(config, "schedule", lrk_schedule_create(config->context, &options, schedule));
+    return lrki_config_made(config, "schedule", lrk_schedule_create(config->context, &options, schedule));
 }
 
 lrk_status lrk_config_learning_rate(const lrk_config *config, int64_t total_steps, lrk_lr_options *options)
 {
-    lrk_status status = check_call(config, config, options);
+    lrk_status status = lrki_config_check_call(config, config, options);
     if (status != LRK_OK) return status;
     lrk_lr_options lr = config->settings.lr;
     lr.total_steps = total_steps;
     if (!isnan(config->settings.warmup_share))
         lr.warmup_steps = llround(config->settings.warmup_share * (double)total_steps);
-    status = made(config, "learning_rate", lrki_lr_options_check(config->context, &lr));
+    status = lrki_config_made(config, "learning_rate", lrki_lr_options_check(config->context, &lr));
     return status == LRK_OK ? lrki_struct_write(config->context, options, &lr, sizeof lr, "lrk_lr_options")
                             : status;
 }

@@ -43,8 +43,18 @@ static const lrki_word policy_words[] = {{"alora", LRKI_POLICY_ALORA},
                                          {"threshold", LRKI_POLICY_THRESHOLD},
                                          {"fixed", LRKI_POLICY_FIXED},
                                          {NULL, 0}};
-static const lrki_word start_words[] = {
-    {"uniform", LRKI_START_UNIFORM}, {"gradient", LRKI_START_GRADIENT}, {NULL, 0}};
+static const lrki_word start_words[] = {{"uniform", LRKI_START_UNIFORM},
+                                        {"gradient", LRKI_START_GRADIENT},
+                                        {"eva", LRKI_START_EVA},
+                                        {"gelora", LRKI_START_GELORA},
+                                        {"lora_ga", LRKI_START_LORA_GA},
+                                        {"lora_one", LRKI_START_LORA_ONE},
+                                        {"pissa", LRKI_START_PISSA},
+                                        {"olora", LRKI_START_OLORA},
+                                        {"orthogonal", LRKI_START_ORTHOGONAL},
+                                        {NULL, 0}};
+static const lrki_word estimate_words[] = {
+    {"fit", LRK_TWONN_FIT}, {"mle", LRK_TWONN_MLE}, {"unbiased", LRK_TWONN_UNBIASED}, {NULL, 0}};
 static const lrki_word samples_words[] = {{"auto", 0}, {NULL, 0}};
 static const lrki_word budget_words[] = {{"initial", LRK_BUDGET_INITIAL}, {NULL, 0}};
 static const lrki_word unpruned_words[] = {
@@ -93,6 +103,14 @@ const lrki_key lrki_config_keys[] = {
     KEY("start", "ranks_only", FLAG, gradient_start.flags, .bit = LRK_GRADIENT_START_RANKS_ONLY),
     KEY("start", "directions", INTEGER, sketch.directions, ),
     KEY("start", "samples", INTEGER, sketch.samples, WORDS(samples_words)),
+    KEY("start", "rho", REAL, pca.rho, ),
+    KEY("start", "tau", REAL, pca.tau, ),
+    KEY("start", "batch_rows", INTEGER, pca.batch_rows, ),
+    KEY("start", "whiten", FLAG, eva.flags, .bit = LRK_EVA_WHITEN),
+    KEY("start", "estimate", CHOICE, twonn.estimate, WORDS(estimate_words)),
+    KEY("start", "discard", REAL, twonn.discard, ),
+    KEY("start", "gamma", REAL, gradient_init.gamma, ),
+    KEY("start", "iterations", INTEGER4, weight_start.iterations, ),
     KEY("importance", "estimator", CHOICE, estimator, WORDS(estimator_words)),
     KEY("importance", "mode", CHOICE, ablation.mode, WORDS(mode_words)),
     KEY("importance", "noise_floor_repeats", INTEGER4, ablation.noise_floor_repeats, ),

@@ -15,6 +15,11 @@ void dorglq_(const int *m, const int *n, const int *k, double *a, const int *lda
 void dgesdd_(const char *job, const int *m, const int *n, double *a, const int *lda, double *s, double *u,
              const int *ldu, double *vt, const int *ldvt, double *work, const int *lwork, int *iwork,
              int *info, size_t job_length);
+void dsyevr_(const char *job, const char *range, const char *half, const int *n, double *a, const int *lda,
+             const double *low, const double *high, const int *first, const int *last,
+             const double *tolerance, int *found, double *w, double *z, const int *ldz, int *support,
+             double *work, const int *lwork, int *iwork, const int *liwork, int *info, size_t job_length,
+             size_t range_length, size_t half_length);
 
 #define WORK_MOST (INT64_C(1) << 30) /* doubles of scratch that LAPACK may ask for */
 
@@ -177,4 +182,46 @@ lrk_status lrki_svd(lrk_context *context, int64_t rows, int64_t cols, double *a,
         status = lrki_fail(context, LRK_ERR_NONFINITE, "a singular value decomposition does not converge");
     lrki_array_free(context, scratch, n, sizeof *scratch);
     return status;
+}
+
+/* ---- eigenvalues ---- */
+
+/* Doubles and integers of the LAPACK call alone. */
+static int64_t eigen_work(int n, int *integers)
+{
+    int info, query = -1, found, one = 1;
+    double none = 0, work = 0;
+    dsyevr_("V", "I", "U", &n, &none, &n, &none, &none, &one, &n, &none, &found, &none, &none, &n, &found,
+            &work, &query, integers, &query, &info, 1, 1, 1);
+    return work_of(work);
+}
+
+int64_t lrki_eigen_scratch(int64_t n)
+{
+    int integers = 0;
+    int64_t work = fits(n, n) ? eigen_work((int)n, &integers) : -1;
+    return work < 0 ? -1 : work + n + (2 * n + integers) / 2 + 1;
+}
+
+lrk_status lrki_eigen_in_task(int64_t rows, int64_t top, double *a, double *values, double *vectors,
+                              double *scratch)
+{
+    int n = (int)rows, first = (int)(rows - top + 1), found = 0, info = 0, n_integers;
+    double none = 0;
+    if (!is_finite(rows * rows, a)) return LRK_ERR_NONFINITE;
+    int n_work = (int)eigen_work(n, &n_integers);
+    double *w = scratch, *work = w + n;
+    int *support = (void *)(work + n_work), *integers = support + 2 * (int64_t)n;
+    dsyevr_("V", "I", "U", &n, a, &n, &none, &none, &first, &n, &none, &found, w, vectors, &n, support, work,
+            &n_work, integers, &n_integers, &info, 1, 1, 1);
+    if (info != 0 || found != (int)top) return LRK_ERR_NONFINITE;
+    for (int64_t i = 0; i < top; i++)
+        values[i] = w[top - 1 - i];
+    for (int64_t i = 0, j = top - 1; i < j; i++, j--)
+        for (int64_t c = 0; c < rows; c++) {
+            double held = vectors[i * rows + c];
+            vectors[i * rows + c] = vectors[j * rows + c];
+            vectors[j * rows + c] = held;
+        }
+    return LRK_OK;
 }

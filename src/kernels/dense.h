@@ -35,4 +35,12 @@ void lrki_qr_in_task(int64_t rows, int64_t cols, double *a, double *r, double *s
 lrk_status lrki_svd_in_task(int64_t rows, int64_t cols, double *a, double *u, double *s, double *vt,
                             double *scratch);
 
+/*
+ * The `top` largest eigenvalues, descending, of a symmetric a [n x n], which is destroyed, and their unit eigenvectors as rows of
+ * vectors [top x n]; 1 <= top <= n. For tasks, as above; signs are LAPACK's. LRK_ERR_NONFINITE: a is not finite, or no convergence.
+ */
+int64_t lrki_eigen_scratch(int64_t n);
+lrk_status lrki_eigen_in_task(int64_t n, int64_t top, double *a, double *values, double *vectors,
+                              double *scratch);
+
 #endif

@@ -8,9 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "adapters/pca.h"
 #include "config/config.h"
 #include "configs.h"
 #include "lorank/lorank.h"
+#include "pca_rig.h"
 #include "scratch.h"
 #include "sets.h"
 #include "sketch_rig.h"
@@ -427,6 +429,119 @@ START_TEST(a_gradient_start_and_pruning_come_from_their_sections)
 }
 END_TEST
 
+static lrk_config *parse_kind(const char *kind, const char *more)
+{
+    char text[256];
+    snprintf(text, sizeof text,
+             "seed: 11\nadapters: {modules: [{pattern: '*', rank: 2}]}\nstart: {kind: %s, batches: 5%s}\n"
+             "allocation:\n  policy: fixed\n  limits: [{pattern: 'c', cap: 1}]\n",
+             kind, more);
+    lrk_config *config = parse(text);
+    ck_assert_str_eq(lrk_config_start(config), kind);
+    return config;
+}
+
+static void expect_and_give_up(lrk_plan *plan, int64_t of_c)
+{
+    lrk_plan_module part = {.struct_size = sizeof part};
+    configs_ok(context, lrk_plan_module_get(plan, 2, &part));
+    ck_assert_int_eq(part.rank_after, of_c);
+    configs_ok(context, lrk_plan_abandon(plan));
+    lrk_plan_destroy(plan);
+}
+
+START_TEST(eva_comes_from_its_section)
+{
+    lrk_config *config = parse_kind("eva", ", rho: 1, tau: 0.5, batch_rows: 7, whiten: true");
+    lrk_adapters *adapters = make_adapters(config);
+    lrk_pca *pca = NULL;
+    lrk_sketch *sketch = NULL;
+    lrk_plan *plan = NULL;
+    int64_t batches = 0, open = -1;
+    configs_ok(context, lrk_config_create_sketch(config, adapters, &sketch, &batches));
+    ck_assert(sketch == NULL && batches == 0);
+    configs_ok(context, lrk_config_create_pca(config, adapters, &pca, &batches));
+    ck_assert_int_eq(batches, 5);
+    ck_assert(pca->options.rho == 1 && pca->options.tau == 0.5 && pca->options.batch_rows == 7);
+    for (int32_t i = 0; i < 3; i++) {
+        lrk_module_info info = {.struct_size = sizeof info};
+        configs_ok(context, lrk_adapters_module(adapters, i, &info));
+        padded x = padded_make(9, info.n_in, 0, 1);
+        configs_ok(context, pca_feed_one(adapters, pca, i, &x));
+        padded_free(&x);
+    }
+    configs_ok(context, lrk_config_settle_eva(config, pca, &open));
+    ck_assert_int_ge(open, 0);
+    configs_ok(context, lrk_config_plan_eva(config, pca, 0, &plan));
+    expect_and_give_up(plan, 1);
+    ck_assert_int_eq(lrk_config_settle_eva(config, pca, NULL), LRK_ERR_ARGUMENT);
+    lrk_pca_destroy(pca);
+    ck_assert_int_eq(lrk_config_create_pca(config, adapters, &pca, NULL), LRK_ERR_ARGUMENT);
+    ck_assert_ptr_null(pca);
+    lrk_config_destroy(config);
+    lrk_adapters_destroy(adapters);
+}
+END_TEST
+
+START_TEST(gelora_comes_from_its_section)
+{
+    lrk_config *config = parse_kind("gelora", ", estimate: unbiased, discard: 0.2");
+    lrk_adapters *adapters = make_adapters(config);
+    lrk_twonn_options options = {.struct_size = sizeof options};
+    lrk_plan *plan = NULL;
+    int64_t batches = 0;
+    const double dimensions[] = {1, 2, 1, 5};
+    configs_ok(context, lrk_config_twonn(config, &options, &batches));
+    ck_assert(batches == 5 && options.estimate == LRK_TWONN_UNBIASED && options.discard == 0.2);
+    configs_ok(context, lrk_config_plan_gelora(config, adapters, dimensions, 4, 0, &plan));
+    expect_and_give_up(plan, 1); /* 5, but for the limit */
+    ck_assert_int_eq(lrk_config_twonn(config, NULL, &batches), LRK_ERR_ARGUMENT);
+    lrk_config_destroy(config);
+    lrk_adapters_destroy(adapters);
+}
+END_TEST
+
+static int32_t give_ones(void *user, int32_t module, lrk_weight *weight)
+{
+    (void)module;
+    weight->data = user;
+    return 0;
+}
+
+START_TEST(starts_of_both_factors_come_from_their_words)
+{
+    static const struct {
+        const char *kind;
+        bool weights, subtracts;
+    } kinds[] = {{"lora_ga", false, true}, {"lora_one", false, false},  {"pissa", true, true},
+                 {"olora", true, true},    {"orthogonal", true, false}, {"uniform", false, false}};
+    float weight[64];
+    for (int i = 0; i < 64; i++)
+        weight[i] = (float)(i * i % 17);
+    lrk_config *config = parse_kind(kinds[_i].kind, ", gamma: 4, iterations: 3, directions: 5");
+    lrk_adapters *adapters = make_adapters(config);
+    lrk_sketch *sketch = NULL;
+    lrk_plan *plan = NULL;
+    int64_t batches = 0;
+    ck_assert_int_eq(lrk_config_start_subtracts(config), kinds[_i].subtracts);
+    configs_ok(context, lrk_config_create_sketch(config, adapters, &sketch, &batches));
+    ck_assert_int_eq(sketch != NULL, _i < 2);
+    configs_ok(context, lrk_config_plan_weights(config, adapters, give_ones, weight, 0, &plan));
+    ck_assert_int_eq(plan != NULL, kinds[_i].weights);
+    if (plan != NULL) expect_and_give_up(plan, 2); /* ranks stay */
+    if (_i == 1) {                                 /* LoRA-One takes no more directions than there are */
+        feed_all(adapters, sketch);
+        configs_ok(context, lrk_config_plan_start(config, sketch, 0, &plan));
+        expect_and_give_up(plan, 2);
+    }
+    ck_assert_int_eq(lrk_config_start_subtracts(NULL), 0);
+    ck_assert_ptr_null(lrk_config_start(NULL));
+    lrk_sketch_destroy(sketch);
+    lrk_config_destroy(config);
+    lrk_adapters_destroy(adapters);
+}
+END_TEST
+
 START_TEST(a_uniform_start_needs_no_sketch)
 {
     lrk_config *config = parse(complete);
@@ -637,6 +752,9 @@ Suite *config_handles_suite(void)
     tcase_add_test(tests, a_file_is_read_like_a_text);
     tcase_add_test(tests, the_example_of_the_reference_page_is_complete_and_right);
     tcase_add_test(tests, a_gradient_start_and_pruning_come_from_their_sections);
+    tcase_add_test(tests, eva_comes_from_its_section);
+    tcase_add_test(tests, gelora_comes_from_its_section);
+    tcase_add_loop_test(tests, starts_of_both_factors_come_from_their_words, 0, 6);
     tcase_add_test(tests, a_uniform_start_needs_no_sketch);
     tcase_add_test(tests, failures_of_a_start_are_pointed_to);
     tcase_add_test(tests, a_limit_of_a_start_is_pointed_to);

@@ -13,6 +13,7 @@
 #include "fault.h"
 #include "kernels/dense.h"
 #include "sets.h"
+#include "spectral.h"
 
 static fault host;
 static lrk_context *context;
@@ -258,6 +259,37 @@ START_TEST(in_a_task_nothing_is_allocated)
 }
 END_TEST
 
+/* a = sum_i lambda_i v_i v_i^T: the largest ones, descending, and their vectors; of a matrix that is not finite none. */
+START_TEST(eigenvalues_are_the_largest_in_their_order)
+{
+    enum { N = 9, TOP = 4 };
+    static const double lambda[N] = {5, 4.5, 3, 2, 1, 0.5, 0.25, 0, -7};
+    padded x, dy;
+    double a[N * N] = {0}, values[TOP], vectors[TOP * N];
+    spectral_rows(lambda, N, N, N, 3, &x, &dy); /* x: orthonormal rows */
+    for (int k = 0; k < N; k++)
+        for (int i = 0; i < N; i++)
+            for (int j = 0; j < N; j++)
+                a[i * N + j] += lambda[k] * (double)x.data[k * x.ld + i] * (double)x.data[k * x.ld + j];
+    int64_t n = lrki_eigen_scratch(N);
+    double *scratch = calloc((size_t)n, sizeof *scratch);
+    ck_assert_int_eq(lrki_eigen_in_task(N, TOP, a, values, vectors, scratch), LRK_OK);
+    for (int k = 0; k < TOP; k++) {
+        double along = 0;
+        for (int i = 0; i < N; i++)
+            along += vectors[k * N + i] * (double)x.data[k * x.ld + i];
+        ck_assert_double_eq_tol(values[k], lambda[k], 1e-6); /* x is f32 */
+        ck_assert_double_eq_tol(fabs(along), 1, 1e-6);
+    }
+    a[5] = NAN;
+    ck_assert_int_eq(lrki_eigen_in_task(N, TOP, a, values, vectors, scratch), LRK_ERR_NONFINITE);
+    ck_assert_int_lt(lrki_eigen_scratch((int64_t)1 << 40), 0);
+    free(scratch);
+    padded_free(&x);
+    padded_free(&dy);
+}
+END_TEST
+
 Suite *dense_suite(void);
 
 Suite *dense_suite(void)
@@ -271,6 +303,7 @@ Suite *dense_suite(void)
     tcase_add_test(cases, empty_matrices_and_refusals);
     tcase_add_test(cases, every_allocation_fails_once);
     tcase_add_test(cases, in_a_task_nothing_is_allocated);
+    tcase_add_test(cases, eigenvalues_are_the_largest_in_their_order);
     suite_add_tcase(suite, cases);
     return suite;
 }

@@ -383,7 +383,7 @@ static lrk_status create_estimator(const lrk_config *config, lrk_adapters *adapt
     case LRKI_ESTIMATOR_GATE:
         return lrk_estimator_create_gate(adapters, estimator);
     case LRKI_ESTIMATOR_OUTPUT:
-        return made(config, "importance",
+        return lrki_config_made(config, "importance",
                     lrk_estimator_create_output(adapters, evaluator, &s->output, estimator));
     default:
         return create_ablation(config, adapters, evaluator, allocator, estimator);

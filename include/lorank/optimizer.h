@@ -119,6 +119,12 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_optimizer_moment(const lrk_optimizer *opt
 LRK_API LRK_WARN_UNUSED lrk_status lrk_optimizer_rank_steps(const lrk_optimizer *optimizer, int32_t module,
                                                             const int64_t **steps, int64_t *n);
 
+/*
+ * The LRK_GRAD_... that training passes must derive for its steps: parameters, and gates where it trains them.
+ * Errors: LRK_ERR_ARGUMENT. Since 0.1
+ */
+LRK_API lrk_status lrk_optimizer_gradients(const lrk_optimizer *optimizer, uint32_t *gradients);
+
 /* Threshold c of the next step, the factor of LRK_ADAMW_GATE_SCALED left out. Errors: LRK_ERR_ARGUMENT. Since 0.1 */
 LRK_API lrk_status lrk_optimizer_gate_threshold(const lrk_optimizer *optimizer, double *threshold);
 

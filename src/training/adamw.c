@@ -353,6 +353,16 @@ lrk_status lrk_optimizer_moment(const lrk_optimizer *optimizer, int32_t index, i
     return lrki_struct_write(adapters->context, tensor, &filled, sizeof filled, "lrk_tensor");
 }
 
+lrk_status lrk_optimizer_gradients(const lrk_optimizer *optimizer, uint32_t *gradients)
+{
+    if (optimizer == NULL) return LRK_ERR_ARGUMENT;
+    if (gradients == NULL)
+        return lrki_fail(optimizer->adapters->context, LRK_ERR_ARGUMENT, "gradients must not be NULL");
+    *gradients = LRK_GRAD_PARAMETERS;
+    if (lrki_trains_gates(&optimizer->options)) *gradients |= LRK_GRAD_GATES;
+    return LRK_OK;
+}
+
 lrk_status lrk_optimizer_rank_steps(const lrk_optimizer *optimizer, int32_t module, const int64_t **steps,
                                     int64_t *n)
 {

@@ -350,7 +350,7 @@ START_TEST(options_out_of_range_are_refused_by_name)
     assert_refused("gate_stairs must be >= 1");
     options.gate_rule = 2;
     assert_refused("gate_rule is unknown");
-    options.flags = 4;
+    options.flags = 8;
     assert_refused("flags has an unknown bit");
     options.flags = 0;
     options.gate_l1 = 1;

@@ -71,6 +71,8 @@ static int begin_pass(ft_trainer *trainer, int32_t mode, int64_t max_rows, lrk_p
     options.mode = mode;
     options.nonce = (uint64_t)trainer->step;
     options.max_rows = max_rows;
+    if (mode == LRK_PASS_TRAIN && trainer->optimizer)
+        lrk_optimizer_gradients(trainer->optimizer, &options.gradients);
     if (lrk_pass_begin(trainer->adapters, &options, pass))
         return ft_fail_lorank(error, trainer->context, NULL);
     llama_run_set_pass(trainer->run, *pass);

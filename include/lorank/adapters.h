@@ -49,10 +49,13 @@ typedef struct lrk_snapshot lrk_snapshot;
  * when a module has more ranks than inputs, the row of KAIMING_UNIFORM itself.
  */
 #define LRK_INIT_ORTHOGONAL 3
+/* A and B ~ N(0, 0.02^2) (AdaLoRA's form B diag(g) A), for initial ranks; with LRK_GATES_ZERO the update is 0. */
+#define LRK_INIT_TRIPLET 4
 
 /* How gates of initial ranks start; those of ranks that come later start at 1. */
 #define LRK_GATES_ONE      0
 #define LRK_GATES_GAUSSIAN 1 /* N(0, 1), from the stream of (seed, identity): SoRA, CoDyRA */
+#define LRK_GATES_ZERO     2 /* the update is 0, and A and B have no gradient until gates have moved: AdaLoRA */
 
 /* One adapted layer. lrk_module_spec_init() sets the defaults given in brackets. */
 typedef struct lrk_module_spec {

@@ -139,6 +139,13 @@ typedef struct lrk_threshold_options {
 } lrk_threshold_options;
 
 /*
+ * AdaLoRA's masking (as its code has it): until the last round no rank goes. Those that would go stay with a gate that commit
+ * sets to 0; trained gates (LRK_ADAMW_GATES) move on from there and every round judges all ranks anew, so that one comes
+ * back with its score. Round T drops what it would mask. The policy is called "adalora" then.
+ */
+#define LRK_PRUNE_COME_BACK 0x1u
+
+/*
  * Start large and prune, along AdaLoRA's cubic budget (Zhang et al. 2023, eq. 10): after round t of T the set holds at most
  *     b(t) = b_T + (b_0 - b_T) (1 - t / T)^3,   rounded down,
  * in units of the budget; the ranks of lowest score go until that is met, under any estimator. Nothing grows. b_T is the budget;
@@ -148,7 +155,7 @@ typedef struct lrk_threshold_options {
  */
 typedef struct lrk_prune_options {
     uint32_t struct_size;
-    uint32_t flags;          /* 0                                                                                   */
+    uint32_t flags;          /* LRK_PRUNE_COME_BACK [0]                                                             */
     int64_t n_rounds;        /* T >= 1 [0: must be set]                                                             */
     int64_t budget;          /* b_T, in budget_unit, or LRK_BUDGET_INITIAL: what the set holds at creation [INITIAL] */
     double multiple;         /* >= 1 [1]                                                                            */
@@ -204,6 +211,7 @@ typedef struct lrk_plan_info {
     int64_t bytes_moved;       /* parameter bytes that commit copies (library storage)         */
     int32_t state;             /* LRK_PLAN_...                                                 */
     int32_t reserved;
+    int64_t n_silenced;        /* ranks that stay and whose gate becomes 0                     */
 } lrk_plan_info;
 
 #define LRK_PLAN_OPEN      0

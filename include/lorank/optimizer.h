@@ -12,6 +12,12 @@
  * taken before, c is 0 for t < gate_dense_steps, else gate_threshold * k / (n - 1), n = gate_stairs, where k goes from 0 to
  * n - 1 in equal parts of the next gate_rise_steps steps and stays there; n = 1: gate_threshold at once. A gate at 0 still
  * has a derivative and can come back, until a round drops its rank (lrk_allocator_create_threshold()).
+ *
+ * orthogonality gamma > 0 adds to dA and dB, before they are clipped, observed by estimators and used, the derivatives of
+ *     gamma / n * sum over the n matrices W (A and B of every module with a rank) of |W W^T - I|_F
+ * (AdaLoRA, Zhang et al. 2023, as its code has it; the paper squares the norm: LRK_ADAMW_ORTHOGONALITY_SQUARED).
+ * It asks B's rows to have length 1, and so wants gates that start at 0. Cost: two products of rows for every pair of ranks
+ * of a module.
  * Threads: handle-exclusive.
  */
 #ifndef LRK_OPTIMIZER_H
@@ -35,6 +41,8 @@ typedef struct lrk_optimizer lrk_optimizer;
 #define LRK_ADAMW_GATES       0x1u /* gates are trained                                                     */
 #define LRK_ADAMW_GATE_SCALED 0x2u /* their threshold is c times their learning rate: a proximal gradient step */
 
+#define LRK_ADAMW_ORTHOGONALITY_SQUARED 0x4u /* its norms are squared */
+
 /* What a threshold c does to a gate g. */
 #define LRK_GATE_SOFT  0 /* sign(g) max(|g| - c, 0)                                                              */
 #define LRK_GATE_TWICE 1 /* as published code of SoRA and CoDyRA has it: if |g| > c, g - c sign(g); then, if less than
@@ -57,6 +65,7 @@ typedef struct lrk_adamw_options {
     int64_t gate_dense_steps; /* >= 0 [0]                                                    */
     int64_t gate_rise_steps;  /* >= 0 [0]                                                    */
     int64_t gate_stairs;      /* >= 1 [1]                                                    */
+    double orthogonality;     /* gamma >= 0 [0]                                              */
 } lrk_adamw_options;
 
 /* Moments of a module, borrowed until the next rank change. */
@@ -94,7 +103,8 @@ LRK_API void lrk_optimizer_destroy(lrk_optimizer *optimizer);
  * One step with the set's gradients, which are then 0 again. Modules that may lack a gradient and do are left as they
  * are, moments and counts included.
  * Errors   LRK_ERR_NO_GRADIENT  a module got none since the last step; the detail names it
- *          LRK_ERR_NONFINITE    a gradient is not finite; the detail names module and tensor; nothing has changed
+ *          LRK_ERR_NONFINITE    a gradient or orthogonality term is not finite; the detail names module and tensor;
+ *                               nothing has changed
  *          LRK_ERR_STALE        ranks changed without the optimizer: it was no participant, or a snapshot was restored
  *          LRK_ERR_BUSY         a pass is open or a plan is prepared;  LRK_ERR_ARGUMENT (lr not finite or negative)
  * Since 0.1
@@ -120,6 +130,12 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_optimizer_moment(const lrk_optimizer *opt
 /* Borrows the step counts of a module's ranks. Errors: LRK_ERR_ARGUMENT, LRK_ERR_STALE. Since 0.1 */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_optimizer_rank_steps(const lrk_optimizer *optimizer, int32_t module,
                                                             const int64_t **steps, int64_t *n);
+
+/*
+ * The LRK_GRAD_... that training passes must derive for its steps: parameters, and gates where it trains them.
+ * Errors: LRK_ERR_ARGUMENT. Since 0.1
+ */
+LRK_API lrk_status lrk_optimizer_gradients(const lrk_optimizer *optimizer, uint32_t *gradients);
 
 /* Threshold c of the next step, the factor of LRK_ADAMW_GATE_SCALED left out. Errors: LRK_ERR_ARGUMENT. Since 0.1 */
 LRK_API lrk_status lrk_optimizer_gate_threshold(const lrk_optimizer *optimizer, double *threshold);

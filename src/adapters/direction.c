@@ -94,8 +94,9 @@ void lrki_direction_begin(lrki_directions *directions, const lrki_module *module
         memset(row, 0, (size_t)n * sizeof *row);
         return;
     }
-    if (directions->init == LRK_INIT_GAUSSIAN) {
-        lrki_stream_fill_normal(&stream, bound, row, n);
+    if (directions->init == LRK_INIT_GAUSSIAN || directions->init == LRK_INIT_TRIPLET) {
+        lrki_stream_fill_normal(
+            &stream, directions->init == LRK_INIT_TRIPLET ? LRKI_TRIPLET_DEVIATION : bound, row, n);
         return;
     }
     lrki_stream_fill_uniform(&stream, bound, row, n);

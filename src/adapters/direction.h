@@ -8,6 +8,8 @@
 
 #include "set.h"
 
+#define LRKI_TRIPLET_DEVIATION 0.02f /* of A and B under LRK_INIT_TRIPLET */
+
 typedef struct lrki_directions {
     int32_t init;  /* LRK_INIT_... */
     uint64_t seed; /* of the set   */

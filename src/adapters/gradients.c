@@ -121,12 +121,16 @@ void lrki_gradients_leave(lrk_adapters *adapters, lrki_listener *listener)
     if (*at != NULL) *at = listener->next;
 }
 
-lrk_status lrki_gradients_tell(lrk_adapters *adapters)
+lrk_status lrki_gradients_prepare(lrk_adapters *adapters)
 {
     lrk_status status = LRK_OK;
     for (lrki_listener *l = adapters->listeners; l != NULL && status == LRK_OK; l = l->next)
         status = l->prepare(l->user);
-    for (lrki_listener *l = adapters->listeners; l != NULL && status == LRK_OK; l = l->next)
-        l->observe(l->user);
     return status;
+}
+
+void lrki_gradients_observe(lrk_adapters *adapters)
+{
+    for (lrki_listener *l = adapters->listeners; l != NULL; l = l->next)
+        l->observe(l->user);
 }

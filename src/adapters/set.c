@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "bank.h"
+#include "direction.h"
 #include "spec.h"
 
 #define HEAD (2 * sizeof(uint32_t))
@@ -116,11 +117,11 @@ lrk_status lrki_adapters_options_check(lrk_context *context, const lrk_adapters_
 {
     if ((options->flags & ~LRK_ADAPTERS_INFERENCE) != 0)
         return lrki_fail(context, LRK_ERR_ARGUMENT, "lrk_adapters_options: unknown flag");
-    if (options->gates != LRK_GATES_ONE && options->gates != LRK_GATES_GAUSSIAN)
+    if (options->gates < LRK_GATES_ONE || options->gates > LRK_GATES_ZERO)
         return lrki_fail(context, LRK_ERR_ARGUMENT, "unknown gates %d", (int)options->gates);
     if (!(options->dropout >= 0.0 && options->dropout < 1.0))
         return lrki_fail(context, LRK_ERR_ARGUMENT, "dropout %g is not in [0, 1)", options->dropout);
-    if (options->init < LRK_INIT_KAIMING_UNIFORM || options->init > LRK_INIT_ORTHOGONAL)
+    if (options->init < LRK_INIT_KAIMING_UNIFORM || options->init > LRK_INIT_TRIPLET)
         return lrki_fail(context, LRK_ERR_ARGUMENT, "unknown init %d", (int)options->init);
     return LRK_OK;
 }
@@ -267,15 +268,27 @@ static lrk_status create_ranks(lrk_adapters *set)
     return status;
 }
 
-static void draw_gates(lrk_adapters *set)
+/* Gates and rows of B of initial ranks, where they do not start at 1 and 0. */
+static void begin_rank(const lrk_adapters *set, const lrki_module *module, int32_t gates, int64_t j)
 {
-    for (int64_t i = 0; i < set->n_modules; i++) {
-        lrki_bank *bank = &set->modules[i].bank;
-        for (int64_t j = 0; j < bank->rank; j++) {
-            lrki_stream stream = lrki_stream_make(set->seed, LRKI_STREAM_GATE, bank->identities[j], 0);
-            lrki_stream_fill_normal(&stream, 1.0f, &bank->gates[j], 1);
-        }
+    const lrki_bank *bank = &module->bank;
+    uint64_t identity = bank->identities[j];
+    if (gates == LRK_GATES_ZERO) bank->gates[j] = 0;
+    if (gates == LRK_GATES_GAUSSIAN) {
+        lrki_stream stream = lrki_stream_make(set->seed, LRKI_STREAM_GATE, identity, 0);
+        lrki_stream_fill_normal(&stream, 1.0f, &bank->gates[j], 1);
     }
+    if (set->init == LRK_INIT_TRIPLET) {
+        lrki_stream stream = lrki_stream_make(set->seed, LRKI_STREAM_INIT_B, identity, 0);
+        lrki_stream_fill_normal(&stream, LRKI_TRIPLET_DEVIATION, bank->b + j * module->n_out, module->n_out);
+    }
+}
+
+static void begin_ranks(const lrk_adapters *set, int32_t gates)
+{
+    for (int64_t i = 0; i < set->n_modules; i++)
+        for (int64_t j = 0; j < set->modules[i].bank.rank; j++)
+            begin_rank(set, &set->modules[i], gates, j);
 }
 
 static lrk_adapters *new_set(lrk_context *context, int64_t n_modules, const lrk_adapters_options *options)
@@ -320,7 +333,7 @@ lrk_status lrk_adapters_create(lrk_context *context, const lrk_module_spec *spec
     lrk_adapters *set = new_set(context, n_modules, &known);
     if (set == NULL) return lrki_fail_nomem(context, "an adapter set");
     status = build(set, specs, known.storage);
-    if (status == LRK_OK && known.gates == LRK_GATES_GAUSSIAN) draw_gates(set);
+    if (status == LRK_OK) begin_ranks(set, known.gates);
     if (status == LRK_OK)
         *adapters = set;
     else

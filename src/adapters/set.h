@@ -124,9 +124,10 @@ void lrki_gradients_leave(lrk_adapters *adapters, lrki_listener *listener);
 
 /*
  * For optimizers, before anything is changed by a step whose gradients were found finite and complete: every listener
- * prepares, then every one observes. On failure none has observed.
+ * prepares and may fail; then, with the gradients that the step will use, every one observes.
  */
-lrk_status lrki_gradients_tell(lrk_adapters *adapters);
+lrk_status lrki_gradients_prepare(lrk_adapters *adapters);
+void lrki_gradients_observe(lrk_adapters *adapters);
 
 /* Module of a flat rank position. */
 int32_t lrki_adapters_module_of(const lrk_adapters *adapters, int64_t flat);

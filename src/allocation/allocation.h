@@ -44,6 +44,7 @@ typedef struct lrki_round {
     uint64_t newborn_first;   /* this identity and later ones are protected     */
     uint8_t *drop;            /* [n_ranks]   0 on entry: the answer             */
     int64_t *add;             /* [n_modules] 0 on entry: the answer             */
+    uint8_t *silence;         /* [n_ranks]   0 on entry: kept, and its gate becomes 0 */
 } lrki_round;
 
 typedef struct lrki_policy {
@@ -166,6 +167,7 @@ struct lrk_plan {
     lrki_part *parts;        /* [n_modules], into the pools below    */
     int64_t *index_pool;     /* [ranks_before] kept and dropped      */
     uint64_t *identity_pool; /* [n_dropped + n_added]                */
+    uint8_t *silenced;       /* [ranks_before], by position before the plan      */
     float *rows;             /* [n_rows] floats of A of added ranks; NULL: drawn */
     int64_t n_rows;
     float *rows_b; /* [n_rows_b] the same of B; NULL: 0 */
@@ -173,6 +175,7 @@ struct lrk_plan {
     lrki_module_change *change_parts; /* [n_modules]: the same for the set */
     int64_t n_dropped;
     int64_t n_added;
+    int64_t n_silenced;
     int64_t modules_changed;
     int64_t ranks_before;
     int64_t parameters_before;

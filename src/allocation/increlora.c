@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * IncreLoRA's policy (Zhang et al. 2023): the modules of highest score grow, nothing is pruned. Its reserve of ranks that learn
- * before they count is left out: docs/decisions/0021 says why.
+ * before they count is left out: docs/decisions/0013 says why.
  */
 #include <math.h>
 

@@ -30,6 +30,7 @@ void lrki_plan_free(lrk_plan *plan)
     lrki_array_free(context, plan->index_pool, plan->ranks_before, sizeof *plan->index_pool);
     lrki_array_free(context, plan->identity_pool, plan->n_dropped + plan->n_added,
                     sizeof *plan->identity_pool);
+    lrki_array_free(context, plan->silenced, plan->ranks_before, sizeof *plan->silenced);
     lrki_array_free(context, plan->rows, plan->n_rows, sizeof *plan->rows);
     lrki_array_free(context, plan->rows_b, plan->n_rows_b, sizeof *plan->rows_b);
     lrki_free(context, plan, sizeof *plan);
@@ -79,7 +80,9 @@ static lrk_status take_memory(lrk_plan *plan, const lrki_round *round)
     count_parts(plan, round);
     plan->index_pool = lrki_array(context, plan->ranks_before, sizeof *plan->index_pool);
     plan->identity_pool = lrki_array(context, plan->n_dropped + plan->n_added, sizeof *plan->identity_pool);
-    if (!plan->index_pool || !plan->identity_pool) return lrki_fail_nomem(context, "a plan");
+    plan->silenced = lrki_array(context, plan->ranks_before, sizeof *plan->silenced);
+    if (!plan->index_pool || !plan->identity_pool || !plan->silenced)
+        return lrki_fail_nomem(context, "a plan");
     return reserve_mark(plan->allocator);
 }
 
@@ -123,6 +126,14 @@ static void fill_parts(lrk_plan *plan, const lrki_round *round)
     }
 }
 
+static void fill_silenced(lrk_plan *plan, const lrki_round *round)
+{
+    for (int64_t i = 0; round->silence != NULL && i < round->n_ranks; i++) {
+        plan->silenced[i] = round->silence[i] != 0 && round->drop[i] == 0;
+        plan->n_silenced += plan->silenced[i];
+    }
+}
+
 /* A module whose rank changes gets a new block; one whose rank stays is compacted in place. */
 static int64_t rows_moved(const lrki_part *part)
 {
@@ -155,7 +166,7 @@ static void find_cut(lrk_plan *plan, const lrki_round *round)
     for (int64_t i = 0; i < round->n_ranks; i++) {
         const lrk_score *rank = &round->ranks[i];
         bool at_floor = plan->parts[rank->module].n_kept <= round->slots[rank->module].floor;
-        if (round->drop[i] != 0)
+        if (round->drop[i] != 0 || plan->silenced[i] != 0)
             plan->cut = fmax(plan->cut, rank->score); /* fmax and fmin pass over a NaN */
         else if (!at_floor && rank->identity < round->newborn_first)
             plan->cut_next = fmin(plan->cut_next, rank->score);
@@ -185,6 +196,8 @@ static uint64_t digest_of(const lrk_plan *plan)
         for (int64_t j = 0; j < part->n_added; j++)
             digest = digest_word(digest, part->added_ids[j]);
     }
+    for (int64_t i = 0; plan->n_silenced > 0 && i < plan->ranks_before; i++)
+        digest = digest_word(digest, plan->silenced[i]);
     return digest;
 }
 
@@ -207,6 +220,7 @@ lrk_status lrki_plan_create(lrk_allocator *allocator, const lrki_round *round, i
         return status;
     }
     fill_parts(plan, round);
+    fill_silenced(plan, round);
     sum_totals(plan);
     find_cut(plan, round);
     plan->digest = digest_of(plan);
@@ -286,7 +300,8 @@ lrk_status lrk_plan_info_get(const lrk_plan *plan, lrk_plan_info *info)
                                  .cut = plan->cut,
                                  .cut_next = plan->cut_next,
                                  .bytes_moved = plan->bytes_moved,
-                                 .state = plan->state};
+                                 .state = plan->state,
+                                 .n_silenced = plan->n_silenced};
     return lrki_struct_write(context_of(plan), info, &facts, sizeof facts, "lrk_plan_info");
 }
 

@@ -2,8 +2,8 @@
 /*
  * Pruning alone, along AdaLoRA's cubic budget (Zhang et al. 2023, equation 10): after round t of T the set holds at most
  *     b(t) = b_T + (b_0 - b_T) (1 - t / T)^3,   rounded down, b(0) = b_0, b(t) = b_T for t >= T,
- * the ranks of lowest score going first, in exact numbers; nothing grows. Unlike in AdaLoRA's own code a rank that went does not
- * come back, and counts are exact where scores are equal.
+ * the ranks of lowest score going first, in exact numbers; nothing grows. What AdaLoRA's own code does, setting gates to 0 from
+ * where they can come back, is LRK_PRUNE_COME_BACK; there too counts are exact where scores are equal.
  */
 #include <math.h>
 
@@ -16,6 +16,7 @@ typedef struct cubic {
     int64_t rounds;
     int64_t first; /* b_0 */
     int64_t last;  /* b_T */
+    bool come_back;
 } cubic;
 
 /* ---- options ------------------------------------------------------------------------------------------------------- */
@@ -28,7 +29,8 @@ lrk_status lrk_prune_options_init(lrk_prune_options *options, size_t struct_size
 
 static lrki_rules rules_of(const lrk_prune_options *options)
 {
-    return (lrki_rules){.name = "prune",
+    bool come_back = (options->flags & LRK_PRUNE_COME_BACK) != 0;
+    return (lrki_rules){.name = come_back ? "adalora" : "prune",
                         .budget = options->budget,
                         .budget_unit = options->budget_unit,
                         .protect_rounds = options->protect_rounds,
@@ -41,7 +43,7 @@ lrk_status lrki_prune_options_check(lrk_context *context, const lrk_prune_option
     const char *wrong = NULL;
     if (!(options->multiple >= 1 && isfinite(options->multiple))) wrong = "multiple must be >= 1";
     if (options->n_rounds < 1) wrong = "n_rounds must be >= 1";
-    if (options->flags != 0) wrong = "flags must be 0";
+    if ((options->flags & ~LRK_PRUNE_COME_BACK) != 0) wrong = "flags has an unknown bit";
     if (wrong != NULL) return lrki_fail(context, LRK_ERR_ARGUMENT, "%s", wrong);
     const lrki_rules rules = rules_of(options);
     return lrki_rules_check(context, &rules);
@@ -72,15 +74,17 @@ static int64_t cheapest(const lrk_allocator *allocator)
 static int64_t n_move(const lrk_allocator *allocator)
 {
     const cubic *c = allocator->own;
-    int64_t units = budget_after(c, allocator->round) - budget_after(c, allocator->round + 1);
+    uint64_t since = c->come_back ? 0 : allocator->round;
+    int64_t units = budget_after(c, since) - budget_after(c, allocator->round + 1);
     int64_t least = cheapest(allocator);
     return units / least + (units % least != 0);
 }
 
 /* ---- one round ----------------------------------------------------------------------------------------------------- */
 
-/* Drops from the lowest up until no more than `budget` is held, as far as floors and protection let it. */
-static void drop_lowest(lrki_round *round, const int64_t *order, int64_t *left, int64_t budget)
+/* Marks from the lowest up until no more than `budget` is left, as far as floors and protection let it. */
+static void mark_lowest(lrki_round *round, const int64_t *order, int64_t *left, int64_t budget,
+                        uint8_t *marks)
 {
     for (int64_t i = 0; i < round->n_modules; i++)
         left[i] = round->slots[i].rank;
@@ -89,11 +93,11 @@ static void drop_lowest(lrki_round *round, const int64_t *order, int64_t *left, 
         const lrk_score *rank = &round->ranks[order[i]];
         const lrki_slot *slot = &round->slots[rank->module];
         if (left[rank->module] <= slot->floor || rank->identity >= round->newborn_first) continue;
-        round->drop[order[i]] = 1;
+        marks[order[i]] = 1;
         left[rank->module]--;
         held -= slot->cost;
     }
-    round->budget = held > budget ? held : budget; /* what floors and protection keep is no error */
+    if (marks == round->drop) round->budget = held > budget ? held : budget; /* what is kept is no error */
 }
 
 static lrk_status choose(lrk_allocator *allocator, lrki_round *round)
@@ -103,7 +107,11 @@ static lrk_status choose(lrk_allocator *allocator, lrki_round *round)
     int64_t *left = lrki_array(context, round->n_modules, sizeof *left);
     lrk_status status = order && left ? LRK_OK : lrki_fail_nomem(context, "a round of pruning");
     if (status == LRK_OK) status = lrk_scores_lowest(round->scores, round->n_ranks, order);
-    if (status == LRK_OK) drop_lowest(round, order, left, budget_after(allocator->own, round->number + 1));
+    const cubic *c = allocator->own;
+    bool for_good = !c->come_back || round->number + 1 >= (uint64_t)c->rounds;
+    if (status == LRK_OK)
+        mark_lowest(round, order, left, budget_after(c, round->number + 1),
+                    for_good ? round->drop : round->silence);
     lrki_array_free(context, order, round->n_ranks, sizeof *order);
     lrki_array_free(context, left, round->n_modules, sizeof *left);
     return status;
@@ -130,6 +138,7 @@ static lrk_status resolve(const lrk_adapters *adapters, const lrk_prune_options 
         held += m->bank.rank * (options->budget_unit == LRK_BUDGET_RANKS ? 1 : m->n_in + m->n_out);
     }
     c->rounds = options->n_rounds;
+    c->come_back = (options->flags & LRK_PRUNE_COME_BACK) != 0;
     c->last = options->budget == LRK_BUDGET_INITIAL ? held : options->budget;
     double first = floor(options->multiple * (double)c->last);
     if (first > MOST)
@@ -157,7 +166,7 @@ static lrk_status check_floors(const lrk_allocator *allocator)
 
 static lrk_status create(lrk_adapters *adapters, const lrk_prune_options *options, lrk_allocator **out)
 {
-    cubic c;
+    cubic c = {0};
     lrk_allocator *allocator = NULL;
     lrki_rules rules = rules_of(options);
     lrk_status status = resolve(adapters, options, &c);

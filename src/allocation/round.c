@@ -45,7 +45,9 @@ lrk_status lrki_round_gather(const lrk_allocator *allocator, const lrk_scores *s
     round->slots = lrki_array(context, round->n_modules, sizeof *round->slots);
     round->drop = lrki_array(context, round->n_ranks, sizeof *round->drop);
     round->add = lrki_array(context, round->n_modules, sizeof *round->add);
-    if (!round->slots || !round->drop || !round->add) return lrki_fail_nomem(context, "a round");
+    round->silence = lrki_array(context, round->n_ranks, sizeof *round->silence);
+    if (!round->slots || !round->drop || !round->add || !round->silence)
+        return lrki_fail_nomem(context, "a round");
     gather_slots(allocator, round);
     return LRK_OK;
 }
@@ -56,6 +58,7 @@ void lrki_round_free(const lrk_allocator *allocator, lrki_round *round)
     lrki_array_free(context, round->slots, round->n_modules, sizeof *round->slots);
     lrki_array_free(context, round->drop, round->n_ranks, sizeof *round->drop);
     lrki_array_free(context, round->add, round->n_modules, sizeof *round->add);
+    lrki_array_free(context, round->silence, round->n_ranks, sizeof *round->silence);
 }
 
 /* ---- what policies ask of it --------------------------------------------------------------------------------------------- */

@@ -150,6 +150,16 @@ static void commit_participants(lrk_plan *plan)
     adapters->change_pending = false;
 }
 
+/* Before ranks move: positions are those before the plan. */
+static void silence(const lrk_plan *plan)
+{
+    const lrk_adapters *adapters = plan->allocator->adapters;
+    int64_t at = 0;
+    for (int64_t i = 0; i < plan->n_modules; i++)
+        for (int64_t j = 0; j < adapters->modules[i].bank.rank; j++)
+            if (plan->silenced[at++] != 0) adapters->modules[i].bank.gates[j] = 0;
+}
+
 lrk_status lrk_plan_commit(lrk_plan *plan)
 {
     if (plan == NULL) return LRK_ERR_ARGUMENT;
@@ -157,6 +167,7 @@ lrk_status lrk_plan_commit(lrk_plan *plan)
         return lrki_fail(context_of(plan), LRK_ERR_STATE, "the plan of round %llu is not prepared",
                          (unsigned long long)plan->round);
     plan->busy = true;
+    silence(plan);
     lrki_change_commit(plan->change);
     plan->change = NULL;
     plan->state = LRK_PLAN_COMMITTED;

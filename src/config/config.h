@@ -48,6 +48,7 @@ typedef struct lrki_node {
 #define LRKI_POLICY_INCRELORA      3
 #define LRKI_POLICY_PRUNE          4
 #define LRKI_POLICY_THRESHOLD      5
+#define LRKI_POLICY_ADALORA        6
 #define LRKI_ESTIMATOR_ABLATION    0
 #define LRKI_ESTIMATOR_RANDOM      1
 #define LRKI_ESTIMATOR_SENSITIVITY 2

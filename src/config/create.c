@@ -286,6 +286,9 @@ static lrk_status create_prune(const lrk_config *config, lrk_adapters *adapters,
 {
     const lrki_settings *s = &config->settings;
     lrk_prune_options options;
+    if (s->policy == LRKI_POLICY_ADALORA && !(s->adamw.flags & LRK_ADAMW_GATES))
+        return lrki_fail(config->context, LRK_ERR_ARGUMENT,
+                         "policy adalora needs optimizer.train_gates: what it masks would not come back");
     (void)lrk_prune_options_init(&options, sizeof options);
     options.n_rounds = s->schedule.rounds;
     options.budget = s->alora.budget;
@@ -293,6 +296,7 @@ static lrk_status create_prune(const lrk_config *config, lrk_adapters *adapters,
     options.protect_rounds = s->alora.protect_rounds;
     if (s->start == LRKI_START_GRADIENT && s->gradient_start.multiple > 1)
         options.multiple = s->gradient_start.multiple;
+    if (s->policy == LRKI_POLICY_ADALORA) options.flags |= LRK_PRUNE_COME_BACK;
     options.limits = limits;
     options.n_limits = config->n_limits;
     return lrk_allocator_create_prune(adapters, &options, allocator);
@@ -309,6 +313,7 @@ static lrk_status create_policy(const lrk_config *config, lrk_adapters *adapters
     case LRKI_POLICY_INCRELORA:
         return create_increlora(config, adapters, limits, allocator);
     case LRKI_POLICY_PRUNE:
+    case LRKI_POLICY_ADALORA:
         return create_prune(config, adapters, limits, allocator);
     case LRKI_POLICY_THRESHOLD:
         return create_threshold(config, adapters, limits, allocator);

@@ -8,11 +8,9 @@
 #include <math.h>
 #include <string.h>
 
-static const lrki_word init_words[] = {{"kaiming_uniform", LRK_INIT_KAIMING_UNIFORM},
-                                       {"gaussian", LRK_INIT_GAUSSIAN},
-                                       {"zero", LRK_INIT_ZERO},
-                                       {"orthogonal", LRK_INIT_ORTHOGONAL},
-                                       {NULL, 0}};
+static const lrki_word init_words[] = {
+    {"kaiming_uniform", LRK_INIT_KAIMING_UNIFORM}, {"gaussian", LRK_INIT_GAUSSIAN}, {"zero", LRK_INIT_ZERO},
+    {"orthogonal", LRK_INIT_ORTHOGONAL},           {"triplet", LRK_INIT_TRIPLET},   {NULL, 0}};
 static const lrki_word new_init_words[] = {{"kaiming_uniform", LRK_INIT_KAIMING_UNIFORM},
                                            {"gaussian", LRK_INIT_GAUSSIAN},
                                            {"orthogonal", LRK_INIT_ORTHOGONAL},
@@ -36,13 +34,11 @@ static const lrki_word mode_words[] = {{"exact", LRK_ABLATION_EXACT},
                                        {NULL, 0}};
 static const lrki_word pool_words[] = {{"auto", LRK_POOL_DEFAULT}, {NULL, 0}};
 static const lrki_word unlimited_words[] = {{"unlimited", LRK_POOL_UNLIMITED}, {NULL, 0}};
-static const lrki_word policy_words[] = {{"alora", LRKI_POLICY_ALORA},
-                                         {"elalora", LRKI_POLICY_ELALORA},
-                                         {"increlora", LRKI_POLICY_INCRELORA},
-                                         {"prune", LRKI_POLICY_PRUNE},
-                                         {"threshold", LRKI_POLICY_THRESHOLD},
-                                         {"fixed", LRKI_POLICY_FIXED},
-                                         {NULL, 0}};
+static const lrki_word policy_words[] = {
+    {"alora", LRKI_POLICY_ALORA},         {"elalora", LRKI_POLICY_ELALORA},
+    {"increlora", LRKI_POLICY_INCRELORA}, {"prune", LRKI_POLICY_PRUNE},
+    {"adalora", LRKI_POLICY_ADALORA},     {"threshold", LRKI_POLICY_THRESHOLD},
+    {"fixed", LRKI_POLICY_FIXED},         {NULL, 0}};
 static const lrki_word start_words[] = {{"uniform", LRKI_START_UNIFORM},
                                         {"gradient", LRKI_START_GRADIENT},
                                         {"eva", LRKI_START_EVA},
@@ -67,7 +63,8 @@ static const lrki_word module_score_words[] = {{"sum", LRK_MODULE_SUM}, {"mean",
 static const lrki_word norm_words[] = {{"none", INFINITY}, {NULL, 0}};
 static const lrki_word steps_words[] = {
     {"per_rank", LRK_STEPS_PER_RANK}, {"global", LRK_STEPS_GLOBAL}, {NULL, 0}};
-static const lrki_word gates_words[] = {{"one", LRK_GATES_ONE}, {"gaussian", LRK_GATES_GAUSSIAN}, {NULL, 0}};
+static const lrki_word gates_words[] = {
+    {"one", LRK_GATES_ONE}, {"gaussian", LRK_GATES_GAUSSIAN}, {"zero", LRK_GATES_ZERO}, {NULL, 0}};
 static const lrki_word gate_rule_words[] = {{"soft", LRK_GATE_SOFT}, {"twice", LRK_GATE_TWICE}, {NULL, 0}};
 static const lrki_word lr_words[] = {
     {"constant", LRK_LR_CONSTANT}, {"linear", LRK_LR_LINEAR}, {"cosine", LRK_LR_COSINE}, {NULL, 0}};
@@ -158,6 +155,8 @@ const lrki_key lrki_config_keys[] = {
     KEY("optimizer", "gate_dense_steps", INTEGER, adamw.gate_dense_steps, ),
     KEY("optimizer", "gate_rise_steps", INTEGER, adamw.gate_rise_steps, ),
     KEY("optimizer", "gate_stairs", INTEGER, adamw.gate_stairs, ),
+    KEY("optimizer", "orthogonality", REAL, adamw.orthogonality, ),
+    KEY("optimizer", "orthogonality_squared", FLAG, adamw.flags, .bit = LRK_ADAMW_ORTHOGONALITY_SQUARED),
     KEY("learning_rate", "kind", CHOICE, lr.kind, WORDS(lr_words)),
     KEY("learning_rate", "peak", REAL, lr.peak, ),
     KEY("learning_rate", "final_ratio", REAL, lr.final_ratio, ),

@@ -42,7 +42,9 @@ lrk_status lrki_adamw_options_check(lrk_context *context, const lrk_adamw_option
     if (!is_positive(options->epsilon)) wrong = "epsilon must be > 0";
     if (!(options->beta2 >= 0 && options->beta2 < 1)) wrong = "beta2 must be in [0, 1)";
     if (!(options->beta1 >= 0 && options->beta1 < 1)) wrong = "beta1 must be in [0, 1)";
-    if ((options->flags & ~(LRK_ADAMW_GATES | LRK_ADAMW_GATE_SCALED)) != 0)
+    if (!(options->orthogonality >= 0 && isfinite(options->orthogonality)))
+        wrong = "orthogonality must be >= 0";
+    if ((options->flags & ~(LRK_ADAMW_GATES | LRK_ADAMW_GATE_SCALED | LRK_ADAMW_ORTHOGONALITY_SQUARED)) != 0)
         wrong = "flags has an unknown bit";
     return wrong == NULL ? LRK_OK : lrki_fail(context, LRK_ERR_ARGUMENT, "%s", wrong);
 }
@@ -55,7 +57,10 @@ static lrk_status fill_optimizer(lrk_optimizer *optimizer)
     int64_t n = optimizer->adapters->n_modules;
     optimizer->sums = lrki_array(context, LRKI_SUMS * n, sizeof *optimizer->sums);
     optimizer->done = lrki_array(context, n, sizeof *optimizer->done);
-    if (!optimizer->sums || !optimizer->done) return lrki_fail_nomem(context, "the optimizer");
+    bool term = optimizer->options.orthogonality > 0;
+    if (term) optimizer->norms = lrki_array(context, 2 * n, sizeof *optimizer->norms);
+    if (!optimizer->sums || !optimizer->done || (term && !optimizer->norms))
+        return lrki_fail_nomem(context, "the optimizer");
     return lrki_moments_create(optimizer);
 }
 
@@ -97,6 +102,7 @@ void lrk_optimizer_destroy(lrk_optimizer *optimizer)
     lrk_context *context = adapters->context;
     lrki_moments_free(optimizer, optimizer->moments);
     lrki_moments_free(optimizer, optimizer->prepared);
+    lrki_array_free(context, optimizer->norms, 2 * adapters->n_modules, sizeof *optimizer->norms);
     lrki_array_free(context, optimizer->sums, LRKI_SUMS * adapters->n_modules, sizeof *optimizer->sums);
     lrki_array_free(context, optimizer->done, adapters->n_modules, sizeof *optimizer->done);
     lrki_free(context, optimizer, sizeof *optimizer);
@@ -199,6 +205,59 @@ static lrk_status measure_gradients(const step_loop *step, double *norm)
         sum += optimizer->sums[i];
     *norm = sqrt(sum);
     return LRK_OK;
+}
+
+/* ---- orthogonality ----------------------------------------------------------------------------------------------------- */
+
+static void measure_module(const step_loop *loop, int64_t index)
+{
+    const lrki_module *module = &loop->optimizer->adapters->modules[index];
+    double *norms = &loop->optimizer->norms[2 * index];
+    norms[0] = lrki_orthogonality_norm(module->bank.a, module->bank.rank, module->n_in);
+    norms[1] = lrki_orthogonality_norm(module->bank.b, module->bank.rank, module->n_out);
+}
+
+static void pull_module(const step_loop *loop, int64_t index)
+{
+    const lrki_module *module = &loop->optimizer->adapters->modules[index];
+    const lrki_bank *bank = &module->bank;
+    const double *norms = &loop->optimizer->norms[2 * index];
+    lrki_orthogonality_add(bank->a, bank->rank, module->n_in,
+                           lrki_orthogonality_factor(loop->optimizer, norms[0]), bank->grad_a);
+    lrki_orthogonality_add(bank->b, bank->rank, module->n_out,
+                           lrki_orthogonality_factor(loop->optimizer, norms[1]), bank->grad_b);
+}
+
+/* The term's part of the step that can fail; nothing is changed yet. */
+static lrk_status prepare_term(const step_loop *step)
+{
+    const lrk_optimizer *optimizer = step->optimizer;
+    const lrk_adapters *adapters = optimizer->adapters;
+    step_loop loop = *step;
+    if (optimizer->norms == NULL) return LRK_OK;
+    loop.task = measure_module;
+    memset(optimizer->norms, 0, 2 * (size_t)adapters->n_modules * sizeof *optimizer->norms);
+    run_loop(&loop);
+    for (int64_t i = 0; i < 2 * adapters->n_modules; i++) {
+        double norm = optimizer->norms[i];
+        const lrki_module *module = &adapters->modules[i / 2];
+        if (lrki_orthogonality_fits(lrki_orthogonality_factor(optimizer, norm), norm, module->bank.rank))
+            continue;
+        return lrki_fail_at(adapters->context, LRK_ERR_NONFINITE, (lrki_place){.module = (int32_t)(i / 2)},
+                            "the orthogonality term of %s of module '%s' is not finite",
+                            i % 2 == 0 ? "A" : "B", module->name);
+    }
+    return LRK_OK;
+}
+
+/* Adds its derivative to the gradients, and measures them again. */
+static lrk_status add_term(const step_loop *step, double *norm)
+{
+    step_loop loop = *step;
+    if (loop.optimizer->norms == NULL) return LRK_OK;
+    loop.task = pull_module;
+    run_loop(&loop);
+    return measure_gradients(step, norm);
 }
 
 /* ---- step -------------------------------------------------------------------------------------------------------------- */
@@ -316,8 +375,11 @@ lrk_status lrk_optimizer_step(lrk_optimizer *optimizer, double lr)
     loop.threshold = lrki_gate_threshold(options, optimizer->steps);
     if (options->flags & LRK_ADAMW_GATE_SCALED) loop.threshold *= lr * options->gate_ratio;
     status = measure_gradients(&loop, &norm);
-    if (status == LRK_OK) status = lrki_gradients_tell(optimizer->adapters);
+    if (status == LRK_OK) status = prepare_term(&loop);
+    if (status == LRK_OK) status = lrki_gradients_prepare(optimizer->adapters);
+    if (status == LRK_OK) status = add_term(&loop, &norm);
     if (status != LRK_OK) return status;
+    lrki_gradients_observe(optimizer->adapters);
     loop.clip = norm > options->max_norm ? options->max_norm / norm : 1;
     run_loop(&loop);
     optimizer->gradient_norm = norm;
@@ -355,6 +417,16 @@ lrk_status lrk_optimizer_moment(const lrk_optimizer *optimizer, int32_t index, i
     return lrki_struct_write(adapters->context, tensor, &filled, sizeof filled, "lrk_tensor");
 }
 
+lrk_status lrk_optimizer_gradients(const lrk_optimizer *optimizer, uint32_t *gradients)
+{
+    if (optimizer == NULL) return LRK_ERR_ARGUMENT;
+    if (gradients == NULL)
+        return lrki_fail(optimizer->adapters->context, LRK_ERR_ARGUMENT, "gradients must not be NULL");
+    *gradients = LRK_GRAD_PARAMETERS;
+    if (lrki_trains_gates(&optimizer->options)) *gradients |= LRK_GRAD_GATES;
+    return LRK_OK;
+}
+
 lrk_status lrk_optimizer_rank_steps(const lrk_optimizer *optimizer, int32_t module, const int64_t **steps,
                                     int64_t *n)
 {
@@ -373,7 +445,8 @@ lrk_status lrk_optimizer_rank_steps(const lrk_optimizer *optimizer, int32_t modu
 static size_t memory_of(const lrk_optimizer *optimizer)
 {
     size_t n = (size_t)optimizer->adapters->n_modules;
-    size_t bytes = sizeof *optimizer + n * (LRKI_SUMS * sizeof *optimizer->sums + sizeof *optimizer->done);
+    size_t bytes = sizeof *optimizer + (optimizer->norms != NULL ? 2 * n * sizeof *optimizer->norms : 0) +
+                   n * (LRKI_SUMS * sizeof *optimizer->sums + sizeof *optimizer->done);
     for (size_t i = 0; i < n; i++)
         bytes += sizeof optimizer->moments[i] + optimizer->moments[i].block_bytes;
     return bytes;

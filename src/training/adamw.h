@@ -34,8 +34,9 @@ struct lrk_optimizer {
     double gradient_norm;
     lrki_moments *moments;  /* [n_modules]                                                   */
     lrki_moments *prepared; /* [n_modules] between prepare and its end; block NULL: unchanged */
-    double *sums;           /* [LRKI_SUMS n_modules] squared gradients of A, B and gates     */
-    uint8_t *done;          /* [n_modules] tasks of the running loop that were carried out   */
+    double *norms; /* [2 n_modules] |A A^T - I|, |B B^T - I|; NULL without that term                */
+    double *sums;  /* [LRKI_SUMS n_modules] squared gradients of A, B and gates     */
+    uint8_t *done; /* [n_modules] tasks of the running loop that were carried out   */
 };
 
 /* One array of n_modules, zeroed; NULL on lack of memory (recorded). */
@@ -47,6 +48,16 @@ lrk_status lrki_moments_make(lrk_adapters *adapters, const lrki_module *module, 
 lrk_status lrki_moments_create(lrk_optimizer *optimizer);
 /* Frees an array of moments; NULL is ignored, half-built is tolerated. */
 void lrki_moments_free(const lrk_optimizer *optimizer, lrki_moments *moments);
+
+/* ---- orthogonality (orthogonality.c): w is [rank x n] ------------------------------------------------------------- */
+
+/* |W W^T - I|, Frobenius. */
+double lrki_orthogonality_norm(const float *w, int64_t rank, int64_t n);
+/* What sum_j P_ij w_j is multiplied with in the derivative by row i. */
+double lrki_orthogonality_factor(const lrk_optimizer *optimizer, double norm);
+/* Whether all elements of the derivative are finite floats. */
+bool lrki_orthogonality_fits(double factor, double norm, int64_t rank);
+void lrki_orthogonality_add(const float *w, int64_t rank, int64_t n, double factor, float *gradient);
 
 /* ---- gates (gates.c) ------------------------------------------------------------------------------------------------- */
 

@@ -10,7 +10,8 @@
 
 static void same_options(const lrk_adamw_options *options, lrki_state *state)
 {
-    lrki_state_same_i64(state, "flags", options->flags);
+    bool term = options->orthogonality > 0; /* beside the flags, so that files without it stay as they were */
+    lrki_state_same_i64(state, "flags", (int64_t)options->flags | (int64_t)term << 32);
     lrki_state_same_f64(state, "beta1", options->beta1);
     lrki_state_same_f64(state, "beta2", options->beta2);
     lrki_state_same_f64(state, "epsilon", options->epsilon);
@@ -18,6 +19,7 @@ static void same_options(const lrk_adamw_options *options, lrki_state *state)
     lrki_state_same_f64(state, "b_ratio", options->b_ratio);
     lrki_state_same_f64(state, "max_norm", options->max_norm);
     lrki_state_same_i64(state, "steps", options->steps);
+    if (term) lrki_state_same_f64(state, "orthogonality", options->orthogonality);
     if (!lrki_trains_gates(options)) return;
     lrki_state_same_i64(state, "gate_rule", options->gate_rule);
     lrki_state_same_f64(state, "gate_ratio", options->gate_ratio);

@@ -15,6 +15,12 @@
     "--model " TRAINER_MODEL                                                                                 \
     " --train $D/train.jsonl --dev $D/dev.jsonl --test $D/test.jsonl --config $D/config.yaml "
 
+/* AdaLoRA on that configuration, with its orthogonality term and without. */
+#define TRAINER_ADALORA_FORM                                                                                 \
+    "--set adapters.init=triplet --set adapters.gates=zero --set optimizer.train_gates=true "                \
+    "--set importance.estimator=sensitivity --set allocation.policy=adalora --set allocation.budget=10 "
+#define TRAINER_ADALORA TRAINER_ADALORA_FORM "--set optimizer.orthogonality=0.1 "
+
 extern char trainer_folder[64];
 
 void trainer_setup(void);

@@ -219,7 +219,7 @@ START_TEST(options_out_of_range_are_refused_by_name)
     assert_refused("steps");
     options.gate_rule = 2;
     assert_refused("gate_rule");
-    options.flags = 4;
+    options.flags = 8;
     assert_refused("flags");
     options.struct_size = 4;
     assert_refused("struct_size");

@@ -115,6 +115,8 @@ static const sample samples[] = {
     {"optimizer", "gate_dense_steps", "250", 250},
     {"optimizer", "gate_rise_steps", "240", 240},
     {"optimizer", "gate_stairs", "50", 50},
+    {"optimizer", "orthogonality", "0.1", 0.1},
+    {"optimizer", "orthogonality_squared", "true", LRK_ADAMW_ORTHOGONALITY_SQUARED},
     {"learning_rate", "kind", "cosine", LRK_LR_COSINE},
     {"learning_rate", "peak", "2e-3", 2e-3},
     {"learning_rate", "final_ratio", "0.1", 0.1},

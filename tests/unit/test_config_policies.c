@@ -152,6 +152,7 @@ static const struct {
     {"{policy: elalora}", 2, 1, "n_move must be >= 1"},
     {"{policy: elalora, n_move: 2, n_rounds: 3}", 2, 52, "n_rounds needs n_move_last"},
     {"{policy: elalora, n_move: 2, n_move_last: 3}", 2, 55, "n_rounds must be >= 2 with n_move_last"},
+    {"{policy: adalora}", 2, 22, "policy adalora needs optimizer.train_gates"},
     {"{policy: increlora, grow_modules: 1}", 2, 1, "budget must be set"},
     {"{policy: increlora, budget: 90}", 2, 1, "grow_modules must be >= 1"},
 };

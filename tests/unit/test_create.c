@@ -148,15 +148,15 @@ START_TEST(create_refuses_options_that_break_their_contract)
     options.flags = 2;
     expect_refused(specs, 3, &options, LRK_ERR_ARGUMENT, "unknown flag");
     options = options_default();
-    options.gates = 2;
-    expect_refused(specs, 3, &options, LRK_ERR_ARGUMENT, "unknown gates 2");
+    options.gates = 3;
+    expect_refused(specs, 3, &options, LRK_ERR_ARGUMENT, "unknown gates 3");
     const double dropouts[] = {-0.1, 1.0, NAN};
     for (int i = 0; i < 3; i++) {
         options = options_default();
         options.dropout = dropouts[i];
         expect_refused(specs, 3, &options, LRK_ERR_ARGUMENT, "dropout");
     }
-    for (int32_t init = -1; init <= 4; init += 5) {
+    for (int32_t init = -1; init <= 5; init += 6) {
         options = options_default();
         options.init = init;
         expect_refused(specs, 3, &options, LRK_ERR_ARGUMENT, "unknown init");

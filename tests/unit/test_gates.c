@@ -350,7 +350,7 @@ START_TEST(options_out_of_range_are_refused_by_name)
     assert_refused("gate_stairs must be >= 1");
     options.gate_rule = 2;
     assert_refused("gate_rule is unknown");
-    options.flags = 4;
+    options.flags = 8;
     assert_refused("flags has an unknown bit");
     options.flags = 0;
     options.gate_l1 = 1;
@@ -382,6 +382,11 @@ START_TEST(wrong_calls_are_refused)
     create();
     ck_assert_int_eq(lrk_optimizer_gate_threshold(NULL, &c), LRK_ERR_ARGUMENT);
     ck_assert_int_eq(lrk_optimizer_gate_threshold(optimizer, NULL), LRK_ERR_ARGUMENT);
+    uint32_t kinds;
+    ck_assert_int_eq(lrk_optimizer_gradients(NULL, &kinds), LRK_ERR_ARGUMENT);
+    ck_assert_int_eq(lrk_optimizer_gradients(optimizer, NULL), LRK_ERR_ARGUMENT);
+    ck_assert_int_eq(lrk_optimizer_gradients(optimizer, &kinds), LRK_OK);
+    ck_assert_uint_eq(kinds, LRK_GRAD_PARAMETERS | LRK_GRAD_GATES);
     ck_assert_int_eq(lrk_optimizer_moment(optimizer, 0, 6, &tensor), LRK_ERR_ARGUMENT);
     lrk_optimizer_destroy(optimizer);
     options.flags = 0;
@@ -389,6 +394,8 @@ START_TEST(wrong_calls_are_refused)
     small_set_assert_failed(s.context, lrk_optimizer_moment(optimizer, 0, LRK_MOMENT_FIRST_GATES, &tensor),
                             LRK_ERR_ARGUMENT, "no moment 4");
     ck_assert(threshold_now() == 0);
+    ck_assert_int_eq(lrk_optimizer_gradients(optimizer, &kinds), LRK_OK);
+    ck_assert_uint_eq(kinds, LRK_GRAD_PARAMETERS);
 }
 END_TEST
 

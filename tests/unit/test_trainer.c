@@ -114,6 +114,27 @@ START_TEST(a_redrawn_validation_batch_changes_scores_and_nothing_else_breaks)
 }
 END_TEST
 
+/* Gates begin at 1: without their derivative they would stay there, and the adapters be equal. */
+START_TEST(gates_are_trained_where_the_text_says_so)
+{
+    trainer_train_ok("--out $D/a --set allocation.policy=fixed");
+    trainer_train_ok("--out $D/b --set allocation.policy=fixed --set optimizer.train_gates=true");
+    ck_assert(!trainer_same_file("a", "b", "adapter/adapter_model.safetensors"));
+}
+END_TEST
+
+/* 14 modules of rank 2, down to 10 ranks. */
+START_TEST(adalora_trains_from_a_text)
+{
+    trainer_train_ok("--out $D/a " TRAINER_ADALORA);
+    json_t *summary = trainer_summary_of("a");
+    ck_assert_int_eq(count_of(summary, "ranks_pruned"), RANKS - 10);
+    json_decref(summary);
+    trainer_train_ok("--out $D/b " TRAINER_ADALORA_FORM);
+    ck_assert(!trainer_same_file("a", "b", "adapter/adapter_model.safetensors"));
+}
+END_TEST
+
 START_TEST(recomputing_blocks_changes_no_bit)
 {
     trainer_train_ok("--out $D/a");
@@ -289,6 +310,8 @@ Suite *trainer_suite(void)
     tcase_add_test(tests, training_lowers_the_loss);
     tcase_add_test(tests, screened_scoring_trains_with_fewer_evaluations);
     tcase_add_test(tests, a_redrawn_validation_batch_changes_scores_and_nothing_else_breaks);
+    tcase_add_test(tests, gates_are_trained_where_the_text_says_so);
+    tcase_add_test(tests, adalora_trains_from_a_text);
     tcase_add_test(tests, recomputing_blocks_changes_no_bit);
     tcase_add_test(tests, completion_rows_train_and_count_exact_matches);
     tcase_add_test(tests, patience_ends_training_early);

@@ -41,5 +41,6 @@
 #include "status.h"
 #include "trace.h"
 #include "version.h"
+#include "workers.h"
 
 #endif

@@ -310,6 +310,24 @@ static lrk_status make_plan(start *s, int64_t step, lrk_plan **out)
 /* Plans come from an allocator; this one lives as long as its only plan. */
 static const lrki_policy start_policy = {.choose = NULL};
 
+static lrk_status start_with(start *s, const lrk_gradient_start_options *given, int64_t step, lrk_plan **plan)
+{
+    lrk_adapters *adapters = s->sketch->adapters;
+    lrk_gradient_start_options_init(&s->options, sizeof s->options);
+    lrk_status status = lrki_struct_read(adapters->context, &s->options, sizeof s->options, given,
+                                         2 * sizeof(uint32_t), "lrk_gradient_start_options");
+    if (status == LRK_OK) status = lrki_gradient_start_check(adapters->context, &s->options);
+    if (status == LRK_OK) status = lrki_sketch_check_idle(s->sketch, "lrk_gradient_start_plan");
+    if (status != LRK_OK) return status;
+    lrki_rules rules = rules_of(&s->options);
+    rules.budget = LRKI_NO_BUDGET; /* known once the set is counted */
+    status = lrki_allocator_create(adapters, &start_policy, &rules, NULL, 0, &s->allocator);
+    if (status != LRK_OK) return status;
+    status = make_plan(s, step, plan);
+    free_memory(s);
+    return status;
+}
+
 lrk_status lrk_gradient_start_plan(const lrk_sketch *sketch, const lrk_gradient_start_options *given,
                                    int64_t step, lrk_plan **plan)
 {
@@ -317,21 +335,9 @@ lrk_status lrk_gradient_start_plan(const lrk_sketch *sketch, const lrk_gradient_
     if (sketch == NULL) return LRK_ERR_ARGUMENT;
     lrk_adapters *adapters = sketch->adapters;
     lrk_status status = lrki_adapters_enter(adapters, "lrk_gradient_start_plan");
-    if (status != LRK_OK) return status;
-    if (plan == NULL || step < 0)
-        return lrki_fail(adapters->context, LRK_ERR_ARGUMENT, "plan must not be NULL, and step >= 0");
+    if (status == LRK_OK && (plan == NULL || step < 0))
+        status = lrki_fail(adapters->context, LRK_ERR_ARGUMENT, "plan must not be NULL, and step >= 0");
     start s = {.sketch = sketch};
-    lrk_gradient_start_options_init(&s.options, sizeof s.options);
-    status = lrki_struct_read(adapters->context, &s.options, sizeof s.options, given, 2 * sizeof(uint32_t),
-                              "lrk_gradient_start_options");
-    if (status == LRK_OK) status = lrki_gradient_start_check(adapters->context, &s.options);
-    if (status == LRK_OK) status = lrki_sketch_check_idle(sketch, "lrk_gradient_start_plan");
-    if (status != LRK_OK) return status;
-    lrki_rules rules = rules_of(&s.options);
-    rules.budget = LRKI_NO_BUDGET; /* known once the set is counted */
-    status = lrki_allocator_create(adapters, &start_policy, &rules, NULL, 0, &s.allocator);
-    if (status != LRK_OK) return status;
-    status = make_plan(&s, step, plan);
-    free_memory(&s);
-    return status;
+    if (status == LRK_OK) status = start_with(&s, given, step, plan);
+    return lrki_plan_agree(adapters->context, "lrk_gradient_start_plan", status, plan);
 }

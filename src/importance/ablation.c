@@ -177,6 +177,7 @@ static lrk_status run_ablation(lrk_estimator *estimator, uint64_t nonce, lrk_sco
         if (status == LRK_OK) status = check_current(estimator); /* progress may have written parameters */
     }
     if (status == LRK_OK) status = lrki_ablation_finish(estimator);
+    status = lrki_estimator_agree(estimator, status, state->run->scores);
     if (status != LRK_OK) return status;
     *scores = state->run->scores;
     state->run->scores = NULL;

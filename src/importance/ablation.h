@@ -81,8 +81,9 @@ typedef struct lrki_ablation_run {
     double *weights;            /* [n_parts], 0 until known */
     double *differences;        /* [n x n_parts] terms of the score by part; NULL with one part */
     double *gradient;           /* [n] scratch */
-    lrk_loss_part *parts;       /* [max_per_call x n_parts] scratch */
-    lrki_question *questions;   /* [max_per_call] scratch */
+    int64_t at_once;            /* most questions of one call: more than ranks there are none */
+    lrk_loss_part *parts;       /* [at_once x n_parts] scratch */
+    lrki_question *questions;   /* [at_once] scratch */
 } lrki_ablation_run;
 
 typedef struct lrki_ablation {

@@ -45,8 +45,10 @@ extern "C" {
 /*
  * gather   copies: all[w * n + i] becomes own[i] of worker w, on every worker, n >= 1 the same on all. All values are finite.
  *          Nothing is summed, so that no order of summation matters. (MPI_Allgather, ncclAllGather.) own and all do
- *          not overlap. Non-zero ends the call with LRK_ERR_HOST; as a broken exchange it should be so on all workers,
- *          for those that got their copies go on.
+ *          not overlap. Non-zero ends the call with LRK_ERR_HOST. An exchange that breaks must give it on all workers:
+ *          those that got their copies go on. Workers out of step (they call differently, or did not all see a break)
+ *          come to know it in their next exchange, by LRK_ERR_WORKERS, or where it is of unequal n, by a host that
+ *          gives non-zero for that.
  *          Runs on the thread that made the collective call, and may not call lorank.
  */
 typedef struct lrk_workers {

@@ -113,6 +113,8 @@ lrk_status lrki_ablate_some(lrk_estimator *estimator, int32_t which);
 
 /* Noise, floor, flags and facts of the finished run go into its scores. */
 lrk_status lrki_ablation_finish(lrk_estimator *estimator);
+/* Takes them out again, also after a failure half-way. */
+void lrki_ablation_unfinish(lrki_ablation_run *run);
 
 /* In checkpoints (ablation_state.c). */
 extern const lrki_estimator_resume lrki_ablation_resume;

@@ -137,3 +137,14 @@ lrk_status lrki_ablation_finish(lrk_estimator *estimator)
         status = split_correlation(estimator->adapters->context, state, &info->split_correlation);
     return status;
 }
+
+void lrki_ablation_unfinish(lrki_ablation_run *run)
+{
+    lrk_scores_info *info = &run->scores->info;
+    info->n_exact = 0;
+    info->loss_all = info->loss_none = info->noise_floor = info->split_correlation = NAN;
+    for (int64_t i = 0; i < info->n; i++) {
+        run->scores->scores[i].flags &= ~LRK_SCORE_BELOW_FLOOR;
+        run->scores->scores[i].noise = NAN;
+    }
+}

@@ -20,7 +20,7 @@ typedef struct ring_seat {
     table *table;
     lrk_estimator *estimator;
     lrk_allocator *allocator;
-    lrk_scores *scores;  /* of the last run, NULL after a failure      */
+    lrk_scores *scores;     /* of the last run, NULL after a failure      */
     lrk_status statuses[8]; /* of the calls made by ring_run()         */
     char words[8][256];
     int32_t asked;       /* evaluations and differentiations           */

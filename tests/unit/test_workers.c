@@ -67,7 +67,8 @@ static int32_t about_ranks(const table *t)
 
 START_TEST(workers_find_the_scores_of_one_bit_for_bit)
 {
-    int32_t mode = _i % N_MODES, n = 1 + _i / N_MODES % RING_MOST, per_call = 1 + 2 * (_i / (N_MODES * RING_MOST));
+    int32_t mode = _i % N_MODES, n = 1 + _i / N_MODES % RING_MOST,
+            per_call = 1 + 2 * (_i / (N_MODES * RING_MOST));
     table *t;
     lrk_scores *wanted = alone(mode, &t, NULL);
     ring *r = ring_create(n);
@@ -84,8 +85,7 @@ START_TEST(workers_find_the_scores_of_one_bit_for_bit)
         const table *own = r->seats[w].table;
         ck_assert_int_eq(own->n_log - about_ranks(own), t->n_log - one); /* baselines: of every worker */
         ck_assert_int_eq(own->progressed > 0, 1);
-        if (mode == LRK_ABLATION_EXACT)
-            ck_assert_int_le(about_ranks(own), 2 * ((TABLE_RANKS + n - 1) / n));
+        if (mode == LRK_ABLATION_EXACT) ck_assert_int_le(about_ranks(own), 2 * ((TABLE_RANKS + n - 1) / n));
     }
     ring_destroy(r);
     drop(t, wanted);
@@ -309,9 +309,9 @@ START_TEST(estimators_that_ask_nothing_are_compared_too)
     two.max_per_call = 2;
     lrk_ablation_options options = options_of(LRK_ABLATION_EXACT);
     lrk_estimator_destroy(r->seats[2].estimator);
-    ck_assert_int_eq(lrk_estimator_create_ablation(r->seats[2].table->adapters, &two, &options,
-                                                   &r->seats[2].estimator),
-                     LRK_OK);
+    ck_assert_int_eq(
+        lrk_estimator_create_ablation(r->seats[2].table->adapters, &two, &options, &r->seats[2].estimator),
+        LRK_OK);
     expect_difference(r, "max_per_call");
 }
 END_TEST
@@ -334,8 +334,10 @@ START_TEST(what_was_observed_is_compared)
         ring *r = ring_create(3);
         for (int32_t w = 0; w < 3; w++) {
             ring_seat *seat = &r->seats[w];
-            lrk_status status = kind % 2 == 0 ? lrk_estimator_create_sensitivity(seat->table->adapters, NULL, &seat->estimator)
-                                              : lrk_estimator_create_taylor(seat->table->adapters, NULL, &seat->estimator);
+            lrk_status status =
+                kind % 2 == 0
+                    ? lrk_estimator_create_sensitivity(seat->table->adapters, NULL, &seat->estimator)
+                    : lrk_estimator_create_taylor(seat->table->adapters, NULL, &seat->estimator);
             ck_assert_int_eq(status, LRK_OK);
             seat->step = kind / 2;
             observe(seat);
@@ -389,14 +391,16 @@ static void allocators(ring *r, int64_t other)
         ck_assert_int_eq(lrk_alora_options_init(&options, sizeof options), LRK_OK);
         options.n_move = w == 1 ? other : 2;
         ck_assert_int_eq(
-            lrk_allocator_create_alora(r->seats[w].table->adapters, &options, &r->seats[w].allocator), LRK_OK);
+            lrk_allocator_create_alora(r->seats[w].table->adapters, &options, &r->seats[w].allocator),
+            LRK_OK);
         members[w] = (member){.seat = &r->seats[w]};
     }
 }
 
 static void carry_out_round(ring_seat *seat)
 {
-    lrk_participant participant = {sizeof participant, 0, &members[seat->worker], "m", join, carry_on, give_up};
+    lrk_participant participant = {sizeof participant, 0,      &members[seat->worker], "m", join,
+                                   carry_on,           give_up};
     lrk_round_binding binding = {.struct_size = sizeof binding,
                                  .estimator = seat->estimator,
                                  .allocator = seat->allocator,

@@ -177,7 +177,8 @@ static int64_t move_gradients(const lrk_adapters *adapters, float *floats, int i
         for (int i = 0; i < 3; i++) {
             lrk_tensor t = tensor_of(adapters, m, gradients[i]);
             size_t bytes = (size_t)(t.rows * t.cols) * sizeof *floats;
-            if (floats && bytes) memcpy(into_set ? t.data : floats + n, into_set ? floats + n : t.data, bytes);
+            if (floats && bytes)
+                memcpy(into_set ? t.data : floats + n, into_set ? floats + n : t.data, bytes);
             n += t.rows * t.cols;
         }
     return n;

@@ -45,7 +45,7 @@ obj      = $(patsubst %.c,$(BUILD)/%.o,$(1))
 LIB_OBJ := $(call obj,$(wildcard $(LAYERS:%=src/%/*.c)))
 TOOL_OBJ := $(call obj,$(wildcard src/tool/*.c))
 FT_OBJ  := $(call obj,$(wildcard examples/finetune/*.c))
-FT_LORANK := adapt bench checkpoint demo dryrun glue judge list loop score start summary train
+FT_LORANK := adapt bench checkpoint demo dryrun glue judge list loop score start summary train workers
 PLAIN_OBJ := $(patsubst %.c,$(BUILD)/plain/%.o,$(filter-out $(FT_LORANK:%=examples/finetune/%.c),$(wildcard examples/finetune/*.c)))
 TEST_OBJ := $(call obj,$(SUITES:%=tests/unit/test_%.c) $(wildcard tests/support/*.c) tests/run.c)
 BENCH_OBJ := $(call obj,$(wildcard tests/bench/*.c))
@@ -92,6 +92,22 @@ $(BUILD)/finetune: $(FT_OBJ) $(STATIC)
 	$(CC) $(LDFLAGS) -o $@ $^ $(call pkg,--libs,libpcre2-8) $(LIB_DEPS) $(LDLIBS)
 $(BUILD)/finetune-plain: $(PLAIN_OBJ) $(STATIC)
 	$(CC) $(LDFLAGS) -o $@ $^ $(call pkg,--libs,libpcre2-8) $(LIB_DEPS) $(LDLIBS)
+
+# The trainer over MPI: an own set of objects, so that nothing else needs MPI.
+MPICC ?= mpicc
+MPIRUN ?= mpirun --oversubscribe $(if $(filter 0,$(shell id -u)),--allow-run-as-root)
+MPI_OBJ := $(patsubst %.c,$(BUILD)/mpi/%.o,$(wildcard examples/finetune/*.c))
+$(BUILD)/mpi/examples/finetune/%.o: examples/finetune/%.c
+	@mkdir -p $(@D)
+	$(MPICC) $(ALL_C) $(NATIVE) $(OPENMP) -DLORANK -DFT_MPI $(call pkg,--cflags,openblas) -c -o $@ $<
+$(BUILD)/finetune-mpi: $(MPI_OBJ) $(STATIC)
+	$(MPICC) $(LDFLAGS) -o $@ $^ $(call pkg,--libs,libpcre2-8) $(LIB_DEPS) $(LDLIBS)
+finetune-mpi: $(BUILD)/finetune-mpi ## the trainer, data-parallel over MPI: mpirun -n 2 build/release/finetune-mpi ...
+check-mpi: ## 1, 2, 3 and 4 workers: counts, digests, same run twice (openmpi-bin libopenmpi-dev)
+	@tests/deps.sh openmpi-bin libopenmpi-dev
+	$(MAKE) $(SUBJOBS) $(BUILD)/finetune-mpi $(BUILD)/finetune
+	tests/mpi_test.sh "$(MPIRUN)" $(BUILD)/finetune-mpi $(BUILD)/finetune $(BUILD)/mpi-test
+
 $(BUILD)/examples/%: examples/%.c $(STATIC)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_C) -o $@ $< $(STATIC) $(LIB_DEPS) $(LDLIBS)
@@ -251,8 +267,8 @@ clean: ## remove build output
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' Makefile
 
--include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(FT_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(BENCH_OBJ:.o=.d)
-.PHONY: all always examples check-examples demo check check-interop check-kill check-neon fuzz fuzz-replay bench bench-quick bench-counts bench-io bench-merge bench-sketch \
+-include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(FT_OBJ:.o=.d) $(MPI_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(BENCH_OBJ:.o=.d)
+.PHONY: all always examples check-examples demo finetune-mpi check-mpi check check-interop check-kill check-neon fuzz fuzz-replay bench bench-quick bench-counts bench-io bench-merge bench-sketch \
   asan ubsan tsan valgrind coverage mutation abi docs-links format \
   format-check tidy install-check deps deps-dev install uninstall clean help
 .SECONDARY:

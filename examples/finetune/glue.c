@@ -8,6 +8,8 @@
 
 #include <stdio.h>
 
+#include "workers.h"
+
 int ft_fail_lorank(ft_error *error, const lrk_context *context, const char *where)
 {
     char text[sizeof error->text];
@@ -27,6 +29,7 @@ int ft_context_create(int64_t threads, lrk_context **context, ft_error *error)
     lrk_host_init(&host, sizeof host);
     host.log = print_log;
     host.threads = (int32_t)threads;
+    host.workers = ft_workers();
     return lrk_context_create(&host, context, error->text, sizeof error->text) ? -1 : 0;
 }
 #endif

@@ -17,6 +17,7 @@
 #include "judge.h"
 #include "progress.h"
 #include "start.h"
+#include "workers.h"
 
 /* What the loop must remember to go on, as it is saved. */
 typedef struct memory {
@@ -264,6 +265,8 @@ static int step_schedule(loop *l, int again)
     ft_progress_say(&l->progress, "%s: round %lld  pruned %lld  added %lld  evaluations %lld", l->job->name,
                     (long long)o->rounds, (long long)event.n_dropped, (long long)event.n_added,
                     (long long)event.evaluations);
+    if (ft_workers_check(l->trainer->adapters, o->rounds, l->trainer->scorer.evaluations, l->error))
+        return -1;
     return 1;
 }
 
@@ -271,10 +274,12 @@ static int step_schedule(loop *l, int again)
 
 static int train_step(loop *l, int64_t in_epoch)
 {
-    int64_t batch = l->trainer->settings->batch;
+    int64_t batch = l->trainer->settings->batch, first = 0, n = 0;
     double loss = 0, begun = ft_now();
     char note[64];
-    if (ft_trainer_step(l->trainer, l->order + in_epoch * batch, batch, &loss, l->error)) return -1;
+    if (ft_workers_share(batch, &first, &n, l->error) ||
+        ft_trainer_step(l->trainer, l->order + in_epoch * batch + first, n, &loss, l->error))
+        return -1;
     if (!isfinite(loss))
         return ft_fail(l->error, "the loss is not finite at step %lld", (long long)l->trainer->step);
     l->outcome->train_seconds += ft_now() - begun;

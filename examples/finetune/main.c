@@ -10,6 +10,9 @@
 #include "interrupt.h"
 #include "ops.h"
 #include "restart.h"
+#ifdef LORANK
+#include "workers.h"
+#endif
 
 static int run(const ft_args *args, ft_error *error)
 {
@@ -23,7 +26,7 @@ static int run(const ft_args *args, ft_error *error)
         return ft_command_generate(args, error);
 #ifdef LORANK
     case FT_MODE_TRAIN:
-        ft_catch_interrupt();
+        if (!ft_workers_many()) ft_catch_interrupt(); /* workers would stop at different steps */
         return ft_command_train(args, error);
     case FT_MODE_DEMO:
         ft_catch_interrupt();
@@ -47,12 +50,18 @@ int main(int argc, char **argv)
     int status = FT_EXIT_WRONG;
     if (ft_args_parse(argc, argv, &args, &error) == 0) {
         ops_set_threads((int)args.threads);
-        status = run(&args, &error);
+#ifdef LORANK
+        if (ft_workers_begin(&args, &error) == 0)
+#endif
+            status = run(&args, &error);
     }
     if (error.text[0] && status != FT_EXIT_OK) fprintf(stderr, "finetune: %s\n", error.text);
     if (fflush(stdout)) {
         perror("finetune: standard output");
-        return FT_EXIT_FAILED;
+        status = FT_EXIT_FAILED;
     }
+#ifdef LORANK
+    ft_workers_end(status);
+#endif
     return status;
 }

@@ -112,6 +112,7 @@ static int32_t evaluate(void *user, const lrk_evaluation *evaluations, int32_t n
         llama_run_set_pass(scorer->run, e->pass);
         failed = llama_evaluate_from(scorer->run, scorer->cache, &scorer->batch.view, &start, scorer->scores);
         if (!failed) fill_parts(scorer, e);
+        scorer->evaluations++;
     }
     return leave(scorer, failed);
 }

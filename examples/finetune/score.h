@@ -32,7 +32,8 @@ typedef struct ft_scorer {
     ft_progress progress;
     int (*between)(void *user, int64_t done); /* told between two questions; non-zero stops scoring; NULL */
     void *between_user;
-    ft_error error; /* why a callback failed, or "" */
+    int64_t evaluations; /* asked of this worker so far */
+    ft_error error;      /* why a callback failed, or "" */
 } ft_scorer;
 
 /* The scorer starts as {0} and can be freed whether or not this succeeds. */

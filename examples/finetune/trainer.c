@@ -12,6 +12,9 @@
 #include "adapt.h"
 #include "glue.h"
 #endif
+#ifdef FT_MPI
+#include "workers.h"
+#endif
 
 static int64_t larger(int64_t a, int64_t b)
 {
@@ -163,6 +166,12 @@ static int forward_backward(ft_trainer *trainer, double *loss)
     totals sum = {0};
     if (llama_forward_loss(trainer->run, &trainer->batch.view, trainer->scores)) return -1;
     add_scores(trainer, &sum);
+#ifdef FT_MPI
+    double whole[2] = {sum.loss, sum.weight}; /* of all workers' rows */
+    ft_workers_sum(whole, 2);
+    sum.loss = whole[0];
+    sum.weight = whole[1];
+#endif
     *loss = sum.loss / sum.weight;
     return llama_backward(trainer->run, 1.0 / sum.weight, NULL);
 }
@@ -179,6 +188,9 @@ int ft_trainer_step(ft_trainer *trainer, const int64_t *rows, int64_t n, double 
     ft_trainer_end_pass(trainer, pass);
 #endif
     if (failed) return fail_run(trainer, error);
+#ifdef FT_MPI
+    if (ft_workers_sum_gradients(trainer->adapters, error)) return -1;
+#endif
 #ifdef LORANK
     if (optimize(trainer, error)) return -1;
 #endif

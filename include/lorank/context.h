@@ -15,6 +15,7 @@
 
 #include "export.h"
 #include "status.h"
+#include "workers.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -84,6 +85,7 @@ typedef struct lrk_host {
     void (*log)(void *user, int32_t level, const char *text);
     int32_t threads;
     int32_t kernels; /* LRK_KERNELS_... [LRK_KERNELS_AUTO] */
+    const lrk_workers *workers; /* the others; copied [NULL: none] */
 } lrk_host;
 
 /* Where the last failure of a thread was. -1 or 0 where it does not apply. */
@@ -98,7 +100,7 @@ typedef struct lrk_error_info {
 } lrk_error_info;
 
 /*
- * Fills `host` with the defaults: every callback NULL, threads 0, kernels LRK_KERNELS_AUTO.
+ * Fills `host` with the defaults: every callback NULL, threads 0, kernels LRK_KERNELS_AUTO, no other workers.
  * Errors   LRK_ERR_ARGUMENT  host is NULL or struct_size smaller than its first two members.
  * Threads  pure.   Since 0.1
  */
@@ -108,9 +110,10 @@ LRK_API lrk_status lrk_host_init(lrk_host *host, size_t struct_size);
  * Creates a context. `host` may be NULL (all defaults) and is copied.
  * On failure a NUL-terminated sentence goes to error[0..error_size) (truncated to fit; may be NULL with size 0).
  * Errors   LRK_ERR_ARGUMENT  context is NULL; only one of allocate and release given; flags not 0, threads negative,
- *                            unknown kernels; struct_size too small
+ *                            unknown kernels; struct_size too small; of workers: flags not 0, worker or n_workers
+ *                            out of range, gather NULL with more than one
  *          LRK_ERR_UNSUPPORTED  `kernels` that this build or this processor lacks
- *          LRK_ERR_VERSION   host has a non-zero unknown tail
+ *          LRK_ERR_VERSION   host or workers has a non-zero unknown tail
  *          LRK_ERR_NOMEM
  * Owner    the caller; every handle made from it holds a counted reference, so any order of destruction is legal.
  * Threads  any; the context itself may be used by several threads at once.   Since 0.1

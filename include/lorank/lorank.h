@@ -46,5 +46,6 @@
 #include "trace.h"
 #include "version.h"
 #include "weight_start.h"
+#include "workers.h"
 
 #endif

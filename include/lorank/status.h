@@ -38,6 +38,7 @@ typedef int32_t lrk_status;
 #define LRK_ERR_BUDGET       (-16) /* no plan satisfies the budget, floors and caps                              */
 #define LRK_ERR_NO_GRADIENT  (-17) /* a module got no gradient and its spec does not say that it may lack one    */
 #define LRK_ERR_REFUSED      (-18) /* a participant refused a plan                                               */
+#define LRK_ERR_WORKERS      (-19) /* another worker failed, or the workers differ: workers.h                    */
 
 /* The symbol of a status ("LRK_ERR_NOMEM"), or "LRK_ERR_?" for an unknown one. A literal. Threads: pure. Since 0.1 */
 LRK_API const char *lrk_status_name(lrk_status status);

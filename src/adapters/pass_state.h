@@ -86,7 +86,6 @@ lrk_status lrki_workspace_size(const lrk_adapters *adapters, const lrk_sketch *s
 
 /* A number that tells masks apart. */
 uint64_t lrki_mask_hash(const lrk_mask *mask);
-uint64_t lrki_hash_mix(uint64_t hash, uint64_t value);
 
 /* ---- a forward or backward call ------------------------------------------------------------------------------------ */
 

@@ -23,15 +23,6 @@ typedef struct header {
 
 _Static_assert(sizeof(header) == LRKI_SAVED_HEADER, "the header is part of lrk_saved_size()");
 
-uint64_t lrki_hash_mix(uint64_t hash, uint64_t value)
-{
-    /* the finaliser of SplitMix64 (Steele, Lea, Flood 2014) over the running sum */
-    uint64_t z = hash + value + 0x9E3779B97F4A7C15u;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return z ^ (z >> 31);
-}
-
 static header expected(const lrki_call *call)
 {
     const lrk_pass *pass = call->pass;

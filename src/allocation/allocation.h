@@ -199,6 +199,11 @@ float *lrki_plan_rows(lrk_plan *plan);
 /* The same of B, after those of A. */
 float *lrki_plan_rows_b(lrk_plan *plan);
 void lrki_plan_seal(lrk_plan *plan);
+/*
+ * The end of a collective call that makes a plan: the other workers made the same, else it is freed and *plan NULL. `plan`
+ * may be NULL where `own` is a failure.
+ */
+lrk_status lrki_plan_agree(lrk_context *context, const char *call, lrk_status own, lrk_plan **plan);
 /* Tolerates half-built plans; does not touch the allocator's account. */
 void lrki_plan_free(lrk_plan *plan);
 const lrk_adapters *lrki_plan_adapters(const lrk_plan *plan);

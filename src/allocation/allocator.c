@@ -183,8 +183,6 @@ static lrk_status check_call(const lrk_allocator *allocator, const lrk_scores *s
     if (scores == NULL || plan == NULL)
         return lrki_fail(context, LRK_ERR_ARGUMENT, "scores and plan must not be NULL");
     if (step < 0) return lrki_fail(context, LRK_ERR_ARGUMENT, "step must be >= 0");
-    if (allocator->choosing || allocator->adapters->in_host_callback)
-        return lrki_fail(context, LRK_ERR_BUSY, "a plan was asked for inside a host callback");
     if (allocator->plan_pending)
         return lrki_fail(context, LRK_ERR_STATE, "the plan of round %llu is neither committed nor abandoned",
                          (unsigned long long)allocator->round);
@@ -201,19 +199,29 @@ static lrk_status choose(lrk_allocator *allocator, lrki_round *round, int64_t st
     return status;
 }
 
+static lrk_status make_plan(lrk_allocator *allocator, const lrk_scores *scores, int64_t step, lrk_plan **plan)
+{
+    lrki_round round = {0};
+    lrk_status status = lrki_round_gather(allocator, scores, &round);
+    if (status == LRK_OK) status = choose(allocator, &round, step, plan);
+    lrki_round_free(allocator, &round);
+    return status;
+}
+
 lrk_status lrk_allocator_plan(lrk_allocator *allocator, const lrk_scores *scores, int64_t step,
                               lrk_plan **plan)
 {
     if (plan != NULL) *plan = NULL;
     if (allocator == NULL) return LRK_ERR_ARGUMENT;
-    lrk_status status = check_call(allocator, scores, step, plan);
-    if (status != LRK_OK) return status;
+    if (allocator->choosing || allocator->adapters->in_host_callback)
+        return lrki_fail(allocator->adapters->context, LRK_ERR_BUSY,
+                         "a plan was asked for inside a host callback");
     (void)lrki_allocator_ref(allocator); /* a callback may give up the caller's reference */
-    lrki_round round = {0};
-    status = lrki_round_gather(allocator, scores, &round);
-    if (status == LRK_OK) status = choose(allocator, &round, step, plan);
-    lrki_round_free(allocator, &round);
-    allocator->plan_pending = status == LRK_OK;
+    lrk_status status = check_call(allocator, scores, step, plan);
+    bool free_to_plan = status == LRK_OK;
+    if (free_to_plan) status = make_plan(allocator, scores, step, plan);
+    status = lrki_plan_agree(allocator->adapters->context, "lrk_allocator_plan", status, plan);
+    if (free_to_plan) allocator->plan_pending = status == LRK_OK;
     lrki_allocator_unref(allocator);
     return status;
 }

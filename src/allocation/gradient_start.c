@@ -228,6 +228,20 @@ static lrk_status make_plan(start *s, int64_t step, lrk_plan **out)
     return lrki_start_finish(&s->to, status, plan, out);
 }
 
+static lrk_status start_with(start *s, const lrk_gradient_start_options *given, int64_t step, lrk_plan **plan)
+{
+    lrk_context *context = s->sketch->adapters->context;
+    lrk_gradient_start_options_init(&s->options, sizeof s->options);
+    lrk_status status = lrki_struct_read(context, &s->options, sizeof s->options, given, 2 * sizeof(uint32_t),
+                                         "lrk_gradient_start_options");
+    if (status == LRK_OK) status = lrki_gradient_start_check(context, &s->options);
+    if (status == LRK_OK) status = lrki_sketch_check_idle(s->sketch, "lrk_gradient_start_plan");
+    if (status != LRK_OK) return status;
+    status = make_plan(s, step, plan);
+    free_memory(s);
+    return status;
+}
+
 lrk_status lrk_gradient_start_plan(const lrk_sketch *sketch, const lrk_gradient_start_options *given,
                                    int64_t step, lrk_plan **plan)
 {
@@ -235,17 +249,9 @@ lrk_status lrk_gradient_start_plan(const lrk_sketch *sketch, const lrk_gradient_
     if (sketch == NULL) return LRK_ERR_ARGUMENT;
     lrk_adapters *adapters = sketch->adapters;
     lrk_status status = lrki_adapters_enter(adapters, "lrk_gradient_start_plan");
-    if (status != LRK_OK) return status;
-    if (plan == NULL || step < 0)
-        return lrki_fail(adapters->context, LRK_ERR_ARGUMENT, "plan must not be NULL, and step >= 0");
+    if (status == LRK_OK && (plan == NULL || step < 0))
+        status = lrki_fail(adapters->context, LRK_ERR_ARGUMENT, "plan must not be NULL, and step >= 0");
     start s = {.sketch = sketch};
-    lrk_gradient_start_options_init(&s.options, sizeof s.options);
-    status = lrki_struct_read(adapters->context, &s.options, sizeof s.options, given, 2 * sizeof(uint32_t),
-                              "lrk_gradient_start_options");
-    if (status == LRK_OK) status = lrki_gradient_start_check(adapters->context, &s.options);
-    if (status == LRK_OK) status = lrki_sketch_check_idle(sketch, "lrk_gradient_start_plan");
-    if (status != LRK_OK) return status;
-    status = make_plan(&s, step, plan);
-    free_memory(&s);
-    return status;
+    if (status == LRK_OK) status = start_with(&s, given, step, plan);
+    return lrki_plan_agree(adapters->context, "lrk_gradient_start_plan", status, plan);
 }

@@ -21,9 +21,6 @@ static const char *name_of(const lrk_participant *participant)
 static lrk_status check_open(const lrk_plan *plan)
 {
     const lrk_adapters *adapters = plan->allocator->adapters;
-    if (plan->busy)
-        return lrki_fail(adapters->context, LRK_ERR_BUSY,
-                         "the plan is being prepared, committed or abandoned");
     if (plan->state != LRK_PLAN_OPEN)
         return lrki_fail(adapters->context, LRK_ERR_STATE, "the plan of round %llu is not open",
                          (unsigned long long)plan->round);
@@ -104,6 +101,14 @@ static lrk_status prepare(lrk_plan *plan)
     return status;
 }
 
+static void undo_prepare(lrk_plan *plan)
+{
+    abandon_participants(plan, plan->n_participants);
+    lrki_change_abandon(plan->change);
+    plan->change = NULL;
+    forget_participants(plan);
+}
+
 /* The end of a call that ran callbacks; one of them may have destroyed the plan. */
 static void leave(lrk_plan *plan)
 {
@@ -111,17 +116,31 @@ static void leave(lrk_plan *plan)
     if (plan->doomed) lrk_plan_destroy(plan);
 }
 
+/* First that all workers have the same plan before them, then that nobody on any of them refuses. */
 lrk_status lrk_plan_prepare(lrk_plan *plan, const lrk_participant *participants, int64_t n_participants)
 {
     if (plan == NULL) return LRK_ERR_ARGUMENT;
+    if (plan->busy)
+        return lrki_fail(context_of(plan), LRK_ERR_BUSY,
+                         "the plan is being prepared, committed or abandoned");
+    lrki_talk talk = lrki_talk_begin(context_of(plan), "lrk_plan_prepare");
+    const lrki_claim claim = {"the plan", plan->digest};
     lrk_status status = check_open(plan);
     if (status == LRK_OK) status = copy_participants(plan, participants, n_participants);
-    if (status != LRK_OK) return status;
+    bool copied = status == LRK_OK;
     plan->busy = true;
-    status = prepare(plan);
+    status = lrki_talk_agree(&talk, "its beginning", status, &claim, 1);
+    bool prepared = false;
+    if (status == LRK_OK) {
+        status = prepare(plan);
+        prepared = status == LRK_OK;
+        status = lrki_talk_end(&talk, "its end", status, NULL, 0);
+    }
     if (status == LRK_OK)
         plan->state = LRK_PLAN_PREPARED;
-    else
+    else if (prepared)
+        undo_prepare(plan);
+    else if (copied)
         forget_participants(plan);
     leave(plan);
     return status;
@@ -176,14 +195,6 @@ lrk_status lrk_plan_commit(lrk_plan *plan)
     forget_participants(plan);
     leave(plan);
     return LRK_OK;
-}
-
-static void undo_prepare(lrk_plan *plan)
-{
-    abandon_participants(plan, plan->n_participants);
-    lrki_change_abandon(plan->change);
-    plan->change = NULL;
-    forget_participants(plan);
 }
 
 lrk_status lrk_plan_abandon(lrk_plan *plan)

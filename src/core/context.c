@@ -75,14 +75,23 @@ lrk_status lrk_context_create(const lrk_host *given, lrk_context **out, char *er
     if (out == NULL) return refuse(LRK_ERR_ARGUMENT, "context must not be NULL", error, error_size);
     lrk_status status = read_host(given, &host, error, error_size);
     if (status != LRK_OK) return status;
+    lrk_workers workers;
+    const char *why;
+    status = lrki_workers_read(host.workers, &workers, &why);
+    if (status != LRK_OK) return refuse(status, why, error, error_size);
 
     lrk_context *context = host.allocate(host.memory_user, sizeof *context, LRKI_ALIGN);
     if (context == NULL) return refuse(LRK_ERR_NOMEM, "out of memory for the context", error, error_size);
-    *context =
-        (lrk_context){.references = 1, .host = host, .instructions = lrki_processor_choose(host.kernels)};
-    if (pthread_mutex_init(&context->errors_lock, NULL) != 0) {
+    *context = (lrk_context){.references = 1,
+                             .host = host,
+                             .instructions = lrki_processor_choose(host.kernels),
+                             .workers = workers};
+    context->host.workers = NULL; /* the caller's */
+    bool opened = lrki_workers_open(context);
+    if (!opened || pthread_mutex_init(&context->errors_lock, NULL) != 0) {
+        lrki_workers_close(context);
         host.release(host.memory_user, context, sizeof *context);
-        return refuse(LRK_ERR_NOMEM, "out of memory for the context's lock", error, error_size);
+        return refuse(LRK_ERR_NOMEM, "out of memory for the context", error, error_size);
     }
     *out = context;
     return LRK_OK;
@@ -98,6 +107,7 @@ void lrki_context_unref(lrk_context *context)
 {
     if (context == NULL || __atomic_sub_fetch(&context->references, 1, __ATOMIC_ACQ_REL) > 0) return;
     lrk_host host = context->host;
+    lrki_workers_close(context);
     pthread_mutex_destroy(&context->errors_lock);
     host.release(host.memory_user, context, sizeof *context);
 }

@@ -28,10 +28,18 @@ struct lrk_context {
     int64_t references; /* atomic */
     lrk_host host;
     int32_t instructions; /* LRK_KERNELS_GENERIC and up */
+    lrk_workers workers;  /* one worker unless there are others                          */
+    double *heads;        /* of an exchange (workers.c); NULL: one worker           */
     pthread_mutex_t errors_lock;
     uint64_t errors_clock;
     lrki_error_slot errors[LRKI_ERROR_SLOTS];
 };
+
+/* The host's workers, or the default of one. A sentence about what is wrong goes to *why. */
+lrk_status lrki_workers_read(const lrk_workers *given, lrk_workers *workers, const char **why);
+/* Takes and gives up the room of exchanges; false on lack of memory. */
+bool lrki_workers_open(lrk_context *context);
+void lrki_workers_close(lrk_context *context);
 
 /* Whether this build has LRK_KERNELS_... `kernels` and this processor runs them; false for unknown ones. */
 bool lrki_processor_runs(int32_t kernels);

@@ -111,8 +111,8 @@ lrk_status lrki_struct_read_at(lrk_context *context, void *known, size_t known_s
 #define LRKI_STREAM_SKETCH  4u
 #define LRKI_STREAM_UNIFORM 5u
 #define LRKI_STREAM_GATE    6u
-#define LRKI_STREAM_WEIGHT  9u
 #define LRKI_STREAM_INIT_B  7u
+#define LRKI_STREAM_WEIGHT  9u
 
 typedef struct lrki_stream {
     uint32_t key[2];
@@ -128,6 +128,8 @@ void lrki_stream_fill_bits(const lrki_stream *stream, uint64_t first, uint32_t *
 double lrki_stream_uniform(const lrki_stream *stream, uint64_t index); /* in [0, 1) with 53 bits */
 /* The block function itself, for known-answer tests: out = Philox4x32-10(counter, key). */
 void lrki_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
+/* Of a sequence of numbers: begin with 0 and mix in one after another. */
+uint64_t lrki_hash_mix(uint64_t hash, uint64_t value);
 /* Fills n floats from U(-bound, bound), or from N(0, sigma^2). */
 void lrki_stream_fill_uniform(const lrki_stream *stream, float bound, float *values, int64_t n);
 void lrki_stream_fill_normal(const lrki_stream *stream, float sigma, float *values, int64_t n);

@@ -112,3 +112,12 @@ void lrki_stream_fill_normal(const lrki_stream *stream, float sigma, float *valu
         values[i] = (float)((double)sigma * pair[i % 2]);
     }
 }
+
+uint64_t lrki_hash_mix(uint64_t hash, uint64_t value)
+{
+    /* the finaliser of SplitMix64 (Steele, Lea, Flood 2014) over the running sum */
+    uint64_t z = hash + value + 0x9E3779B97F4A7C15u;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return z ^ (z >> 31);
+}

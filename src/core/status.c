@@ -27,6 +27,7 @@ static const struct {
     {"LRK_ERR_BUDGET", "no plan satisfies the budget, floors and caps"},
     {"LRK_ERR_NO_GRADIENT", "a module got no gradient"},
     {"LRK_ERR_REFUSED", "a participant refused a plan"},
+    {"LRK_ERR_WORKERS", "another worker failed or differs"},
 };
 
 static size_t position(lrk_status status)

@@ -162,12 +162,11 @@ static lrk_status check_current(const lrk_estimator *estimator)
                      (long long)(info->evaluations + info->differentiations));
 }
 
-static lrk_status run_ablation(lrk_estimator *estimator, uint64_t nonce, lrk_scores **scores)
+/* Asks until all is known. */
+static lrk_status find_out(lrk_estimator *estimator)
 {
-    (void)nonce;
-    lrki_ablation *state = estimator->state;
-    lrk_status status = state->run == NULL ? lrki_ablation_begin(estimator) : check_current(estimator);
-    if (status != LRK_OK) return status;
+    const lrki_ablation *state = estimator->state;
+    lrk_status status = LRK_OK;
     /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): begun, or current */
     for (advance(estimator); status == LRK_OK && state->run->step != LRKI_FINISHED;) {
         status = ask(estimator);
@@ -176,8 +175,29 @@ static lrk_status run_ablation(lrk_estimator *estimator, uint64_t nonce, lrk_sco
         status = report_progress(estimator);
         if (status == LRK_OK) status = check_current(estimator); /* progress may have written parameters */
     }
-    if (status == LRK_OK) status = lrki_ablation_finish(estimator);
+    return status;
+}
+
+static bool knows_nothing(const lrki_ablation_run *run)
+{
+    return run->scores->info.evaluations + run->scores->info.differentiations == 0;
+}
+
+/* Workers must be left alike: a run without an answer is none, and one is finished on all of them or on none. */
+static lrk_status run_ablation(lrk_estimator *estimator, uint64_t nonce, lrk_scores **scores)
+{
+    (void)nonce;
+    lrki_ablation *state = estimator->state;
+    lrk_status status = state->run == NULL ? lrki_ablation_begin(estimator) : check_current(estimator);
     if (status != LRK_OK) return status;
+    status = find_out(estimator);
+    if (status == LRK_OK) status = lrki_ablation_finish(estimator);
+    status = lrki_estimator_agree(estimator, status, state->run->scores);
+    if (status != LRK_OK) {
+        lrki_ablation_unfinish(state->run);
+        if (knows_nothing(state->run)) lrki_ablation_forget(estimator);
+        return status;
+    }
     *scores = state->run->scores;
     state->run->scores = NULL;
     lrki_ablation_forget(estimator);

@@ -76,8 +76,9 @@ typedef struct lrki_ablation_run {
     double *weights;            /* [n_parts], 0 until known */
     double *differences;        /* [n x n_parts] terms of the score by part; NULL with one part */
     double *gradient;           /* [n] scratch */
-    lrk_loss_part *parts;       /* [max_per_call x n_parts] scratch */
-    lrki_question *questions;   /* [max_per_call] scratch */
+    int64_t at_once;            /* most questions of one call: more than ranks there are none */
+    lrk_loss_part *parts;       /* [at_once x n_parts] scratch */
+    lrki_question *questions;   /* [at_once] scratch */
 } lrki_ablation_run;
 
 typedef struct lrki_ablation {
@@ -107,6 +108,8 @@ lrk_status lrki_ablate_some(lrk_estimator *estimator, int32_t which);
 
 /* Noise, floor, flags and facts of the finished run go into its scores. */
 lrk_status lrki_ablation_finish(lrk_estimator *estimator);
+/* Takes them out again, also after a failure half-way. */
+void lrki_ablation_unfinish(lrki_ablation_run *run);
 
 /* In checkpoints (ablation_state.c). */
 extern const lrki_estimator_resume lrki_ablation_resume;

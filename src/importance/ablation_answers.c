@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the host's answers mean: losses and gradients become terms of scores. Every function puts one call to the host
- * and takes its answer whole or, on failure, not at all.
+ * (with more workers: one to each) and takes its answer whole or, on failure, not at all.
  */
 #include <math.h>
 
@@ -109,7 +109,7 @@ lrk_status lrki_ablate_some(lrk_estimator *estimator, int32_t which)
     lrki_ablation_run *run = state->run;
     lrk_scores_info *info = &run->scores->info;
     int64_t left = run->n_group - run->cursor;
-    int32_t n = left < state->host.max_per_call ? (int32_t)left : state->host.max_per_call;
+    int32_t most = lrki_questions_most(estimator, &state->host), n = left < most ? (int32_t)left : most;
     for (int32_t i = 0; i < n; i++)
         run->questions[i] = (lrki_question){which, run->group[run->cursor + i].flat};
     lrk_status status = lrki_evaluate(estimator, &state->host, run->scores, run->questions, n,

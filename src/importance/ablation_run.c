@@ -14,8 +14,7 @@ void lrki_ablation_run_free(lrk_estimator *estimator, lrki_ablation_run *run)
     if (run == NULL) return;
     const lrki_ablation *state = estimator->state;
     lrk_context *context = estimator->adapters->context;
-    int64_t n_parts = state->host.n_parts, calls = state->host.max_per_call;
-    int64_t n = run->n;
+    int64_t n_parts = state->host.n_parts, n = run->n, calls = run->at_once;
     lrki_pool_free(context, &run->pool);
     lrki_array_free(context, run->group, n, sizeof *run->group);
     lrki_array_free(context, run->baselines[LRK_BASELINE_ALL].losses, n_parts, sizeof(double));
@@ -29,10 +28,18 @@ void lrki_ablation_run_free(lrk_estimator *estimator, lrki_ablation_run *run)
     lrki_free(context, run, sizeof *run);
 }
 
+static int64_t most_at_once(const lrk_estimator *estimator, int64_t n)
+{
+    const lrki_ablation *state = estimator->state;
+    int64_t most = lrki_questions_most(estimator, &state->host);
+    if (most > n) most = n;
+    return most > 0 ? most : 1; /* a baseline */
+}
+
 /* Takes the arrays; false on lack of memory. */
 static bool take_arrays(lrk_context *context, const lrki_ablation *state, lrki_ablation_run *run)
 {
-    int64_t n = run->n, n_parts = state->host.n_parts, calls = state->host.max_per_call;
+    int64_t n = run->n, n_parts = state->host.n_parts, calls = run->at_once;
     run->group = lrki_array(context, n, sizeof *run->group);
     run->baselines[LRK_BASELINE_ALL].losses = lrki_array(context, n_parts, sizeof(double));
     run->baselines[LRK_BASELINE_NONE].losses = lrki_array(context, n_parts, sizeof(double));
@@ -58,6 +65,7 @@ lrk_status lrki_ablation_run_create(lrk_estimator *estimator, lrk_scores *scores
     }
     run->scores = scores;
     run->n = scores->info.n;
+    run->at_once = most_at_once(estimator, run->n);
     lrk_status status = lrki_pool_create(context, scores, &run->pool);
     if (status == LRK_OK && !take_arrays(context, estimator->state, run))
         status = lrki_fail_nomem(context, "a scoring run");
@@ -128,4 +136,15 @@ lrk_status lrki_ablation_finish(lrk_estimator *estimator)
     if (status == LRK_OK && run->differences != NULL)
         status = split_correlation(estimator->adapters->context, state, &info->split_correlation);
     return status;
+}
+
+void lrki_ablation_unfinish(lrki_ablation_run *run)
+{
+    lrk_scores_info *info = &run->scores->info;
+    info->n_exact = 0;
+    info->loss_all = info->loss_none = info->noise_floor = info->split_correlation = NAN;
+    for (int64_t i = 0; i < info->n; i++) {
+        run->scores->scores[i].flags &= ~LRK_SCORE_BELOW_FLOOR;
+        run->scores->scores[i].noise = NAN;
+    }
 }

@@ -165,8 +165,6 @@ static lrk_status check_run(const lrk_estimator *estimator)
     const lrk_adapters *adapters = estimator->adapters;
     lrk_status status = lrki_adapters_enter(adapters, "lrk_estimator_run");
     if (status != LRK_OK) return status;
-    if (estimator->running)
-        return lrki_fail(adapters->context, LRK_ERR_BUSY, "estimator: run from one of its own callbacks");
     if (adapters->change_pending)
         return lrki_fail(adapters->context, LRK_ERR_BUSY,
                          "estimator: a plan or restore of the set is prepared");
@@ -177,14 +175,19 @@ lrk_status lrk_estimator_run(lrk_estimator *estimator, uint64_t nonce, lrk_score
 {
     if (scores != NULL) *scores = NULL;
     if (estimator == NULL) return LRK_ERR_ARGUMENT;
-    if (scores == NULL)
-        return lrki_fail(estimator->adapters->context, LRK_ERR_ARGUMENT,
-                         "estimator: scores must not be NULL");
-    lrk_status status = check_run(estimator);
-    if (status != LRK_OK) return status;
+    lrk_context *context = estimator->adapters->context;
+    if (estimator->running)
+        return lrki_fail(context, LRK_ERR_BUSY, "estimator: run from one of its own callbacks");
+    if (scores == NULL) return lrki_fail(context, LRK_ERR_ARGUMENT, "estimator: scores must not be NULL");
     (void)lrki_estimator_ref(estimator); /* a callback may give up the caller's reference */
     estimator->running = true;
-    status = estimator->type->run(estimator, nonce, scores);
+    lrk_status status = lrki_estimator_meet(estimator, check_run(estimator));
+    if (status == LRK_OK) status = estimator->type->run(estimator, nonce, scores);
+    status = lrki_estimator_agree(estimator, status, *scores);
+    if (status != LRK_OK) {
+        lrk_scores_destroy(*scores);
+        *scores = NULL;
+    }
     estimator->running = false;
     lrki_estimator_unref(estimator);
     return status;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Asking the host: opens a pass per question, calls back, ends the passes, and lets no loss through that is not finite.
- * What is asked, and when, is the estimator's business. Invariant: every pass opened here is ended here.
+ * Asking this worker's host: opens a pass per question, calls back, ends the passes, and lets no loss through that is not finite.
+ * What is asked, and when, is the estimator's business, by which worker that of shares.c. Invariant: every pass opened here is ended here.
  */
 #include <math.h>
 
@@ -122,8 +122,8 @@ static lrk_status call_and_check(lrk_estimator *estimator, const lrk_evaluator *
     return status;
 }
 
-lrk_status lrki_evaluate(lrk_estimator *estimator, const lrk_evaluator *host, const lrk_scores *set,
-                         const lrki_question *questions, int32_t n, int64_t index, lrk_loss_part *parts)
+lrk_status lrki_ask(lrk_estimator *estimator, const lrk_evaluator *host, const lrk_scores *set,
+                    const lrki_question *questions, int32_t n, int64_t index, lrk_loss_part *parts)
 {
     lrk_context *context = estimator->adapters->context;
     lrk_evaluation *evaluations = lrki_array(context, n, sizeof *evaluations);
@@ -174,8 +174,8 @@ static lrk_status check_reached(const lrk_estimator *estimator, const lrk_sink *
     return LRK_OK;
 }
 
-lrk_status lrki_differentiate(lrk_estimator *estimator, const lrk_evaluator *host, const lrk_scores *set,
-                              int32_t baseline, int64_t index, lrk_loss_part *parts, double *gradient)
+lrk_status lrki_ask_gradient(lrk_estimator *estimator, const lrk_evaluator *host, const lrk_scores *set,
+                             int32_t baseline, int64_t index, lrk_loss_part *parts, double *gradient)
 {
     lrk_sink *sink;
     lrk_status status = lrk_sink_create(estimator->adapters, LRK_GRAD_MASK, &sink);

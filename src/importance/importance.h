@@ -9,6 +9,7 @@
 
 #include "../adapters/set.h"
 #include "../core/core.h"
+#include "../core/workers.h"
 #include "lorank/importance.h"
 #include "state.h"
 
@@ -29,6 +30,9 @@ lrk_scores *lrki_scores_new(lrk_adapters *adapters, const char *estimator);
 
 /* Whether a comes before b in the order that prunes first: (score, module, identity). */
 bool lrki_score_before(const lrk_score *a, const lrk_score *b);
+
+/* A number that tells apart scores that differ in any bit of what a reader may see. */
+uint64_t lrki_scores_digest(const lrk_scores *scores);
 
 /* LRK_ERR_NONFINITE naming the rank if a score is not finite. */
 lrk_status lrki_scores_check_finite(const lrk_scores *scores);
@@ -101,6 +105,7 @@ struct lrk_estimator {
     void *state;            /* [type->state_size], zeroed at creation */
     lrki_listener listener; /* of a kind that observes                */
     bool running;
+    lrki_talk talk; /* with other workers, while running */
 };
 
 /* An estimator of a LRKI_KIND_... with zeroed state; NULL on lack of memory (recorded). */
@@ -121,6 +126,15 @@ const char *lrki_estimator_kind_name(const lrk_estimator *estimator);
 /* For kinds whose runs ask the host nothing. */
 lrk_status lrki_estimate_nothing(const lrk_estimator *estimator, lrk_estimate *estimate);
 
+/* The beginning of a run for other workers: all may begin, on the same ranks and with the same held. */
+lrk_status lrki_estimator_meet(lrk_estimator *estimator, lrk_status own);
+
+/*
+ * The end of a run for other workers: all of them succeeded, with the same scores, else a failure. A kind whose state a
+ * success changes calls it before it changes it; for the others, and for failures, lrk_estimator_run() does.
+ */
+lrk_status lrki_estimator_agree(lrk_estimator *estimator, lrk_status own, const lrk_scores *scores);
+
 /* Brackets a call to the host: the set may be read, and not changed, in between. Pass the result of begin to end. */
 bool lrki_host_call_begin(lrk_estimator *estimator);
 void lrki_host_call_end(lrk_estimator *estimator, bool before);
@@ -139,10 +153,27 @@ typedef struct lrki_question {
  * Puts n questions of one baseline to the host in one call; parts [n x n_parts] gets the checked losses. `index` is the
  * number of the first in the run. `set` supplies module and identity of a flat rank.
  */
-lrk_status lrki_evaluate(lrk_estimator *estimator, const lrk_evaluator *host, const lrk_scores *set,
-                         const lrki_question *questions, int32_t n, int64_t index, lrk_loss_part *parts);
+lrk_status lrki_ask(lrk_estimator *estimator, const lrk_evaluator *host, const lrk_scores *set,
+                    const lrki_question *questions, int32_t n, int64_t index, lrk_loss_part *parts);
 
 /* Forward and backward under a baseline: losses, and gradient[flat] = dL/dm of every live rank. */
+lrk_status lrki_ask_gradient(lrk_estimator *estimator, const lrk_evaluator *host, const lrk_scores *set,
+                             int32_t baseline, int64_t index, lrk_loss_part *parts, double *gradient);
+
+/* ---- asking the hosts of all workers (shares.c) ------------------------------------------------------ */
+
+/* Most questions that one lrki_evaluate() takes: max_per_call of every worker. */
+int32_t lrki_questions_most(const lrk_estimator *estimator, const lrk_evaluator *host);
+
+/*
+ * As lrki_ask(), for n in 1..lrki_questions_most(): a baseline's question (alone) is asked of every worker, whose answers
+ * must be the same, those about ranks are shared out, in blocks. Every worker gets all answers, or a failure.
+ * As lrki_ask_gradient(), of every worker.
+ * Both are exchanges of the estimator's talk: within lrk_estimator_run() all workers make the same ones, whatever their
+ * host answers, until one fails.
+ */
+lrk_status lrki_evaluate(lrk_estimator *estimator, const lrk_evaluator *host, const lrk_scores *set,
+                         const lrki_question *questions, int32_t n, int64_t index, lrk_loss_part *parts);
 lrk_status lrki_differentiate(lrk_estimator *estimator, const lrk_evaluator *host, const lrk_scores *set,
                               int32_t baseline, int64_t index, lrk_loss_part *parts, double *gradient);
 

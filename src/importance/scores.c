@@ -6,6 +6,7 @@
  */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "importance.h"
 
@@ -117,6 +118,33 @@ lrk_status lrk_scores_get(const lrk_scores *scores, int64_t i, lrk_score *score)
         return lrki_fail(scores->adapters->context, LRK_ERR_ARGUMENT, "there is no score %lld among %lld",
                          (long long)i, (long long)scores->info.n);
     return lrki_struct_write(scores->adapters->context, score, &scores->scores[i], sizeof *score, "score");
+}
+
+static uint64_t mix_number(uint64_t hash, double value)
+{
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return lrki_hash_mix(hash, bits);
+}
+
+static uint64_t mix_score(uint64_t hash, const lrk_score *score)
+{
+    hash = lrki_hash_mix(lrki_hash_mix(hash, score->flags), score->identity);
+    hash = mix_number(mix_number(hash, score->score), score->noise);
+    return mix_number(mix_number(mix_number(hash, score->t1), score->t2), score->estimate);
+}
+
+uint64_t lrki_scores_digest(const lrk_scores *scores)
+{
+    const lrk_scores_info *info = &scores->info;
+    uint64_t hash = lrki_hash_mix(lrki_hash_mix(0, (uint64_t)info->n), (uint64_t)info->n_exact);
+    hash = lrki_hash_mix(hash, (uint64_t)info->evaluations);
+    hash = lrki_hash_mix(hash, (uint64_t)info->differentiations);
+    hash = mix_number(mix_number(hash, info->loss_all), info->loss_none);
+    hash = mix_number(mix_number(hash, info->noise_floor), info->split_correlation);
+    for (int64_t i = 0; i < info->n; i++)
+        hash = mix_score(hash, &scores->scores[i]);
+    return hash;
 }
 
 bool lrki_score_before(const lrk_score *a, const lrk_score *b)

@@ -67,7 +67,7 @@ static lrk_status run_taylor(lrk_estimator *estimator, uint64_t nonce, lrk_score
         double mean = count > 0 ? tracked->sums[score->index] / (double)count : 0;
         score->score = absolute ? fabs(mean) : mean;
     }
-    status = lrki_scores_check_finite(made);
+    status = lrki_estimator_agree(estimator, lrki_scores_check_finite(made), made);
     if (status != LRK_OK) {
         lrk_scores_destroy(made);
         return status;

@@ -32,7 +32,7 @@ static void teardown(void)
 
 START_TEST(every_status_has_a_name_and_a_sentence)
 {
-    for (lrk_status s = 0; s >= LRK_ERR_REFUSED; s--) {
+    for (lrk_status s = 0; s >= LRK_ERR_WORKERS; s--) {
         ck_assert_str_ne(lrk_status_name(s), "LRK_ERR_?");
         ck_assert_str_ne(lrk_status_text(s), "unknown status");
         for (lrk_status t = 0; t > s; t--)
@@ -43,13 +43,13 @@ START_TEST(every_status_has_a_name_and_a_sentence)
     ck_assert_str_eq(lrk_status_name(LRK_ERR_BUSY), "LRK_ERR_BUSY");
     ck_assert_str_eq(lrk_status_name(LRK_ERR_STATE), "LRK_ERR_STATE");
     ck_assert_str_eq(lrk_status_name(LRK_ERR_IO), "LRK_ERR_IO");
-    ck_assert_str_eq(lrk_status_name(LRK_ERR_REFUSED), "LRK_ERR_REFUSED");
+    ck_assert_str_eq(lrk_status_name(LRK_ERR_WORKERS), "LRK_ERR_WORKERS");
 }
 END_TEST
 
 START_TEST(unknown_statuses_are_answered)
 {
-    const lrk_status unknown[] = {1, 2000, LRK_ERR_REFUSED - 1, INT32_MIN, INT32_MAX};
+    const lrk_status unknown[] = {1, 2000, LRK_ERR_WORKERS - 1, INT32_MIN, INT32_MAX};
     for (size_t i = 0; i < sizeof unknown / sizeof unknown[0]; i++) {
         ck_assert_str_eq(lrk_status_name(unknown[i]), "LRK_ERR_?");
         ck_assert_str_eq(lrk_status_text(unknown[i]), "unknown status");

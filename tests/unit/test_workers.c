@@ -1,0 +1,591 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Several workers: the scores and plans of one worker bit for bit, evaluations shared out as workers.h says, and every
+ * failure (a callback, memory, the exchange) and every difference brought to all of them, who can then go on.
+ */
+#include <check.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "adapters/set.h"
+#include "core/context.h"
+#include "core/workers.h"
+#include "ring.h"
+
+#define N_MODES 3
+
+static lrk_ablation_options options_of(int32_t mode)
+{
+    lrk_ablation_options options = table_options(mode);
+    if (mode == LRK_ABLATION_SCREENED) {
+        options.n_cut = 2;
+        options.pool = 3;
+        options.pool_step = 2;
+    }
+    if (mode != LRK_ABLATION_TWO_POINT) options.noise_floor_repeats = 1;
+    return options;
+}
+
+/* What one worker without others finds. */
+static lrk_scores *alone(int32_t mode, table **t, int32_t *asked)
+{
+    *t = table_create();
+    ring_fill(*t);
+    lrk_ablation_options options = options_of(mode);
+    lrk_estimator *estimator = table_estimator(*t, &options);
+    lrk_scores *scores;
+    ck_assert_int_eq(lrk_estimator_run(estimator, 0, &scores), LRK_OK);
+    lrk_estimator_destroy(estimator);
+    if (asked != NULL) *asked = (*t)->n_log;
+    return scores;
+}
+
+static void drop(table *t, lrk_scores *scores)
+{
+    lrk_scores_destroy(scores);
+    table_destroy(t);
+}
+
+static ring *ring_of(int32_t n, int32_t mode)
+{
+    ring *r = ring_create(n);
+    lrk_ablation_options options = options_of(mode);
+    ring_ablation(r, &options);
+    return r;
+}
+
+/* ---- shares --------------------------------------------------------------------------------------------------------------- */
+
+/* Entries of the log that ask about a rank. */
+static int32_t about_ranks(const table *t)
+{
+    int32_t n = 0;
+    for (int32_t i = 0; i < t->n_log; i++)
+        n += t->log[i].identity != 0;
+    return n;
+}
+
+START_TEST(workers_find_the_scores_of_one_bit_for_bit)
+{
+    int32_t mode = _i % N_MODES, n = 1 + _i / N_MODES % RING_MOST,
+            per_call = 1 + 2 * (_i / (N_MODES * RING_MOST));
+    table *t;
+    lrk_scores *wanted = alone(mode, &t, NULL);
+    ring *r = ring_create(n);
+    r->per_call = per_call;
+    lrk_ablation_options options = options_of(mode);
+    ring_ablation(r, &options);
+    ring_run(r);
+    ring_expect(r, wanted);
+    int32_t all = 0, one = about_ranks(t);
+    for (int32_t w = 0; w < n; w++)
+        all += about_ranks(r->seats[w].table);
+    ck_assert_int_eq(all, one);
+    for (int32_t w = 0; w < n; w++) {
+        const table *own = r->seats[w].table;
+        ck_assert_int_eq(own->n_log - about_ranks(own), t->n_log - one); /* baselines: of every worker */
+        ck_assert_int_eq(own->progressed > 0, 1);
+        if (mode == LRK_ABLATION_EXACT) ck_assert_int_le(about_ranks(own), 2 * ((TABLE_RANKS + n - 1) / n));
+    }
+    ring_destroy(r);
+    drop(t, wanted);
+}
+END_TEST
+
+START_TEST(a_turn_goes_out_in_blocks_with_the_indices_of_a_single_worker)
+{
+    ring *r = ring_create(3);
+    r->per_call = 2;
+    ring_ablation(r, NULL);
+    ring_run(r);
+    /* turns of 6 and 2: of the first the workers get two each, of the second none, one, one */
+    const int64_t first[3][3] = {{1, 2, 0}, {3, 4, 7}, {5, 6, 8}};
+    for (int32_t w = 0; w < 3; w++) {
+        const table *t = r->seats[w].table;
+        int32_t n = 0;
+        for (int32_t i = 0; i < t->n_log; i++) {
+            if (t->log[i].identity == 0 || t->log[i].baseline != LRK_BASELINE_ALL) continue;
+            ck_assert_int_eq(t->log[i].index, first[w][n++]);
+        }
+        ck_assert_int_eq(n, w == 0 ? 2 : 3);
+    }
+    ring_destroy(r);
+}
+END_TEST
+
+/* ---- failures ------------------------------------------------------------------------------------------------------------- */
+
+/* One worker failed with `own`, the others because of it; then all go on to the scores of one. */
+static void expect_failure(ring *r, int32_t failed, lrk_status own, lrk_status others,
+                           const lrk_scores *wanted)
+{
+    for (int32_t w = 0; w < r->n; w++) {
+        ck_assert_ptr_null(r->seats[w].scores);
+        ck_assert_msg(r->seats[w].statuses[0] == (w == failed ? own : others), "worker %d of %d: %d %s",
+                      (int)w, (int)r->n, (int)r->seats[w].statuses[0], r->seats[w].words[0]);
+        char words[64];
+        snprintf(words, sizeof words, "worker %d of %d failed: %s", (int)failed, (int)r->n,
+                 lrk_status_name(own));
+        if (w != failed) ck_assert_ptr_nonnull(strstr(r->seats[w].words[0], words));
+    }
+    ring_run(r);
+    ring_expect(r, wanted);
+}
+
+START_TEST(a_callback_that_fails_on_one_worker_fails_on_all_and_all_go_on)
+{
+    table *t;
+    lrk_scores *wanted = alone(_i, &t, NULL);
+    int32_t n = 3, failures = 0;
+    for (int32_t w = 0; w < n; w++)
+        for (int32_t call = 0;; call++) {
+            ring *r = ring_of(n, _i);
+            r->seats[w].table->fail_call = call;
+            ring_run(r);
+            bool failed = r->seats[w].table->fail_call == -1;
+            if (failed) expect_failure(r, w, LRK_ERR_HOST, LRK_ERR_WORKERS, wanted);
+            ring_destroy(r);
+            if (!failed) break;
+            failures++;
+        }
+    ck_assert_int_ge(failures, 2 * n);
+    drop(t, wanted);
+}
+END_TEST
+
+START_TEST(one_worker_cancels_for_all)
+{
+    table *t;
+    lrk_scores *wanted = alone(_i, &t, NULL);
+    for (int32_t at = 0;; at++) {
+        ring *r = ring_of(2, _i);
+        r->seats[1].table->cancel_at = at;
+        ring_run(r);
+        bool cancelled = r->seats[1].table->cancel_at == -1;
+        if (cancelled) expect_failure(r, 1, LRK_ERR_CANCELLED, LRK_ERR_CANCELLED, wanted);
+        ring_destroy(r);
+        if (!cancelled) break;
+    }
+    drop(t, wanted);
+}
+END_TEST
+
+START_TEST(memory_that_one_worker_lacks_fails_on_all_and_all_go_on)
+{
+    table *t;
+    lrk_scores *wanted = alone(_i, &t, NULL);
+    for (int64_t k = 0;; k++) {
+        ring *r = ring_of(2, _i);
+        fault_counter *alloc = &r->seats[1].table->fault.alloc;
+        int64_t before = alloc->calls;
+        alloc->fail_at = before + k;
+        ring_run(r);
+        bool failed = alloc->calls > alloc->fail_at;
+        alloc->fail_at = -1;
+        if (failed) expect_failure(r, 1, LRK_ERR_NOMEM, LRK_ERR_WORKERS, wanted);
+        ring_destroy(r);
+        if (!failed) break;
+    }
+    drop(t, wanted);
+}
+END_TEST
+
+START_TEST(an_exchange_that_breaks_for_all_can_be_gone_on_from)
+{
+    table *t;
+    lrk_scores *wanted = alone(_i, &t, NULL);
+    for (int32_t k = 0;; k++) {
+        ring *r = ring_of(2, _i);
+        r->seats[0].fail_gather = r->seats[1].fail_gather = k;
+        ring_run(r);
+        bool failed = r->seats[0].fail_gather == -1;
+        for (int32_t w = 0; w < 2 && failed; w++) {
+            ck_assert_int_eq(r->seats[w].statuses[0], LRK_ERR_HOST);
+            ck_assert_ptr_nonnull(strstr(r->seats[w].words[0], "gather() returned 5"));
+        }
+        if (failed) ring_run(r);
+        ring_expect(r, wanted);
+        ring_destroy(r);
+        if (!failed) break;
+    }
+    drop(t, wanted);
+}
+END_TEST
+
+/* Goes on until it succeeds, and begins anew once it was told that the workers are out of step. */
+static void insist(ring_seat *seat)
+{
+    int32_t i = 0;
+    for (; i < 8; i++) {
+        seat->statuses[i] = lrk_estimator_run(seat->estimator, 0, &seat->scores);
+        if (seat->statuses[i] == LRK_OK) break;
+        if (i > 1) lrk_estimator_reset(seat->estimator);
+    }
+    ck_assert_int_lt(i, 8);
+    seat->statuses[0] = LRK_OK;
+}
+
+START_TEST(an_exchange_that_breaks_for_one_is_noticed_by_all)
+{
+    table *t;
+    lrk_scores *wanted = alone(_i, &t, NULL);
+    ring *clean = ring_of(2, _i);
+    ring_run(clean);
+    int32_t last = clean->seats[0].gathers - 1; /* after that one the others are done and gone */
+    ring_destroy(clean);
+    for (int32_t k = 0; k < last; k++) {
+        ring *r = ring_of(2, _i);
+        r->seats[1].fail_gather = k;
+        ring_each(r, insist);
+        ring_expect(r, wanted);
+        ring_destroy(r);
+    }
+    drop(t, wanted);
+}
+END_TEST
+
+/* ---- differences ---------------------------------------------------------------------------------------------------------- */
+
+static void expect_difference(ring *r, const char *words)
+{
+    ring_run(r);
+    for (int32_t w = 0; w < r->n; w++) {
+        ck_assert_ptr_null(r->seats[w].scores);
+        ck_assert_int_eq(r->seats[w].statuses[0], LRK_ERR_WORKERS);
+        ck_assert_msg(strstr(r->seats[w].words[0], "worker 2 differs from worker 0") != NULL &&
+                          strstr(r->seats[w].words[0], words) != NULL,
+                      "%s", r->seats[w].words[0]);
+    }
+    ring_destroy(r);
+}
+
+START_TEST(what_workers_differ_in_is_named)
+{
+    ring *r = ring_of(3, LRK_ABLATION_EXACT);
+    r->seats[2].table->losses[0][1] += 1e-15;
+    expect_difference(r, "the losses with all ranks");
+    r = ring_of(3, LRK_ABLATION_SCREENED);
+    r->seats[2].table->weights[0] *= 2;
+    expect_difference(r, "the losses with all ranks");
+    r = ring_of(3, LRK_ABLATION_EXACT);
+    r->seats[2].table->losses[1][1] += 1e-15;
+    expect_difference(r, "the losses with no rank");
+    r = ring_of(3, LRK_ABLATION_TWO_POINT);
+    r->seats[2].table->gradient[0][3] += 1.0 / 1024;
+    expect_difference(r, "the mask derivatives at 1");
+    r = ring_of(3, LRK_ABLATION_TWO_POINT);
+    r->seats[2].table->gradient[1][3] += 1.0 / 1024;
+    expect_difference(r, "the mask derivatives at 0");
+}
+END_TEST
+
+static void random_estimator(ring *r, int32_t w, uint64_t seed)
+{
+    ck_assert_int_eq(lrk_estimator_create_random(r->seats[w].table->adapters, seed, &r->seats[w].estimator),
+                     LRK_OK);
+}
+
+START_TEST(estimators_that_ask_nothing_are_compared_too)
+{
+    ring *r = ring_create(3);
+    for (int32_t w = 0; w < 3; w++)
+        random_estimator(r, w, 1);
+    ring_run(r);
+    ring_expect(r, r->seats[0].scores);
+    for (int32_t w = 0; w < 3; w++)
+        lrk_scores_destroy(r->seats[w].scores), r->seats[w].scores = NULL;
+    r->seats[2].step = 1; /* another nonce */
+    expect_difference(r, "the scores");
+    r = ring_create(3);
+    for (int32_t w = 0; w < 3; w++)
+        random_estimator(r, w, w == 2 ? 2 : 1);
+    expect_difference(r, "the estimator");
+    r = ring_of(3, LRK_ABLATION_EXACT);
+    lrk_estimator_destroy(r->seats[2].estimator);
+    random_estimator(r, 2, 1);
+    expect_difference(r, "the estimator");
+    r = ring_of(3, LRK_ABLATION_EXACT);
+    lrk_evaluator two = table_evaluator(r->seats[2].table);
+    two.max_per_call = 2;
+    lrk_ablation_options options = options_of(LRK_ABLATION_EXACT);
+    lrk_estimator_destroy(r->seats[2].estimator);
+    ck_assert_int_eq(
+        lrk_estimator_create_ablation(r->seats[2].table->adapters, &two, &options, &r->seats[2].estimator),
+        LRK_OK);
+    expect_difference(r, "max_per_call");
+}
+END_TEST
+
+static void observe(ring_seat *seat)
+{
+    lrk_adapters *set = seat->table->adapters;
+    for (int32_t m = 0; m < set->n_modules; m++) {
+        lrki_module *module = &set->modules[m];
+        for (int64_t i = 0; i < module->bank.rank * module->n_in; i++)
+            module->bank.grad_a[i] = (float)(i % 5) - 1.5f + (seat->worker == 2 ? (float)seat->step : 0.0f);
+        module->has_gradient = module->bank.rank > 0;
+    }
+    ck_assert_int_eq(lrk_estimator_observe(seat->estimator), LRK_OK);
+}
+
+START_TEST(what_was_observed_is_compared)
+{
+    for (int32_t kind = 0; kind < 4; kind++) {
+        ring *r = ring_create(3);
+        for (int32_t w = 0; w < 3; w++) {
+            ring_seat *seat = &r->seats[w];
+            lrk_status status =
+                kind % 2 == 0
+                    ? lrk_estimator_create_sensitivity(seat->table->adapters, NULL, &seat->estimator)
+                    : lrk_estimator_create_taylor(seat->table->adapters, NULL, &seat->estimator);
+            ck_assert_int_eq(status, LRK_OK);
+            seat->step = kind / 2;
+            observe(seat);
+        }
+        if (kind / 2 == 1) {
+            expect_difference(r, "what it observed");
+            continue;
+        }
+        ring_run(r);
+        ring_expect(r, r->seats[0].scores);
+        ring_destroy(r);
+    }
+}
+END_TEST
+
+/* ---- plans ---------------------------------------------------------------------------------------------------------------- */
+
+typedef struct member {
+    ring_seat *seat;
+    int32_t prepared, committed, abandoned;
+    bool refuses;
+} member;
+
+static member members[RING_MOST];
+
+static int32_t join(void *user, const lrk_plan *plan)
+{
+    (void)plan;
+    member *m = user;
+    if (m->refuses) return 3;
+    m->prepared++;
+    return 0;
+}
+
+static void carry_on(void *user, const lrk_plan *plan)
+{
+    (void)plan;
+    ((member *)user)->committed++;
+}
+
+static void give_up(void *user, const lrk_plan *plan)
+{
+    (void)plan;
+    ((member *)user)->abandoned++;
+}
+
+static void allocators(ring *r, int64_t other)
+{
+    for (int32_t w = 0; w < r->n; w++) {
+        lrk_alora_options options;
+        ck_assert_int_eq(lrk_alora_options_init(&options, sizeof options), LRK_OK);
+        options.n_move = w == 1 ? other : 2;
+        ck_assert_int_eq(
+            lrk_allocator_create_alora(r->seats[w].table->adapters, &options, &r->seats[w].allocator),
+            LRK_OK);
+        members[w] = (member){.seat = &r->seats[w]};
+    }
+}
+
+static void carry_out_round(ring_seat *seat)
+{
+    lrk_participant participant = {sizeof participant, 0,      &members[seat->worker], "m", join,
+                                   carry_on,           give_up};
+    lrk_round_binding binding = {.struct_size = sizeof binding,
+                                 .estimator = seat->estimator,
+                                 .allocator = seat->allocator,
+                                 .participants = &participant,
+                                 .n_participants = 1};
+    lrk_schedule_event event = {.struct_size = sizeof event};
+    seat->statuses[0] = lrk_round_run(&binding, 0, seat->step, &event);
+    lrk_context_error(seat->table->context, seat->words[0], sizeof seat->words[0]);
+}
+
+START_TEST(workers_carry_out_the_round_of_one)
+{
+    uint64_t wanted = 0;
+    for (int32_t n = 1; n <= RING_MOST; n++) {
+        ring *r = ring_of(n, LRK_ABLATION_SCREENED);
+        allocators(r, 2);
+        ring_each(r, carry_out_round);
+        for (int32_t w = 0; w < n; w++) {
+            ck_assert_msg(r->seats[w].statuses[0] == LRK_OK, "%s", r->seats[w].words[0]);
+            ck_assert_int_eq(members[w].committed, 1);
+            uint64_t digest = sets_digest(r->seats[w].table->adapters);
+            if (n == 1) wanted = digest;
+            ck_assert_uint_eq(digest, wanted);
+        }
+        ring_destroy(r);
+    }
+}
+END_TEST
+
+/* Worker 1 fails with `own`, the others with LRK_ERR_WORKERS; no set has changed, and the next round is carried out. */
+static void expect_no_round(ring *r, lrk_status own, const char *words)
+{
+    uint64_t before = sets_digest(r->seats[0].table->adapters);
+    ring_each(r, carry_out_round);
+    for (int32_t w = 0; w < r->n; w++) {
+        ck_assert_int_eq(r->seats[w].statuses[0], w == 1 ? own : LRK_ERR_WORKERS);
+        ck_assert_msg(w == 1 || strstr(r->seats[w].words[0], words) != NULL, "%s", r->seats[w].words[0]);
+        ck_assert_uint_eq(sets_digest(r->seats[w].table->adapters), before);
+        ck_assert_int_eq(members[w].committed, 0);
+        ck_assert_int_eq(members[w].prepared, members[w].abandoned);
+        members[w].refuses = false;
+        r->seats[w].step = 5;
+    }
+}
+
+static void expect_round(ring *r)
+{
+    ring_each(r, carry_out_round);
+    for (int32_t w = 0; w < r->n; w++) {
+        ck_assert_msg(r->seats[w].statuses[0] == LRK_OK, "%s", r->seats[w].words[0]);
+        ck_assert_int_eq(members[w].committed, 1);
+        ck_assert_uint_eq(sets_digest(r->seats[w].table->adapters), sets_digest(r->seats[0].table->adapters));
+    }
+    ring_destroy(r);
+}
+
+START_TEST(plans_that_differ_are_refused_before_anyone_is_asked)
+{
+    ring *r = ring_of(3, LRK_ABLATION_EXACT);
+    allocators(r, 3);
+    expect_no_round(r, LRK_ERR_WORKERS, "worker 1 differs from worker 0 in the plan");
+    for (int32_t w = 0; w < 3; w++)
+        ck_assert_int_eq(members[w].prepared, 0);
+    ring_destroy(r);
+    r = ring_of(3, LRK_ABLATION_EXACT);
+    allocators(r, 2);
+    r->seats[1].step = 9;
+    expect_no_round(r, LRK_ERR_WORKERS, "worker 1 differs from worker 0 in the step");
+    expect_round(r);
+}
+END_TEST
+
+START_TEST(a_participant_that_refuses_on_one_worker_refuses_for_all)
+{
+    ring *r = ring_of(3, LRK_ABLATION_EXACT);
+    allocators(r, 2);
+    members[1].refuses = true;
+    expect_no_round(r, LRK_ERR_REFUSED, "worker 1 of 3 failed: LRK_ERR_REFUSED");
+    ck_assert_int_eq(members[0].abandoned, 1);
+    ck_assert_int_eq(members[2].abandoned, 1);
+    expect_round(r);
+}
+END_TEST
+
+START_TEST(memory_that_one_worker_lacks_in_a_round_leaves_all_sets_as_they_are)
+{
+    for (int64_t k = 0;; k++) {
+        ring *r = ring_of(2, LRK_ABLATION_TWO_POINT);
+        allocators(r, 2);
+        fault_counter *alloc = &r->seats[1].table->fault.alloc;
+        alloc->fail_at = alloc->calls + k;
+        uint64_t before = sets_digest(r->seats[0].table->adapters);
+        ring_each(r, carry_out_round);
+        bool failed = alloc->calls > alloc->fail_at;
+        alloc->fail_at = -1;
+        if (!failed) {
+            ring_destroy(r);
+            break;
+        }
+        ck_assert_int_eq(r->seats[1].statuses[0], LRK_ERR_NOMEM);
+        ck_assert_int_eq(r->seats[0].statuses[0], LRK_ERR_WORKERS);
+        for (int32_t w = 0; w < 2; w++)
+            ck_assert_uint_eq(sets_digest(r->seats[w].table->adapters), before);
+        expect_round(r);
+    }
+}
+END_TEST
+
+/* ---- the context ---------------------------------------------------------------------------------------------------------- */
+
+static int32_t no_gather(void *user, const double *own, int64_t n, double *all)
+{
+    (void)user;
+    (void)own;
+    (void)n;
+    (void)all;
+    return 1;
+}
+
+START_TEST(a_context_says_what_is_wrong_with_its_workers)
+{
+    const struct {
+        lrk_workers workers;
+        lrk_status status;
+        const char *words;
+    } cases[] = {
+        {{sizeof(lrk_workers), 1, NULL, no_gather, 0, 2}, LRK_ERR_ARGUMENT, "flags"},
+        {{sizeof(lrk_workers), 0, NULL, NULL, 0, 2}, LRK_ERR_ARGUMENT, "gather"},
+        {{sizeof(lrk_workers), 0, NULL, no_gather, 2, 2}, LRK_ERR_ARGUMENT, "worker must"},
+        {{sizeof(lrk_workers), 0, NULL, no_gather, -1, 2}, LRK_ERR_ARGUMENT, "worker must"},
+        {{sizeof(lrk_workers), 0, NULL, no_gather, 0, 0}, LRK_ERR_ARGUMENT, "n_workers"},
+        {{sizeof(lrk_workers), 0, NULL, no_gather, 0, 65537}, LRK_ERR_ARGUMENT, "n_workers"},
+        {{4, 0, NULL, no_gather, 0, 2}, LRK_ERR_ARGUMENT, "struct_size"},
+        {{sizeof(lrk_workers), 0, NULL, NULL, 0, 1}, LRK_OK, ""},
+        {{sizeof(lrk_workers), 0, NULL, no_gather, 1, 2}, LRK_OK, ""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        fault f;
+        fault_reset(&f);
+        lrk_host host = fault_host(&f);
+        host.workers = &cases[i].workers;
+        lrk_context *context;
+        char text[128];
+        ck_assert_int_eq(lrk_context_create(&host, &context, text, sizeof text), cases[i].status);
+        ck_assert_msg(strstr(text, cases[i].words) != NULL, "%s", text);
+        lrk_context_destroy(context);
+        ck_assert_int_eq(f.live, 0);
+        for (int64_t k = 0; cases[i].status == LRK_OK && k < (i == 8 ? 2 : 1); k++) {
+            f.alloc.fail_at = f.alloc.calls + k;
+            ck_assert_int_eq(lrk_context_create(&host, &context, NULL, 0), LRK_ERR_NOMEM);
+            ck_assert_int_eq(f.live, 0);
+        }
+    }
+}
+END_TEST
+
+Suite *workers_suite(void)
+{
+    Suite *suite = suite_create("workers");
+    TCase *shares = tcase_create("shares");
+    tcase_add_loop_test(shares, workers_find_the_scores_of_one_bit_for_bit, 0, 2 * N_MODES * RING_MOST);
+    tcase_add_test(shares, a_turn_goes_out_in_blocks_with_the_indices_of_a_single_worker);
+    suite_add_tcase(suite, shares);
+    TCase *failures = tcase_create("failures");
+    tcase_set_timeout(failures, 120);
+    tcase_add_loop_test(failures, a_callback_that_fails_on_one_worker_fails_on_all_and_all_go_on, 0, N_MODES);
+    tcase_add_loop_test(failures, one_worker_cancels_for_all, 0, N_MODES);
+    tcase_add_loop_test(failures, memory_that_one_worker_lacks_fails_on_all_and_all_go_on, 0, N_MODES);
+    tcase_add_loop_test(failures, an_exchange_that_breaks_for_all_can_be_gone_on_from, 0, N_MODES);
+    tcase_add_loop_test(failures, an_exchange_that_breaks_for_one_is_noticed_by_all, 0, N_MODES);
+    suite_add_tcase(suite, failures);
+    TCase *differences = tcase_create("differences");
+    tcase_add_test(differences, what_workers_differ_in_is_named);
+    tcase_add_test(differences, estimators_that_ask_nothing_are_compared_too);
+    tcase_add_test(differences, what_was_observed_is_compared);
+    suite_add_tcase(suite, differences);
+    TCase *plans = tcase_create("plans");
+    tcase_set_timeout(plans, 120);
+    tcase_add_test(plans, workers_carry_out_the_round_of_one);
+    tcase_add_test(plans, plans_that_differ_are_refused_before_anyone_is_asked);
+    tcase_add_test(plans, a_participant_that_refuses_on_one_worker_refuses_for_all);
+    tcase_add_test(plans, memory_that_one_worker_lacks_in_a_round_leaves_all_sets_as_they_are);
+    suite_add_tcase(suite, plans);
+    TCase *context = tcase_create("context");
+    tcase_add_test(context, a_context_says_what_is_wrong_with_its_workers);
+    suite_add_tcase(suite, context);
+    return suite;
+}

@@ -90,6 +90,8 @@ $(BUILD)/plain/examples/finetune/%.o: examples/finetune/%.c
 	$(CC) $(ALL_C) $(NATIVE) $(OPENMP) $(call pkg,--cflags,openblas) -c -o $@ $<
 $(BUILD)/finetune: $(FT_OBJ) $(STATIC)
 	$(CC) $(LDFLAGS) -o $@ $^ $(call pkg,--libs,libpcre2-8) $(LIB_DEPS) $(LDLIBS)
+$(BUILD)/finetune-static: $(FT_OBJ) $(STATIC)
+	$(CC) $(LDFLAGS) -static -o $@ $^ -lpcre2-8 -lyaml -ljansson -lz $(call pkg,--libs --static,openblas) -lquadmath -lm -lpthread $(OPENMP) $(LDLIBS)
 $(BUILD)/finetune-plain: $(PLAIN_OBJ) $(STATIC)
 	$(CC) $(LDFLAGS) -o $@ $^ $(call pkg,--libs,libpcre2-8) $(LIB_DEPS) $(LDLIBS)
 $(BUILD)/examples/%: examples/%.c $(STATIC)

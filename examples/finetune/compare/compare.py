@@ -14,8 +14,8 @@ import time
 from methods import PARAMS, RANKS, methods
 from runs import Run
 
-QUICK_SETTINGS = {"austen": ["host.epochs=1.5", "schedule.warmup=0.5", "schedule.recovery=0.1"],
-                  "gloss": ["host.epochs=0.8", "schedule.warmup=0.25", "schedule.recovery=0.05"]}
+QUICK_SETTINGS = {"austen": "host.epochs=0.8 schedule.rounds=3 schedule.warmup=0.3 schedule.recovery=0.1".split(),
+                  "gloss": "host.epochs=0.3 schedule.rounds=3 schedule.warmup=0.1 schedule.recovery=0.05".split()}
 STOP_SECONDS = 30  # a run that is told to stop finishes its step or its evaluation
 
 

@@ -90,6 +90,8 @@ $(BUILD)/plain/examples/finetune/%.o: examples/finetune/%.c
 	$(CC) $(ALL_C) $(NATIVE) $(OPENMP) $(call pkg,--cflags,openblas) -c -o $@ $<
 $(BUILD)/finetune: $(FT_OBJ) $(STATIC)
 	$(CC) $(LDFLAGS) -o $@ $^ $(call pkg,--libs,libpcre2-8) $(LIB_DEPS) $(LDLIBS)
+$(BUILD)/finetune-static: $(FT_OBJ) $(STATIC)
+	$(CC) $(LDFLAGS) -static -o $@ $^ -lpcre2-8 -lyaml -ljansson -lz $(call pkg,--libs --static,openblas) -lquadmath -lm -lpthread $(OPENMP) $(LDLIBS)
 $(BUILD)/finetune-plain: $(PLAIN_OBJ) $(STATIC)
 	$(CC) $(LDFLAGS) -o $@ $^ $(call pkg,--libs,libpcre2-8) $(LIB_DEPS) $(LDLIBS)
 
@@ -120,6 +122,11 @@ check-examples: examples ## run the numbered examples against their expected out
 TASK ?= austen
 demo: $(BUILD)/finetune $(BUILD)/lorank ## the main job: LoRA against ALoRA on the bundled model (TASK=austen or gloss)
 	$(BUILD)/finetune --demo $(TASK) --report-command $(BUILD)/lorank --out build/demo
+COMPARE = python3 examples/finetune/compare/compare.py --trainer $(BUILD)/finetune
+compare: $(BUILD)/finetune ## every rank allocation method on both tasks, 5 seeds; goes on where it stopped (hours; COMPARE_ARGS)
+	$(COMPARE) $(COMPARE_ARGS)
+compare-quick: $(BUILD)/finetune ## 4 methods, 2 seeds, shortened training (under 10 minutes; COMPARE_ARGS)
+	$(COMPARE) --quick --out build/compare-quick $(COMPARE_ARGS)
 
 # ---- tests ---------------------------------------------------------------------------------------------------------
 
@@ -268,7 +275,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' Makefile
 
 -include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(FT_OBJ:.o=.d) $(MPI_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(BENCH_OBJ:.o=.d)
-.PHONY: all always examples check-examples demo finetune-mpi check-mpi check check-interop check-kill check-neon fuzz fuzz-replay bench bench-quick bench-counts bench-io bench-merge bench-sketch \
+.PHONY: all always examples check-examples demo compare compare-quick finetune-mpi check-mpi check check-interop check-kill check-neon fuzz fuzz-replay bench bench-quick bench-counts bench-io bench-merge bench-sketch \
   asan ubsan tsan valgrind coverage mutation abi docs-links format \
   format-check tidy install-check deps deps-dev install uninstall clean help
 .SECONDARY:

@@ -12,6 +12,7 @@
 
 #include "adapt.h"
 #include "checkpoint.h"
+#include "digest.h"
 #include "glue.h"
 #include "interrupt.h"
 #include "judge.h"
@@ -283,6 +284,8 @@ static int train_step(loop *l, int64_t in_epoch)
     if (!isfinite(loss))
         return ft_fail(l->error, "the loss is not finite at step %lld", (long long)l->trainer->step);
     l->outcome->train_seconds += ft_now() - begun;
+    l->outcome->order_digest =
+        ft_digest(l->outcome->order_digest, l->order + in_epoch * batch, (size_t)batch * sizeof *l->order);
     l->memory.loss_sum += loss;
     l->memory.loss_steps++;
     snprintf(note, sizeof note, "loss %.4f", loss);
@@ -399,7 +402,10 @@ static int finish(loop *l)
 int ft_fine_tune(ft_trainer *trainer, const ft_job *job, ft_outcome *outcome, ft_error *error)
 {
     loop l = {.trainer = trainer, .job = job, .outcome = outcome, .error = error};
-    *outcome = (ft_outcome){.dev = {NAN, NAN}, .test = {NAN, NAN}, .agreement = NAN};
+    *outcome = (ft_outcome){
+        .dev = {NAN, NAN}, .test = {NAN, NAN}, .agreement = NAN, .order_digest = FT_DIGEST_EMPTY};
+    outcome->initial_digest = ft_digest_adapters(trainer->adapters);
+    outcome->validation_digest = ft_scorer_digest(&trainer->scorer);
     totals(&l, &outcome->initial_ranks, &outcome->initial_parameters);
     outcome->budget_ranks = outcome->initial_ranks;
     l.order = malloc((size_t)trainer->task->train.n_rows * sizeof *l.order);

@@ -31,7 +31,10 @@ typedef struct ft_outcome {
     int64_t evaluations, differentiations;
     int64_t layer_forwards;       /* blocks run by scoring, a backward counted as two */
     int64_t layer_forwards_naive; /* two forwards of the whole model a rank           */
-    double agreement; /* mean share of a round's lowest ranks that the judge finds too; NaN without */
+    double agreement;        /* mean share of a round's lowest ranks that the judge finds too; NaN without */
+    uint64_t initial_digest; /* of the adapters as the configuration makes them, before a start */
+    uint64_t order_digest;   /* of the rows trained on, in order                  */
+    uint64_t validation_digest; /* of the first batch that scores are measured on    */
     double train_seconds, scoring_seconds, evaluation_seconds, start_seconds;
     int interrupted;
 } ft_outcome;

@@ -6,6 +6,8 @@
 #ifdef LORANK
 #include "score.h"
 
+#include "digest.h"
+
 #include <stdlib.h>
 
 #include "interrupt.h"
@@ -71,6 +73,12 @@ int ft_scorer_begin_round(ft_scorer *scorer, int64_t round, ft_error *error)
 void ft_scorer_forget(ft_scorer *scorer)
 {
     scorer->state++;
+}
+
+uint64_t ft_scorer_digest(const ft_scorer *scorer)
+{
+    const llama_batch *b = &scorer->batch.view;
+    return ft_digest(FT_DIGEST_EMPTY, b->tokens, (size_t)(b->n_seq * b->seq_len) * sizeof *b->tokens);
 }
 
 static uint64_t state_of(ft_scorer *scorer)

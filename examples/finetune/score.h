@@ -47,6 +47,9 @@ int ft_scorer_begin_round(ft_scorer *scorer, int64_t round, ft_error *error);
 /* The stage cache starts anew: what it holds depends on what was asked before, and a resumed run does not have it. */
 void ft_scorer_forget(ft_scorer *scorer);
 
+/* Of the tokens of the batch that scores are measured on. */
+uint64_t ft_scorer_digest(const ft_scorer *scorer);
+
 /* The callbacks to give to lorank; the scorer must stay where it is. */
 void ft_scorer_evaluator(ft_scorer *scorer, lrk_evaluator *evaluator);
 

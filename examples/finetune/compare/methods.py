@@ -34,6 +34,12 @@ gradient-random  | P  |    | GRADIENT importance.estimator=random
 large-random     | P  |    | LARGE importance.estimator=random
 reversed         | R  |    | TWO_POINT importance.reversed=true
 large-prune-2p   | RP |    | LARGE TWO_POINT
+eva              | R  | m  | FIXED start.kind=eva
+lora-one         | R  |    | FIXED start.kind=lora_one
+orthogonal       | R  |    | FIXED start.kind=orthogonal
+gelora           | -  |    | FIXED start.kind=gelora
+adalora          | R  | m  | allocation.policy=adalora allocation.budget={budget} adapters.uniform={ranks2} adapters.init=triplet adapters.gates=zero optimizer.train_gates=true optimizer.orthogonality=0.1 SENSITIVITY
+output           | R  |    | importance.estimator=output
 exact            | R  |    | importance.mode=screened importance.pool=100000
 uniform-2        | -  |    | FIXED adapters.uniform={half}
 uniform-8        | -  |    | FIXED adapters.uniform={ranks2}

@@ -123,6 +123,8 @@ char *trainer_timeless(const char *out, const char *without)
     json_t *summary = trainer_summary_of(out), *run_part = json_object_get(summary, "run");
     json_object_del(run_part, "train_seconds");
     json_object_del(run_part, "scoring_seconds");
+    json_object_del(run_part, "evaluation_seconds");
+    json_object_del(run_part, "start_seconds");
     if (without) json_object_del(run_part, without);
     char *text = json_dumps(summary, JSON_SORT_KEYS);
     json_decref(summary);

@@ -389,7 +389,7 @@ static lrk_status create_estimator(const lrk_config *config, lrk_adapters *adapt
         return lrk_estimator_create_gate(adapters, estimator);
     case LRKI_ESTIMATOR_OUTPUT:
         return lrki_config_made(config, "importance",
-                    lrk_estimator_create_output(adapters, evaluator, &s->output, estimator));
+                                lrk_estimator_create_output(adapters, evaluator, &s->output, estimator));
     default:
         return create_ablation(config, adapters, evaluator, allocator, estimator);
     }

@@ -127,6 +127,8 @@ compare: $(BUILD)/finetune ## every rank allocation method on both tasks, 5 seed
 	$(COMPARE) $(COMPARE_ARGS)
 compare-quick: $(BUILD)/finetune ## 4 methods, 2 seeds, shortened training (under 10 minutes; COMPARE_ARGS)
 	$(COMPARE) --quick --out build/compare-quick $(COMPARE_ARGS)
+check-compare: ## the comparison's statistics and table of methods
+	python3 examples/finetune/compare/test_compare.py
 
 # ---- tests ---------------------------------------------------------------------------------------------------------
 
@@ -275,7 +277,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' Makefile
 
 -include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(FT_OBJ:.o=.d) $(MPI_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(BENCH_OBJ:.o=.d)
-.PHONY: all always examples check-examples demo compare compare-quick finetune-mpi check-mpi check check-interop check-kill check-neon fuzz fuzz-replay bench bench-quick bench-counts bench-io bench-merge bench-sketch \
+.PHONY: all always examples check-examples demo compare compare-quick check-compare finetune-mpi check-mpi check check-interop check-kill check-neon fuzz fuzz-replay bench bench-quick bench-counts bench-io bench-merge bench-sketch \
   asan ubsan tsan valgrind coverage mutation abi docs-links format \
   format-check tidy install-check deps deps-dev install uninstall clean help
 .SECONDARY:

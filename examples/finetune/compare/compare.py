@@ -12,6 +12,7 @@ import sys
 import time
 
 from methods import PARAMS, RANKS, methods
+from report import write_report
 from runs import Run
 
 QUICK_SETTINGS = {"austen": "host.epochs=0.8 schedule.rounds=3 schedule.warmup=0.3 schedule.recovery=0.1".split(),
@@ -152,10 +153,6 @@ def main():
         signal.signal(signal.SIGTERM, lambda *_: setattr(comparison, "stopping", True))
         comparison.work()
         print(f"{len(comparison.results)} of {len(comparison.runs)} runs are there", flush=True)
-    try:
-        from report import write_report
-    except ImportError:
-        return 0
     write_report(options, comparison.results)
     return 1 if comparison.failed else 0
 

@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Tests of the comparison's arithmetic: make check-compare."""
+import unittest
+
+from methods import PARAMS, methods
+from report import layer_forwards, recovery
+from stats import holm, incomplete_beta, paired, t_two_sided
+
+
+class Stats(unittest.TestCase):
+    def test_student_has_the_tables_quantiles(self):
+        # two-sided 5 % and 1 % points of printed tables
+        for degrees, at5, at1 in ((1, 12.7062, 63.6567), (2, 4.30265, 9.92484), (4, 2.77645, 4.60409), (30, 2.04227, 2.75)):
+            self.assertAlmostEqual(t_two_sided(at5, degrees), 0.05, places=5)
+            self.assertAlmostEqual(t_two_sided(-at1, degrees), 0.01, places=5)
+        self.assertEqual(t_two_sided(0, 3), 1)
+
+    def test_beta_has_closed_forms(self):
+        for x in (0.0, 0.1, 0.5, 0.9, 1.0):
+            self.assertAlmostEqual(incomplete_beta(1, 1, x), x)
+            self.assertAlmostEqual(incomplete_beta(2, 3, x), x * x * (6 - 8 * x + 3 * x * x))
+            self.assertAlmostEqual(incomplete_beta(2.5, 4, x), 1 - incomplete_beta(4, 2.5, 1 - x))
+
+    def test_pairs(self):
+        mean, error, p = paired([1, 2, 3], [0, 0, 0])
+        self.assertAlmostEqual(mean, 2)
+        self.assertAlmostEqual(error, 3 ** -0.5)
+        self.assertAlmostEqual(p, t_two_sided(2 * 3 ** 0.5, 2))
+        self.assertEqual(paired([1], [3]), (-2, None, None))
+        self.assertEqual(paired([1, 1], [1, 1]), (0, 0, 1))
+
+    def test_holm(self):
+        for got, want in zip(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02]):
+            self.assertAlmostEqual(got, want)
+        self.assertEqual(holm([0.9, 0.8]), [1, 1])
+
+
+class Table(unittest.TestCase):
+    def test_lines_are_filled(self):
+        by_name = {m.name: m for m in methods()}
+        self.assertIn(f"allocation.budget={PARAMS}", by_name["large-prune@P"].settings)
+        self.assertIn("allocation.budget_unit=parameters", by_name["large-prune@P"].settings)
+        self.assertEqual(by_name["alora/matched"].source, "alora")
+        self.assertEqual(len(by_name), len(methods()))
+
+    def test_a_control_brings_its_source(self):
+        self.assertEqual([m.name for m in methods(["alora/again"])], ["alora", "alora/again"])
+
+
+class Recovery(unittest.TestCase):
+    state = {"scores": [0, 1, 2, 3, 4, 5], "estimates": [0, 5, 1, 2, 3, 4]}
+
+    def test_shares(self):
+        self.assertEqual(recovery(self.state, 2, 2), 0.5)
+        self.assertEqual(recovery(self.state, 2, 5), 0.5)
+        self.assertEqual(recovery(self.state, 2, 6), 1)
+
+    def test_cost_counts_the_blocks_behind_the_rank(self):
+        self.assertEqual(layer_forwards([], 6), 48)
+        self.assertEqual(layer_forwards([0, 5], 6) - 48, 2 * 6 + 2 * 1)
+
+
+if __name__ == "__main__":
+    unittest.main()

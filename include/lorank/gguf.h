@@ -93,7 +93,8 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_gguf_write(const lrk_adapters *adapters, 
  * modules  NULL with n_modules 0: one module a pair, in the order of the file, named by the rules' first that fits.
  *          Else the set has exactly these modules in this order, whose rank, scale and scale_rule are ignored where the
  *          file has a pair for them and hold (with rank 0) where it has none. A pair for no module is refused.
- * options may be NULL. adapters_options as for lrk_adapters_create() (init is not used).
+ * options may be NULL. adapters_options as for lrk_adapters_create() (init is not used; LRK_ADAPTERS_OUTLINE
+ * reads no values).
  * Every length, count and offset is checked against the file before anything is allocated by it.
  * Errors   LRK_ERR_FORMAT       the file breaks the format: lengths, counts, types of keys, alignment, offsets, padding, duplicate
  *                               keys or tensors, half a pair, shapes of a pair that do not conform, dimensions of 0, values

@@ -55,6 +55,7 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_kohya_write(const lrk_adapters *adapters,
  * Loads an adapter of these names, or of diffusers' ("<name>.lora_A.weight", "<name>.lora.down.weight" and their
  * partners, with or without "<name>.alpha"), whoever wrote it: gates 1, s = alpha / r, 1 where alpha is 0 or absent. F32,
  * F16, BF16 and F64 become f32; alpha may be I32 or I64 too. A 1 x 1 convolution ([r, in, 1, 1]) is a linear layer.
+ * adapters_options as for lrk_adapters_create() (init is not used; LRK_ADAPTERS_OUTLINE reads no values but alphas).
  * modules  NULL with n_modules 0: one module a pair, in byte order, named as in the file without the prefix; a pair whose
  *          name does not begin with the prefix is one for no module. Else the set has exactly these modules in this order,
  *          each of which has the pair that it would be written to, if there is one (rank, scale and scale_rule then are

@@ -58,7 +58,8 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_peft_write(const lrk_adapters *adapters, 
                                                   const lrk_writer *model, const lrk_peft_options *options);
 
 /*
- * Loads an adapter, whoever wrote it. `adapters_options` as for lrk_adapters_create() (init is not used).
+ * Loads an adapter, whoever wrote it. `adapters_options` as for lrk_adapters_create() (init is not used);
+ * LRK_ADAPTERS_OUTLINE reads no values.
  *
  * With lorank's own metadata: the same modules in the same order, the same bits, identities and births; `modules` must
  * then be NULL.

@@ -57,7 +57,6 @@ static lrk_status parse_metadata(peft_reader *reader)
                          "%s is of format %s, known here is " LRKI_FORMAT, reader->name, format);
     lrk_status status = parse_key(reader, LRKI_KEY_SET, &reader->set);
     if (status == LRK_OK) status = parse_key(reader, LRKI_KEY_MODULES, &reader->modules);
-    if (status == LRK_OK) status = parse_key(reader, LRKI_KEY_FOLD, &reader->fold);
     if (status != LRK_OK) return status;
     if (!lrki_json_number(lrki_json_get(reader->set, "alpha"), &reader->alpha) || !(reader->alpha > 0) ||
         !lrki_json_integer(lrki_json_get(reader->set, "next_identity"), &reader->next_identity) ||
@@ -271,9 +270,9 @@ static lrk_status fill_values(const peft_reader *reader, lrki_peft_module *live,
                      reader->name, live->name);
 }
 
-static lrk_status fill_set(const peft_reader *reader, lrk_adapters *adapters)
+static lrk_status fill_set(peft_reader *reader, lrk_adapters *adapters)
 {
-    lrk_status status = LRK_OK;
+    lrk_status status = parse_key(reader, LRKI_KEY_FOLD, &reader->fold);
     for (int64_t i = 0; i < reader->n; i++)
         fill_ranks(lrki_json_at(reader->modules, i), &adapters->modules[i], reader->initial_ranks[i]);
     for (int64_t i = 0; i < reader->n_live && status == LRK_OK; i++)
@@ -322,7 +321,8 @@ lrk_status lrki_peft_own_load(const lrki_peft_files *files, const lrk_adapters_o
     lrk_status status = read_all(&reader, files);
     if (status == LRK_OK)
         status = lrki_adapters_create_zero(reader.context, reader.specs, reader.n, options, adapters);
-    if (status == LRK_OK) status = lrki_loaded_end(fill_set(&reader, *adapters), adapters);
+    if (status == LRK_OK && lrki_loaded_wants_values(*adapters))
+        status = lrki_loaded_end(fill_set(&reader, *adapters), adapters);
     reader_free(&reader);
     return status;
 }

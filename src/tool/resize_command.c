@@ -242,7 +242,7 @@ int resize_command(int argc, char **argv)
     if (!numbers_of(line.command, &args)) return 2;
     if (!adapter_options_check(line.command, &options, args.in, args.out)) return 2;
     if (!command_begin(&run, line.command)) return 1;
-    if (options.to == NULL) options.to = file_kind_name(file_kind_of(&run, args.in));
+    if (options.to == NULL) options.to = file_kind_name(file_kind_of(args.in));
     status = 1;
     if (adapter_read(&run, args.in, &options, &read)) status = resize(&run, &args, &options, &read);
     adapter_free(&read);

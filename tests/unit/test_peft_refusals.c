@@ -205,7 +205,7 @@ static const edit edits[] = {
     {MODEL, "\\\"births\\\":[0]", "\\\"births\\\":[ ]", LRK_ERR_FORMAT, "do not fit its rank"},
     {MODEL, "model.a_b.lora_A", "model.a_b.lora_C", LRK_ERR_FORMAT, "a_b.lora_A.weight' is missing"},
     {MODEL, "\\\"name\\\":\\\"a_b\\\"", "\\\"name\\\":\\\"a.b\\\"", LRK_ERR_FORMAT, "a.b"},
-    {MODEL, "\\\"codes\\\":", "\\\"cades\\\":", LRK_ERR_FORMAT, "codes and escapes do not fit"},
+    {MODEL, "\\\"bits\\\":", "\\\"bats\\\":", LRK_ERR_FORMAT, "bits and escapes do not fit"},
     {CONFIG, "\"LORA\"", "\"LOHA\"", LRK_ERR_UNSUPPORTED, "peft_type is not LORA"},
     {CONFIG, "\"lora_alpha\": 16", "\"lora_alpha\": 17", LRK_ERR_FORMAT, "lora_alpha contradicts"},
     {CONFIG, "\"layers.0.q\": 1", "\"layers.0.q\": 2", LRK_ERR_FORMAT, "rank_pattern contradicts"},

@@ -278,8 +278,7 @@ static lrk_status restore(lrk_context *context, const lrki_peft_module *m, doubl
     each_piece(m, alpha, restore_piece, s);
     if (s->others != 0)
         return lrki_fail(context, LRK_ERR_FORMAT,
-                         "module '%s': scale, gates and " LRKI_KEY_FOLD
-                         " of the metadata contradict lora_B",
+                         "module '%s': scale, gates and " LRKI_KEY_FOLD " of the metadata contradict lora_B",
                          m->name);
     return used_up(&s->r, bits) ? LRK_OK : fail_entry(context, m);
 }

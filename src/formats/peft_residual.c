@@ -26,14 +26,6 @@ typedef struct choices {
     uint32_t tiny[PIECE];
 } choices;
 
-static void choices_of_unchanged(const float *stored, int64_t n, choices *c)
-{
-    memcpy(c->first, stored, (size_t)n * sizeof *stored);
-    memcpy(c->second, stored, (size_t)n * sizeof *stored);
-    memset(c->open, 0, sizeof c->open);
-    memset(c->tiny, 0, sizeof c->tiny);
-}
-
 static void multiply(const float *values, int64_t n, double factor, uint32_t *bits)
 {
     float products[PIECE];
@@ -60,10 +52,6 @@ static void folds_to(const uint32_t *b0, uint32_t step, int64_t n, double factor
 static void choices_of(const float *values, int64_t n, double factor, choices *c)
 {
     uint32_t stored[PIECE], b0[PIECE], below[PIECE], at[PIECE], above[PIECE];
-    if (factor == 1) {
-        choices_of_unchanged(values, n, c);
-        return;
-    }
     memcpy(stored, values, (size_t)n * sizeof *values);
     multiply(values, n, factor == 0 ? 0 : 1 / factor, b0);
     folds_to(b0, UINT32_MAX, n, factor, stored, below);
@@ -108,14 +96,17 @@ static size_t bytes_of_bits(const residual *r)
     return (size_t)(r->n_bits + 7) / 8;
 }
 
-/* Calls `each` for every piece of a rank's row, whose elements are [at, at + n) of the module's. */
+/*
+ * Calls `each` for every piece of a rank's row that the fold changes (not with a factor of 1), elements [at, at + n) of the
+ * module's.
+ */
 typedef void (*piece_call)(void *user, double factor, int64_t at, int64_t n);
 
 static void each_piece(const lrki_peft_module *m, double alpha, piece_call each, void *user)
 {
     for (int64_t j = 0; j < m->rank; j++) {
         double factor = lrki_fold_factor(m, alpha, j);
-        for (int64_t at = j * m->n_out; at < (j + 1) * m->n_out; at += PIECE) {
+        for (int64_t at = j * m->n_out; factor != 1 && at < (j + 1) * m->n_out; at += PIECE) {
             int64_t left = (j + 1) * m->n_out - at;
             each(user, factor, at, left < PIECE ? left : PIECE);
         }
@@ -130,23 +121,65 @@ typedef struct describing {
     uint32_t any;
 } describing;
 
+/* Bits that wait for a store, WORD_BYTES of them at a time: a store an element would wait for the one before. */
+typedef struct bit_writer {
+    unsigned char *at;
+    uint64_t word;
+    uint32_t n;
+} bit_writer;
+
+#define WORD_BYTES 7
+
+static void write_bytes(bit_writer *w, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        w->at[i] = (unsigned char)(w->word >> 8 * i);
+}
+
+static void put_bits(residual *r, const uint32_t *bits, const uint32_t *open, int64_t n)
+{
+    bit_writer w = {.at = r->bits + r->n_bits / 8, .n = (uint32_t)(r->n_bits % 8)};
+    w.word = *w.at;
+    for (int64_t i = 0; i < n; i++) {
+        w.word |= (uint64_t)bits[i] << w.n;
+        w.n += open[i];
+        r->n_bits += open[i];
+        if (w.n < 8 * WORD_BYTES) continue;
+        write_bytes(&w, WORD_BYTES);
+        w.at += WORD_BYTES;
+        w.word >>= 8 * WORD_BYTES;
+        w.n -= 8 * WORD_BYTES;
+    }
+    write_bytes(&w, (w.n + 7) / 8);
+}
+
+static void put_escapes(describing *d, const uint32_t *escapes, int64_t at, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        if (escapes[i] == 0) continue;
+        if (d->r.escapes != NULL) d->r.escapes[d->r.escape] = d->b[at + i];
+        d->r.escape++;
+    }
+}
+
 static void describe_piece(void *user, double factor, int64_t at, int64_t n)
 {
     describing *d = user;
     float folded[PIECE] = {0};
+    uint32_t is[PIECE], bits[PIECE], escapes[PIECE], any_escape = 0;
     choices c;
     for (int64_t i = 0; i < n; i++)
         folded[i] = lrki_fold(d->b[at + i], factor);
     choices_of(folded, n, factor, &c);
+    memcpy(is, d->b + at, (size_t)n * sizeof *d->b);
     for (int64_t i = 0; i < n; i++) {
-        uint32_t bit = c.open[i] & (uint32_t)(lrki_bits(d->b[at + i]) != c.first[i]);
-        d->r.bits[d->r.n_bits / 8] |= (unsigned char)(bit << d->r.n_bits % 8);
-        d->r.n_bits += c.open[i];
-        d->any |= bit;
-        if ((bit & c.tiny[i]) == 0) continue;
-        if (d->r.escapes != NULL) d->r.escapes[d->r.escape] = d->b[at + i];
-        d->r.escape++;
+        bits[i] = c.open[i] & (uint32_t)(is[i] != c.first[i]);
+        escapes[i] = bits[i] & c.tiny[i];
+        d->any |= bits[i];
+        any_escape |= escapes[i];
     }
+    put_bits(&d->r, bits, c.open, n);
+    if (any_escape != 0) put_escapes(d, escapes, at, n);
 }
 
 /* A second time over the elements, for the values of the list. */
@@ -200,10 +233,7 @@ typedef struct restoring {
 static uint32_t unlike_bits(const float *values, const float *stored, int64_t n, double factor)
 {
     uint32_t bits[PIECE], wanted[PIECE], unlike = 0;
-    if (factor == 1)
-        memcpy(bits, values, (size_t)n * sizeof *values);
-    else
-        multiply(values, n, factor, bits);
+    multiply(values, n, factor, bits);
     memcpy(wanted, stored, (size_t)n * sizeof *stored);
     for (int64_t i = 0; i < n; i++)
         unlike |= bits[i] ^ wanted[i];

@@ -61,6 +61,8 @@ typedef struct lrk_gguf_options {
     int64_t n_rules;            /* [0]                                                                            */
     int32_t dtype;              /* writing: LRK_DTYPE_F32, LRK_DTYPE_BF16 or LRK_DTYPE_F16 [LRK_DTYPE_F32]        */
     int32_t reserved;           /* 0                                                                              */
+    void *user;             /* of progress                                                                */
+    int32_t (*progress)(void *user, uint64_t done, uint64_t total); /* writing: bytes of tensors written; non-zero: LRK_ERR_CANCELLED [NULL] */
 } lrk_gguf_options;
 
 /* Setting the defaults. Errors: LRK_ERR_ARGUMENT. Threads: pure. Since 0.1 */
@@ -79,6 +81,7 @@ LRK_API lrk_status lrk_gguf_options_init(lrk_gguf_options *options, size_t struc
  *          LRK_ERR_UNSUPPORTED  every module has rank 0; a token embedding; a tensor name of more than 63 bytes
  *          LRK_ERR_SHAPE        heads do not divide the rows of a permuted module into even parts; a size overflows
  *          LRK_ERR_NONFINITE    a parameter, or a folded one in dtype, is not finite; the detail names the module
+ *          LRK_ERR_CANCELLED    progress asked to stop; what the path held stays
  *          LRK_ERR_IO           the detail names path or writer;  LRK_ERR_VERSION, LRK_ERR_NOMEM
  * Threads  shared-read.   Since 0.1
  */

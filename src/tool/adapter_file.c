@@ -159,7 +159,8 @@ bool adapter_options_check(const char *command, const adapter_options *options, 
 }
 
 static lrk_status write_peft(const adapter *a, const lrk_adapters *set, const char *path,
-                             const adapter_options *options, int32_t dtype, double alpha)
+                             const adapter_options *options, int32_t dtype, double alpha,
+                             command_progress *progress)
 {
     lrk_peft_options peft;
     (void)lrk_peft_options_init(&peft, sizeof peft);
@@ -169,11 +170,14 @@ static lrk_status write_peft(const adapter *a, const lrk_adapters *set, const ch
     peft.task_type = options->task_type != NULL ? options->task_type : a->task_type;
     peft.alpha = alpha;
     peft.dtype = dtype;
+    peft.user = progress;
+    peft.progress = command_progress_show;
     return lrk_peft_save(set, path, &peft);
 }
 
 static lrk_status write_gguf(const command_run *run, const lrk_adapters *set, const char *path,
-                             const adapter_options *options, int32_t dtype, double alpha)
+                             const adapter_options *options, int32_t dtype, double alpha,
+                             command_progress *progress)
 {
     lrk_gguf_options gguf;
     (void)lrk_gguf_options_init(&gguf, sizeof gguf);
@@ -182,17 +186,21 @@ static lrk_status write_gguf(const command_run *run, const lrk_adapters *set, co
     gguf.name = options->name;
     gguf.alpha = alpha;
     gguf.dtype = dtype;
+    gguf.user = progress;
+    gguf.progress = command_progress_show;
     return lrk_gguf_save(set, path, &gguf);
 }
 
 static lrk_status write_kohya(const lrk_adapters *set, const char *path, const adapter_options *options,
-                              int32_t dtype)
+                              int32_t dtype, command_progress *progress)
 {
     lrk_kohya_options kohya;
     (void)lrk_kohya_options_init(&kohya, sizeof kohya);
     kohya.flags = options->dotted != NULL ? LRK_KOHYA_DOTTED : 0;
     kohya.prefix = options->prefix;
     kohya.dtype = dtype;
+    kohya.user = progress;
+    kohya.progress = command_progress_show;
     return lrk_kohya_save(set, path, &kohya);
 }
 
@@ -202,15 +210,17 @@ int adapter_write(const command_run *run, const adapter *a, const lrk_adapters *
     int kind = a->kind;
     int32_t dtype = LRK_DTYPE_F32;
     double alpha = 16;
+    command_progress progress = command_progress_new(options->quiet != NULL, "MB", 1e-6);
     lrk_status status = LRK_OK;
     if (options->to != NULL) (void)kind_from_name(options->to, &kind);
     if (options->dtype != NULL) (void)dtype_from_name(options->dtype, &dtype);
     if (options->alpha != NULL) alpha = strtod(options->alpha, NULL);
     if (kind == FILE_PEFT)
-        status = write_peft(a, set, path, options, dtype, alpha);
+        status = write_peft(a, set, path, options, dtype, alpha, &progress);
     else if (kind == FILE_KOHYA)
-        status = write_kohya(set, path, options, dtype);
+        status = write_kohya(set, path, options, dtype, &progress);
     else
-        status = write_gguf(run, set, path, options, dtype, alpha);
+        status = write_gguf(run, set, path, options, dtype, alpha, &progress);
+    command_progress_end(&progress);
     return status == LRK_OK ? 0 : command_fail(run);
 }

@@ -21,6 +21,7 @@ typedef struct adapter_options {
     const char *kv_heads;
     const char *prefix;
     const char *dotted;
+    const char *quiet;
     bool outline; /* reading takes modules, ranks and scales, and no values */
 } adapter_options;
 
@@ -34,7 +35,7 @@ typedef struct adapter_options {
         COMMAND_FLAG("--fan-in-fan-out", &(o).fan_in_fan_out),                                               \
         COMMAND_VALUE("--base-model", &(o).base_model), COMMAND_VALUE("--task-type", &(o).task_type),        \
         COMMAND_VALUE("--architecture", &(o).architecture), COMMAND_VALUE("--name", &(o).name),              \
-        COMMAND_FLAG("--dotted", &(o).dotted)
+        COMMAND_FLAG("--dotted", &(o).dotted), COMMAND_FLAG("--quiet", &(o).quiet)
 
 #define ADAPTER_READ_HELP                                                                                    \
     "  --heads N --kv-heads N   attention heads of the model: a GGUF file of architecture llama has the\n"   \
@@ -50,7 +51,8 @@ typedef struct adapter_options {
     "  --fan-in-fan-out         PEFT: say that the base model's layers are GPT-2's Conv1D\n"                 \
     "  --base-model NAME, --task-type TYPE   PEFT: what adapter_config.json says (default: as in IN)\n"      \
     "  --architecture NAME, --name TEXT      GGUF: llama, qwen2, gpt2, ... (needed); a title\n"              \
-    "  --dotted                 kohya: names keep their dots (diffusers' older form)\n"
+    "  --dotted                 kohya: names keep their dots (diffusers' older form)\n"                      \
+    "  --quiet                  no progress\n"
 
 /* An adapter that was read, and what its file says beside it. */
 typedef struct adapter {

@@ -64,9 +64,8 @@ static const struct format {
     const char *file; /* in peft_dir; NULL: "file" beside it */
     int64_t calls;    /* two modules */
     uint64_t more;    /* bytes beside A and B: alphas */
-} formats[] = {{save_peft, "adapter_model.safetensors", 4, 0},
-               {save_gguf, NULL, 2, 0},
-               {save_kohya, NULL, 6, 8}};
+} formats[] = {
+    {save_peft, "adapter_model.safetensors", 4, 0}, {save_gguf, NULL, 2, 0}, {save_kohya, NULL, 6, 8}};
 enum { FORMATS = sizeof formats / sizeof formats[0] };
 
 static lrk_adapters *make_set(void)
@@ -81,7 +80,8 @@ static lrk_adapters *make_set(void)
 
 static char *read_saved(const struct format *format, size_t *n)
 {
-    return scratch_read(format->file != NULL ? peft_path(format->file) : scratch_path(&peft_files, "file"), n);
+    return scratch_read(format->file != NULL ? peft_path(format->file) : scratch_path(&peft_files, "file"),
+                        n);
 }
 
 START_TEST(progress_grows_to_the_bytes_of_all_tensors)

@@ -147,8 +147,7 @@ static void put_bits(residual *r, const uint32_t *bits, const uint32_t *open, in
         if (w.n < 8 * WORD_BYTES) continue;
         write_bytes(&w, WORD_BYTES);
         w.at += WORD_BYTES;
-        w.word >>= 8 * WORD_BYTES;
-        w.n -= 8 * WORD_BYTES;
+        w.word = w.n = 0; /* full to the last bit, as they come one at a time */
     }
     write_bytes(&w, (w.n + 7) / 8);
 }

@@ -10,14 +10,16 @@
 
 static bool read_facts(run_reader *in, json_t *json, run_round *round)
 {
-    return run_want_count(in, json, "round", &round->number) && run_want_count(in, json, "step", &round->step) &&
+    return run_want_count(in, json, "round", &round->number) &&
+           run_want_count(in, json, "step", &round->step) &&
            run_want_text(in, json, "estimator", &round->estimator) &&
            run_want_text(in, json, "policy", &round->policy) &&
            run_want_real(in, json, "loss_all", &round->loss_all) &&
            run_want_real(in, json, "loss_none", &round->loss_none) &&
            run_want_real(in, json, "noise_floor", &round->noise_floor) &&
            run_want_real(in, json, "split_correlation", &round->split_correlation) &&
-           run_want_real(in, json, "cut", &round->cut) && run_want_real(in, json, "cut_next", &round->cut_next) &&
+           run_want_real(in, json, "cut", &round->cut) &&
+           run_want_real(in, json, "cut_next", &round->cut_next) &&
            run_want_count(in, json, "evaluations", &round->evaluations) &&
            run_want_count(in, json, "differentiations", &round->differentiations) &&
            run_want_count(in, json, "n_exact", &round->n_exact) &&
@@ -37,9 +39,9 @@ static bool read_score(run_reader *in, json_t *row, run_score *score)
         !run_is_real(json_array_get(row, 4), &term) || !run_is_real(json_array_get(row, 5), &score->noise) ||
         !run_is_real(json_array_get(row, 6), &score->estimate) || !json_is_boolean(exact) ||
         !json_is_boolean(below))
-        return run_fail(in,
-                    "field 'scores': a row is not [identity, module, score, t1, t2, noise, estimate, exact, "
-                    "below floor]");
+        return run_fail(
+            in, "field 'scores': a row is not [identity, module, score, t1, t2, noise, estimate, exact, "
+                "below floor]");
     score->identity = json_integer_value(identity);
     score->module = json_integer_value(module);
     score->score = run_real_of(json_array_get(row, 2));
@@ -79,14 +81,16 @@ static bool read_dropped(run_reader *in, json_t *json, run_round *round)
     for (int64_t i = 0; i < round->n_dropped; i++) {
         json_t *entry = json_array_get(list, (size_t)i), *birth = json_object_get(entry, "birth");
         int64_t identity = 0, module = 0;
-        if (!run_want_count(in, entry, "identity", &identity) || !run_want_module(in, entry, &module)) return false;
+        if (!run_want_count(in, entry, "identity", &identity) || !run_want_module(in, entry, &module))
+            return false;
         run_rank *rank = run_ensure_rank(in->r, identity, module);
         if (json_is_integer(birth)) rank->birth = json_integer_value(birth);
         rank->drop_round = in->r->n_rounds;
         rank->live = false;
     }
     for (int64_t i = 0; i < round->n_scores; i++)
-        round->scores[i].dropped = run_find_rank(in->r, round->scores[i].identity)->drop_round == in->r->n_rounds;
+        round->scores[i].dropped =
+            run_find_rank(in->r, round->scores[i].identity)->drop_round == in->r->n_rounds;
     return true;
 }
 
@@ -98,7 +102,8 @@ static bool read_added(run_reader *in, json_t *json, run_round *round)
     for (int64_t i = 0; i < round->n_added; i++) {
         json_t *entry = json_array_get(list, (size_t)i);
         int64_t identity = 0, module = 0;
-        if (!run_want_count(in, entry, "identity", &identity) || !run_want_module(in, entry, &module)) return false;
+        if (!run_want_count(in, entry, "identity", &identity) || !run_want_module(in, entry, &module))
+            return false;
         run_rank *rank = run_ensure_rank(in->r, identity, module);
         rank->birth = round->step;
         rank->born_round = in->r->n_rounds;
@@ -129,11 +134,12 @@ static bool read_module_ranks(run_reader *in, json_t *json, int64_t *ranks)
     json_t *list;
     if (!run_want_array(in, json, "module_ranks", &list)) return false;
     if ((int64_t)json_array_size(list) != in->r->n_modules)
-        return run_fail(in, "field 'module_ranks' has %zu entries for %" PRId64 " modules", json_array_size(list),
-                    in->r->n_modules);
+        return run_fail(in, "field 'module_ranks' has %zu entries for %" PRId64 " modules",
+                        json_array_size(list), in->r->n_modules);
     for (int64_t i = 0; i < in->r->n_modules; i++) {
         json_t *rank = json_array_get(list, (size_t)i);
-        if (!run_is_count(rank)) return run_fail_field(in, "module_ranks", "an array of integers >= 0 (up to 10^12)");
+        if (!run_is_count(rank))
+            return run_fail_field(in, "module_ranks", "an array of integers >= 0 (up to 10^12)");
         ranks[i] = json_integer_value(rank);
     }
     return true;

@@ -115,8 +115,7 @@ static void expect_of(const entry *e, lrk_status status, const char *words)
     lrki_json *json = lrki_json_new_object();
     lrki_json_put(&json, "bits", lrki_base64_json(context, e->bits, e->n));
     if (e->n_escapes > 0)
-        lrki_json_put(&json, "escapes",
-                      lrki_base64_json(context, e->escapes, e->n_escapes * sizeof(float)));
+        lrki_json_put(&json, "escapes", lrki_base64_json(context, e->escapes, e->n_escapes * sizeof(float)));
     expect(json, status, words);
     lrki_json_free(json);
 }
@@ -155,7 +154,9 @@ START_TEST(a_value_that_no_b_folds_to_is_told)
 {
     module.scale = 1.5; /* where products do not double, a third of what could be stored is reached by none */
     const lrki_json *kept = describe();
-    uint32_t bits, six = 0x40c00000u; /* six and the next two: one of them lies between what 1 and its neighbour fold to */
+    uint32_t bits,
+        six =
+            0x40c00000u; /* six and the next two: one of them lies between what 1 and its neighbour fold to */
     int refused = 0;
     for (uint32_t i = 0; i < 3; i++) {
         bits = six + i;

@@ -167,7 +167,10 @@ bench-quick: $(BUILD)/bench-kernels ## the same on eight shapes, under 50 second
 	$(BENCH) --quick $(BENCH_ARGS)
 $(BUILD)/bench-files: $(BUILD)/tests/bench/io/files.o $(STATIC)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LIB_DEPS) $(LDLIBS)
-bench-io: $(BUILD)/bench-files ## files of 1 GB against dd on the same file system, all synced
+$(BUILD)/bench-inspect: $(BUILD)/tests/bench/io/inspect.o $(STATIC)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIB_DEPS) $(LDLIBS)
+bench-io: $(BUILD)/bench-files $(BUILD)/bench-inspect $(BUILD)/lorank ## files of 1 GB against dd on the same file system, all synced; inspect of 1,000 modules
+	$(BUILD)/bench-inspect $(BUILD)/lorank $(BUILD)
 	$(BUILD)/bench-files $(BUILD) $(BENCH_ARGS)
 
 FOLDER ?= $(BUILD)

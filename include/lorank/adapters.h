@@ -122,10 +122,16 @@ typedef struct lrk_storage {
 } lrk_storage;
 
 #define LRK_ADAPTERS_INFERENCE 0x1u /* no gradients: training passes, sinks and optimizers are refused */
+/*
+ * No rank lives at first: initial_rank tells how many the specs ask for. Loading a file then reads what says which modules,
+ * shapes, ranks and scales it has, and no values: they are not checked, take no time and no memory. With lorank's own PEFT
+ * metadata, initial_rank is the rank in the file.
+ */
+#define LRK_ADAPTERS_OUTLINE 0x2u
 
 typedef struct lrk_adapters_options {
     uint32_t struct_size;
-    uint32_t flags;             /* LRK_ADAPTERS_INFERENCE [0]                                           */
+    uint32_t flags;             /* LRK_ADAPTERS_... [0]                                                 */
     uint64_t seed;              /* of initial values and dropout [0]                                    */
     double dropout;             /* probability in [0, 1) that an input feature is dropped in training [0] */
     int32_t init;               /* LRK_INIT_... [LRK_INIT_KAIMING_UNIFORM]                              */

@@ -61,6 +61,8 @@ typedef struct lrk_gguf_options {
     int64_t n_rules;            /* [0]                                                                            */
     int32_t dtype;              /* writing: LRK_DTYPE_F32, LRK_DTYPE_BF16 or LRK_DTYPE_F16 [LRK_DTYPE_F32]        */
     int32_t reserved;           /* 0                                                                              */
+    void *user;             /* of progress                                                                */
+    int32_t (*progress)(void *user, uint64_t done, uint64_t total); /* writing: bytes of tensors written; non-zero: LRK_ERR_CANCELLED [NULL] */
 } lrk_gguf_options;
 
 /* Setting the defaults. Errors: LRK_ERR_ARGUMENT. Threads: pure. Since 0.1 */
@@ -79,6 +81,7 @@ LRK_API lrk_status lrk_gguf_options_init(lrk_gguf_options *options, size_t struc
  *          LRK_ERR_UNSUPPORTED  every module has rank 0; a token embedding; a tensor name of more than 63 bytes
  *          LRK_ERR_SHAPE        heads do not divide the rows of a permuted module into even parts; a size overflows
  *          LRK_ERR_NONFINITE    a parameter, or a folded one in dtype, is not finite; the detail names the module
+ *          LRK_ERR_CANCELLED    progress asked to stop; what the path held stays
  *          LRK_ERR_IO           the detail names path or writer;  LRK_ERR_VERSION, LRK_ERR_NOMEM
  * Threads  shared-read.   Since 0.1
  */
@@ -93,7 +96,8 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_gguf_write(const lrk_adapters *adapters, 
  * modules  NULL with n_modules 0: one module a pair, in the order of the file, named by the rules' first that fits.
  *          Else the set has exactly these modules in this order, whose rank, scale and scale_rule are ignored where the
  *          file has a pair for them and hold (with rank 0) where it has none. A pair for no module is refused.
- * options may be NULL. adapters_options as for lrk_adapters_create() (init is not used).
+ * options may be NULL. adapters_options as for lrk_adapters_create() (init is not used; LRK_ADAPTERS_OUTLINE
+ * reads no values).
  * Every length, count and offset is checked against the file before anything is allocated by it.
  * Errors   LRK_ERR_FORMAT       the file breaks the format: lengths, counts, types of keys, alignment, offsets, padding, duplicate
  *                               keys or tensors, half a pair, shapes of a pair that do not conform, dimensions of 0, values

@@ -31,6 +31,8 @@ typedef struct lrk_kohya_options {
     const char *prefix; /* before every name: "lora_unet_", "lora_te_", "unet." [NULL: "lora_unet_"] */
     int32_t dtype;      /* writing: LRK_DTYPE_F32, LRK_DTYPE_BF16 or LRK_DTYPE_F16 [LRK_DTYPE_F32]  */
     int32_t reserved;   /* 0                                                                        */
+    void *user;             /* of progress                                                                */
+    int32_t (*progress)(void *user, uint64_t done, uint64_t total); /* writing: bytes of tensors written; non-zero: LRK_ERR_CANCELLED [NULL] */
 } lrk_kohya_options;
 
 /* Errors: LRK_ERR_ARGUMENT. Threads: pure. Since 0.1 */
@@ -43,6 +45,7 @@ LRK_API lrk_status lrk_kohya_options_init(lrk_kohya_options *options, size_t str
  *          LRK_ERR_UNSUPPORTED  every module has rank 0
  *          LRK_ERR_NONFINITE    a parameter, s * r in f32, or a gated parameter in dtype, is not finite; the detail names the
  *                               module or its tensor
+ *          LRK_ERR_CANCELLED    progress asked to stop; what the path held stays
  *          LRK_ERR_IO, LRK_ERR_VERSION, LRK_ERR_NOMEM
  * Threads  shared-read.   Since 0.1
  */
@@ -55,6 +58,7 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_kohya_write(const lrk_adapters *adapters,
  * Loads an adapter of these names, or of diffusers' ("<name>.lora_A.weight", "<name>.lora.down.weight" and their
  * partners, with or without "<name>.alpha"), whoever wrote it: gates 1, s = alpha / r, 1 where alpha is 0 or absent. F32,
  * F16, BF16 and F64 become f32; alpha may be I32 or I64 too. A 1 x 1 convolution ([r, in, 1, 1]) is a linear layer.
+ * adapters_options as for lrk_adapters_create() (init is not used; LRK_ADAPTERS_OUTLINE reads no values but alphas).
  * modules  NULL with n_modules 0: one module a pair, in byte order, named as in the file without the prefix; a pair whose
  *          name does not begin with the prefix is one for no module. Else the set has exactly these modules in this order,
  *          each of which has the pair that it would be written to, if there is one (rank, scale and scale_rule then are

@@ -37,6 +37,8 @@ typedef struct lrk_peft_options {
     double alpha;           /* lora_alpha > 0 [16]                                                        */
     int32_t dtype;          /* LRK_DTYPE_F32, LRK_DTYPE_BF16 or LRK_DTYPE_F16 [LRK_DTYPE_F32]             */
     int32_t reserved;       /* 0                                                                          */
+    void *user;             /* of progress                                                                */
+    int32_t (*progress)(void *user, uint64_t done, uint64_t total); /* bytes of tensors written; non-zero: LRK_ERR_CANCELLED [NULL] */
 } lrk_peft_options;
 
 /* Errors: LRK_ERR_ARGUMENT. Threads: pure. Since 0.1 */
@@ -49,6 +51,7 @@ LRK_API lrk_status lrk_peft_options_init(lrk_peft_options *options, size_t struc
  * Errors   LRK_ERR_UNSUPPORTED  every module has rank 0; a module name holds characters that PEFT's patterns would take
  *                               for a regular expression (other than '.')
  *          LRK_ERR_NONFINITE    a parameter, or a folded one in dtype, is not finite; the detail names the module
+ *          LRK_ERR_CANCELLED    progress asked to stop; what the path held stays
  *          LRK_ERR_IO           the detail names path and reason; LRK_ERR_ARGUMENT, LRK_ERR_VERSION, LRK_ERR_NOMEM
  * Threads  shared-read.   Since 0.1
  */
@@ -58,7 +61,8 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_peft_write(const lrk_adapters *adapters, 
                                                   const lrk_writer *model, const lrk_peft_options *options);
 
 /*
- * Loads an adapter, whoever wrote it. `adapters_options` as for lrk_adapters_create() (init is not used).
+ * Loads an adapter, whoever wrote it. `adapters_options` as for lrk_adapters_create() (init is not used);
+ * LRK_ADAPTERS_OUTLINE reads no values.
  *
  * With lorank's own metadata: the same modules in the same order, the same bits, identities and births; `modules` must
  * then be NULL.

@@ -115,7 +115,7 @@ int32_t lrki_adapters_module_of(const lrk_adapters *adapters, int64_t flat)
 
 lrk_status lrki_adapters_options_check(lrk_context *context, const lrk_adapters_options *options)
 {
-    if ((options->flags & ~LRK_ADAPTERS_INFERENCE) != 0)
+    if ((options->flags & ~(LRK_ADAPTERS_INFERENCE | LRK_ADAPTERS_OUTLINE)) != 0)
         return lrki_fail(context, LRK_ERR_ARGUMENT, "lrk_adapters_options: unknown flag");
     if (options->gates < LRK_GATES_ONE || options->gates > LRK_GATES_ZERO)
         return lrki_fail(context, LRK_ERR_ARGUMENT, "unknown gates %d", (int)options->gates);
@@ -218,6 +218,12 @@ static lrk_status check_groups(const lrk_adapters *set)
     return status;
 }
 
+/* Ranks that a module begins with. */
+static int64_t first_ranks(const lrk_adapters *set, const lrki_module *module)
+{
+    return (set->flags & LRK_ADAPTERS_OUTLINE) != 0 ? 0 : module->initial_rank;
+}
+
 /* Live ranks in all; LRK_ERR_SHAPE if they or the parameters (f32, with gradients and gates) overflow. */
 static lrk_status count_ranks(const lrk_adapters *set, int64_t *ranks)
 {
@@ -228,7 +234,7 @@ static lrk_status count_ranks(const lrk_adapters *set, int64_t *ranks)
         int64_t own, bytes;
         if (!lrki_mul(module->initial_rank, lrki_module_row(module), &own) ||
             !lrki_add(floats, own, &floats) || !lrki_mul(floats, 2 * (int64_t)sizeof(float), &bytes) ||
-            !lrki_add(*ranks, module->initial_rank, ranks))
+            !lrki_add(*ranks, first_ranks(set, module), ranks))
             return lrki_fail_at(set->context, LRK_ERR_SHAPE, (lrki_place){.module = (int32_t)i},
                                 "module '%s': the size of rank %lld overflows", module->name,
                                 (long long)module->initial_rank);
@@ -241,7 +247,7 @@ static lrk_status add_ranks(lrk_adapters *set, lrki_module_change *parts, uint64
 {
     int64_t used = 0;
     for (int64_t i = 0; i < set->n_modules; i++) {
-        int64_t rank = set->modules[i].initial_rank;
+        int64_t rank = first_ranks(set, &set->modules[i]);
         parts[i] = (lrki_module_change){.n_added = rank, .added_ids = ids + used};
         for (int64_t j = 0; j < rank; j++, used++)
             ids[used] = (uint64_t)used + 1;

@@ -4,6 +4,7 @@
  */
 #include "base64.h"
 
+#include <limits.h>
 #include <string.h>
 
 static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -39,13 +40,27 @@ lrki_json *lrki_base64_json(lrk_context *context, const void *bytes, size_t n)
     return json;
 }
 
-/* Value of a digit, 64 if it is none. */
+/* Value of a digit and 1, or 0 if it is none. */
+static const unsigned char digits_and_1[UCHAR_MAX + 1] = {
+    ['A'] = 1,  ['B'] = 2,  ['C'] = 3,  ['D'] = 4,  ['E'] = 5,  ['F'] = 6,  ['G'] = 7,  ['H'] = 8,
+    ['I'] = 9,  ['J'] = 10, ['K'] = 11, ['L'] = 12, ['M'] = 13, ['N'] = 14, ['O'] = 15, ['P'] = 16,
+    ['Q'] = 17, ['R'] = 18, ['S'] = 19, ['T'] = 20, ['U'] = 21, ['V'] = 22, ['W'] = 23, ['X'] = 24,
+    ['Y'] = 25, ['Z'] = 26, ['a'] = 27, ['b'] = 28, ['c'] = 29, ['d'] = 30, ['e'] = 31, ['f'] = 32,
+    ['g'] = 33, ['h'] = 34, ['i'] = 35, ['j'] = 36, ['k'] = 37, ['l'] = 38, ['m'] = 39, ['n'] = 40,
+    ['o'] = 41, ['p'] = 42, ['q'] = 43, ['r'] = 44, ['s'] = 45, ['t'] = 46, ['u'] = 47, ['v'] = 48,
+    ['w'] = 49, ['x'] = 50, ['y'] = 51, ['z'] = 52, ['0'] = 53, ['1'] = 54, ['2'] = 55, ['3'] = 56,
+    ['4'] = 57, ['5'] = 58, ['6'] = 59, ['7'] = 60, ['8'] = 61, ['9'] = 62, ['+'] = 63, ['/'] = 64};
+
 static uint32_t digit(char c)
 {
-    if (c >= 'A' && c <= 'Z') return (uint32_t)(c - 'A');
-    if (c >= 'a' && c <= 'z') return (uint32_t)(c - 'a') + 26;
-    if (c >= '0' && c <= '9') return (uint32_t)(c - '0') + 52;
-    return c == '+' ? 62 : c == '/' ? 63 : 64;
+    return digits_and_1[(unsigned char)c] - 1u;
+}
+
+size_t lrki_base64_bytes(const char *text)
+{
+    size_t n = text == NULL ? 0 : strlen(text);
+    size_t padding = n >= 4 ? (size_t)(text[n - 1] == '=') + (size_t)(text[n - 2] == '=') : 0;
+    return n / 4 * 3 - padding;
 }
 
 static bool decode_word(const char *text, size_t left, unsigned char *bytes)
@@ -53,7 +68,7 @@ static bool decode_word(const char *text, size_t left, unsigned char *bytes)
     uint32_t word = 0;
     size_t digits = left >= 3 ? 4 : left + 1;
     for (size_t i = 0; i < 4; i++) {
-        uint32_t value = i < digits ? digit(text[i]) : text[i] == '=' ? 0 : 64;
+        uint32_t value = i < digits ? digit(text[i]) : text[i] == '=' ? 0 : UINT32_MAX;
         if (value > 63) return false;
         word = word << 6 | value;
     }

@@ -28,6 +28,7 @@ typedef struct gguf_saver {
     gguf_module *live;
     int64_t n_live;
     int64_t most; /* elements of the largest tensor */
+    lrki_progress progress;
 } gguf_saver;
 
 lrk_status lrk_gguf_rule_init(lrk_gguf_rule *rule, size_t struct_size)
@@ -273,10 +274,18 @@ static lrk_status write_b(const gguf_saver *saver, lrki_target *target, const gg
     return write_tensor(saver, target, live, rank * live->values.n_out, values, bytes);
 }
 
+static uint64_t bytes_of(const gguf_saver *saver, const gguf_module *live)
+{
+    return (uint64_t)(live->values.rank * (live->values.n_in + live->values.n_out)) * element_bytes(saver);
+}
+
 static lrk_status write_all(const gguf_saver *saver, lrki_target *target)
 {
+    uint64_t done = 0, total = 0;
     lrk_status status = write_header(saver, target);
     if (status != LRK_OK) return status;
+    for (int64_t i = 0; i < saver->n_live; i++)
+        total += bytes_of(saver, &saver->live[i]);
     int64_t n_bytes = tensor_bytes(saver, saver->most, 1);
     float *values = lrki_array(saver->context, saver->most, sizeof *values);
     unsigned char *bytes = lrki_array(saver->context, n_bytes, 1);
@@ -284,6 +293,8 @@ static lrk_status write_all(const gguf_saver *saver, lrki_target *target)
     for (int64_t i = 0; i < saver->n_live && status == LRK_OK; i++) {
         status = write_a(saver, target, &saver->live[i], values, bytes);
         if (status == LRK_OK) status = write_b(saver, target, &saver->live[i], values, bytes);
+        done += bytes_of(saver, &saver->live[i]);
+        if (status == LRK_OK) status = lrki_target_tell(target, done, total);
     }
     lrki_array_free(saver->context, values, saver->most, sizeof *values);
     lrki_array_free(saver->context, bytes, n_bytes, 1);
@@ -305,6 +316,7 @@ static lrk_status check_options(gguf_saver *saver, const lrk_gguf_options *optio
     if (!lrki_gguf_type_of(options->dtype, &saver->type))
         return lrki_fail(saver->context, LRK_ERR_ARGUMENT, "unknown dtype %d", (int)options->dtype);
     saver->alpha = (double)(float)options->alpha;
+    saver->progress = (lrki_progress){options->user, options->progress};
     return lrki_gguf_rules_make(saver->context, options, &saver->rules);
 }
 
@@ -336,6 +348,7 @@ static lrk_status save(const lrk_adapters *adapters, const char *path, const lrk
     if (status == LRK_OK)
         status = path != NULL ? lrki_target_open(saver.context, path, &target)
                               : lrki_target_writer(saver.context, writer, &target);
+    target.progress = saver.progress;
     if (status == LRK_OK) status = write_all(&saver, &target);
     if (status == LRK_OK) status = lrki_target_commit(&target);
     lrki_target_abandon(&target);

@@ -307,7 +307,7 @@ static lrk_status create_set(const kohya_loader *loader, const lrk_adapters_opti
 {
     lrk_status status =
         lrki_adapters_create_zero(loader->context, loader->specs, loader->n_specs, options, adapters);
-    if (status != LRK_OK) return status;
+    if (status != LRK_OK || !lrki_loaded_wants_values(*adapters)) return status;
     for (int64_t i = 0; i < loader->n_pairs && status == LRK_OK; i++) {
         const kohya_pair *pair = &loader->pairs[i];
         status = fill_pair(loader, pair, &(*adapters)->modules[pair->module].bank);

@@ -164,6 +164,7 @@ static lrk_status save(const lrk_adapters *adapters, const char *path, const lrk
     if (status == LRK_OK)
         status = path != NULL ? lrki_target_open(saver.context, path, &target)
                               : lrki_target_writer(saver.context, writer, &target);
+    target.progress = (lrki_progress){saver.options.user, saver.options.progress};
     if (status == LRK_OK) status = write_all(&saver, &target);
     if (status == LRK_OK) status = lrki_target_commit(&target);
     lrki_target_abandon(&target);

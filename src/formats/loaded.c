@@ -2,6 +2,8 @@
 /* The common part of loading files as sets (loaded.h). */
 #include "loaded.h"
 
+#include "../adapters/set.h"
+
 #define HEAD (2 * sizeof(uint32_t))
 
 lrk_status lrki_loaded_arguments(lrk_context *context, const void *from, const char *what,
@@ -27,6 +29,11 @@ lrk_status lrki_loaded_spec(lrk_context *context, const lrk_module_spec *modules
     if (spec->scale_rank == 0 && spec->rank > 0) spec->scale_rank = spec->rank;
     spec->rank = 0;
     return LRK_OK;
+}
+
+bool lrki_loaded_wants_values(const lrk_adapters *adapters)
+{
+    return (adapters->flags & LRK_ADAPTERS_OUTLINE) == 0;
 }
 
 lrk_status lrki_loaded_end(lrk_status status, lrk_adapters **adapters)

@@ -17,6 +17,9 @@ lrk_status lrki_loaded_arguments(lrk_context *context, const void *from, const c
 lrk_status lrki_loaded_spec(lrk_context *context, const lrk_module_spec *modules, int64_t i,
                             lrk_module_spec *spec);
 
+/* Does the set want the file's values (not LRK_ADAPTERS_OUTLINE)? */
+bool lrki_loaded_wants_values(const lrk_adapters *adapters);
+
 /* Destroys a set that could not be filled, and hands on why; LRK_OK leaves it. */
 lrk_status lrki_loaded_end(lrk_status status, lrk_adapters **adapters);
 

@@ -314,7 +314,7 @@ static lrk_status create_set(const foreign_loader *loader, const lrk_adapters_op
 {
     lrk_status status =
         lrki_adapters_create_zero(loader->context, loader->specs, loader->n_specs, options, adapters);
-    if (status != LRK_OK) return status;
+    if (status != LRK_OK || !lrki_loaded_wants_values(*adapters)) return status;
     for (int64_t i = 0; i < loader->n_pairs && status == LRK_OK; i++)
         status = fill_pair(loader, &loader->pairs[i], &(*adapters)->modules[loader->pairs[i].module].bank);
     return lrki_loaded_end(status, adapters);

@@ -32,22 +32,43 @@ static lrki_json *gates_json(const lrki_bank *bank)
     return array;
 }
 
+static bool all_births_0(const lrki_bank *bank)
+{
+    for (int64_t j = 0; j < bank->rank; j++)
+        if (bank->births[j] != 0) return false;
+    return true;
+}
+
+static bool all_gates_1(const lrki_bank *bank)
+{
+    for (int64_t j = 0; j < bank->rank; j++)
+        if (bank->gates[j] != 1) return false;
+    return true;
+}
+
+static void put_unless(lrki_json **json, const char *key, int64_t value, int64_t usual)
+{
+    if (value != usual) lrki_json_put(json, key, lrki_json_new_integer(value));
+}
+
+/* What is as usual is left out: the metadata is parsed whole by whoever opens the file. */
 static lrki_json *module_json(const lrki_module *module)
 {
+    const lrki_bank *bank = &module->bank;
     lrki_json *json = lrki_json_new_object();
     lrki_json_put(&json, "name", lrki_json_new_text(module->name));
-    lrki_json_put(&json, "flags", lrki_json_new_integer((int64_t)module->flags));
-    lrki_json_put(&json, "kind", lrki_json_new_integer(module->kind));
-    lrki_json_put(&json, "stage", lrki_json_new_integer(module->stage));
-    lrki_json_put(&json, "input_group", lrki_json_new_integer(module->input_group));
+    put_unless(&json, "flags", (int64_t)module->flags, 0);
+    put_unless(&json, "kind", module->kind, LRK_KIND_LINEAR);
+    put_unless(&json, "stage", module->stage, 0);
+    put_unless(&json, "input_group", module->input_group, LRK_NO_GROUP);
     lrki_json_put(&json, "n_in", lrki_json_new_integer(module->n_in));
     lrki_json_put(&json, "n_out", lrki_json_new_integer(module->n_out));
-    lrki_json_put(&json, "rank", lrki_json_new_integer(module->bank.rank));
-    lrki_json_put(&json, "initial_rank", lrki_json_new_integer(module->initial_rank));
+    lrki_json_put(&json, "rank", lrki_json_new_integer(bank->rank));
+    put_unless(&json, "initial_rank", module->initial_rank, bank->rank);
     lrki_json_put(&json, "scale", lrki_json_new_real(module->scale));
-    lrki_json_put(&json, "identities", identities_json(&module->bank));
-    lrki_json_put(&json, "births", births_json(&module->bank));
-    lrki_json_put(&json, "gates", gates_json(&module->bank));
+    lrki_json_put(&json, "identities", identities_json(bank));
+    if (!all_births_0(bank)) lrki_json_put(&json, "births", births_json(bank));
+    if (!all_gates_1(bank)) lrki_json_put(&json, "gates", gates_json(bank));
     return json;
 }
 

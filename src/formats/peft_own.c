@@ -57,7 +57,6 @@ static lrk_status parse_metadata(peft_reader *reader)
                          "%s is of format %s, known here is " LRKI_FORMAT, reader->name, format);
     lrk_status status = parse_key(reader, LRKI_KEY_SET, &reader->set);
     if (status == LRK_OK) status = parse_key(reader, LRKI_KEY_MODULES, &reader->modules);
-    if (status == LRK_OK) status = parse_key(reader, LRKI_KEY_FOLD, &reader->fold);
     if (status != LRK_OK) return status;
     if (!lrki_json_number(lrki_json_get(reader->set, "alpha"), &reader->alpha) || !(reader->alpha > 0) ||
         !lrki_json_integer(lrki_json_get(reader->set, "next_identity"), &reader->next_identity) ||
@@ -74,18 +73,40 @@ static bool integer_in(const lrki_json *object, const char *key, int64_t least, 
     return lrki_json_integer(lrki_json_get(object, key), value) && *value >= least && *value <= most;
 }
 
+/* The same of what may be left out, being as usual. */
+static bool integer_or(const lrki_json *object, const char *key, int64_t least, int64_t most, int64_t usual,
+                       int64_t *value)
+{
+    *value = usual;
+    return lrki_json_get(object, key) == NULL || integer_in(object, key, least, most, value);
+}
+
+/* A misspelt field would count as left out. */
+static bool only_known_fields(const lrki_json *json)
+{
+    static const char *const known[] = {"name",       "flags",  "kind", "stage",        "input_group",
+                                        "n_in",       "n_out",  "rank", "initial_rank", "scale",
+                                        "identities", "births", "gates"};
+    int64_t n = 0;
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        n += lrki_json_get(json, known[i]) != NULL;
+    return n == lrki_json_count(json);
+}
+
 static bool read_spec(const lrki_json *json, lrk_module_spec *spec, int64_t *initial_rank)
 {
     int64_t flags, kind, stage, group;
     (void)lrk_module_spec_init(spec, sizeof *spec);
     spec->name = lrki_json_text(lrki_json_get(json, "name"));
-    if (spec->name == NULL || !integer_in(json, "flags", 0, UINT32_MAX, &flags) ||
-        !integer_in(json, "kind", 0, INT32_MAX, &kind) || !integer_in(json, "stage", 0, INT32_MAX, &stage) ||
-        !integer_in(json, "input_group", LRK_NO_GROUP, INT32_MAX, &group) ||
+    if (spec->name == NULL || !only_known_fields(json) ||
+        !integer_or(json, "flags", 0, UINT32_MAX, 0, &flags) ||
+        !integer_or(json, "kind", 0, INT32_MAX, LRK_KIND_LINEAR, &kind) ||
+        !integer_or(json, "stage", 0, INT32_MAX, 0, &stage) ||
+        !integer_or(json, "input_group", LRK_NO_GROUP, INT32_MAX, LRK_NO_GROUP, &group) ||
         !integer_in(json, "n_in", 1, INT64_MAX, &spec->n_in) ||
         !integer_in(json, "n_out", 1, INT64_MAX, &spec->n_out) ||
         !integer_in(json, "rank", 0, INT64_MAX, &spec->rank) ||
-        !integer_in(json, "initial_rank", 0, INT64_MAX, initial_rank) ||
+        !integer_or(json, "initial_rank", 0, INT64_MAX, spec->rank, initial_rank) ||
         !lrki_json_number(lrki_json_get(json, "scale"), &spec->scale))
         return false;
     spec->flags = (uint32_t)flags;
@@ -105,8 +126,16 @@ static bool integers_from(const lrki_json *array, int64_t n, int64_t least, int6
     return true;
 }
 
+/* Left out: all 0. */
+static bool births_fit(const lrki_json *array, int64_t n)
+{
+    return array == NULL || integers_from(array, n, INT64_MIN, INT64_MAX);
+}
+
+/* Left out: all 1. */
 static bool gates_fit(const lrki_json *array, int64_t n)
 {
+    if (array == NULL) return true;
     if (!lrki_json_is_array(array) || lrki_json_count(array) != n) return false;
     for (int64_t i = 0; i < n; i++) {
         double gate;
@@ -121,9 +150,9 @@ static lrk_status read_module(peft_reader *reader, int64_t i)
     lrk_module_spec *spec = &reader->specs[i];
     if (!read_spec(json, spec, &reader->initial_ranks[i]))
         return fail_module(reader, spec->name == NULL ? "?" : spec->name,
-                           "a field is missing or out of range");
+                           "a field is missing, unknown or out of range");
     if (!integers_from(lrki_json_get(json, "identities"), spec->rank, 1, reader->next_identity - 1) ||
-        !integers_from(lrki_json_get(json, "births"), spec->rank, INT64_MIN, INT64_MAX) ||
+        !births_fit(lrki_json_get(json, "births"), spec->rank) ||
         !gates_fit(lrki_json_get(json, "gates"), spec->rank))
         return fail_module(reader, spec->name, "identities, births or gates do not fit its rank");
     if (spec->rank > 0)
@@ -271,9 +300,9 @@ static lrk_status fill_values(const peft_reader *reader, lrki_peft_module *live,
                      reader->name, live->name);
 }
 
-static lrk_status fill_set(const peft_reader *reader, lrk_adapters *adapters)
+static lrk_status fill_set(peft_reader *reader, lrk_adapters *adapters)
 {
-    lrk_status status = LRK_OK;
+    lrk_status status = parse_key(reader, LRKI_KEY_FOLD, &reader->fold);
     for (int64_t i = 0; i < reader->n; i++)
         fill_ranks(lrki_json_at(reader->modules, i), &adapters->modules[i], reader->initial_ranks[i]);
     for (int64_t i = 0; i < reader->n_live && status == LRK_OK; i++)
@@ -322,7 +351,8 @@ lrk_status lrki_peft_own_load(const lrki_peft_files *files, const lrk_adapters_o
     lrk_status status = read_all(&reader, files);
     if (status == LRK_OK)
         status = lrki_adapters_create_zero(reader.context, reader.specs, reader.n, options, adapters);
-    if (status == LRK_OK) status = lrki_loaded_end(fill_set(&reader, *adapters), adapters);
+    if (status == LRK_OK && lrki_loaded_wants_values(*adapters))
+        status = lrki_loaded_end(fill_set(&reader, *adapters), adapters);
     reader_free(&reader);
     return status;
 }

@@ -47,7 +47,7 @@ lrki_peft_module lrki_peft_module_of(const lrk_adapters *adapters, int32_t i);
 /* "base_model.model.<name><suffix>", freed by lrki_text_free(); NULL with an error recorded on lack of memory. */
 char *lrki_peft_tensor_name(lrk_context *context, const char *name, const char *suffix);
 
-/* ---- fold (peft_fold.c) ---- */
+/* ---- fold (peft_fold.c), and its inverse (peft_residual.c) ---- */
 
 #define LRKI_FOLD_ROWS 16 /* of B^T that are transposed at a time: a cache line of B */
 

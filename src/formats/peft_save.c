@@ -23,6 +23,7 @@ typedef struct peft_writer {
     lrki_peft_module *live;
     int64_t n_modules;
     lrki_out_tensor *tensors; /* two a live module; the tag is 2 * position in live, + 1 for B */
+    lrki_progress progress;
 } peft_writer;
 
 lrk_status lrk_peft_options_init(lrk_peft_options *options, size_t struct_size)
@@ -160,6 +161,7 @@ static lrk_status write_directory(peft_writer *writer, const char *directory)
     bool made = false;
     lrk_status status = lrki_folder_make(writer->context, directory, &made);
     if (status == LRK_OK) status = open_in(directory, LRKI_PEFT_MODEL, writer->context, &model);
+    model.progress = writer->progress;
     if (status == LRK_OK) status = write_model(writer, &model);
     if (status == LRK_OK) status = open_in(directory, LRKI_PEFT_CONFIG, writer->context, &config);
     if (status == LRK_OK) status = write_config(writer, &config);
@@ -178,6 +180,7 @@ static lrk_status write_writers(peft_writer *writer, const lrk_writer *config, c
     lrki_target to_model = {0}, to_config = {0};
     lrk_status status = lrki_target_writer(writer->context, model, &to_model);
     if (status == LRK_OK) status = lrki_target_writer(writer->context, config, &to_config);
+    to_model.progress = writer->progress;
     if (status == LRK_OK) status = write_model(writer, &to_model);
     return status == LRK_OK ? write_config(writer, &to_config) : status;
 }
@@ -219,7 +222,8 @@ static lrk_status save(const lrk_adapters *adapters, const char *directory, cons
                                     .alpha = known.alpha,
                                     .is_uniform = (known.flags & LRK_PEFT_UNIFORM) != 0,
                                     .fan_in_fan_out = (known.flags & LRK_PEFT_FAN_IN_FAN_OUT) != 0},
-                          .n_modules = adapters->n_modules};
+                          .n_modules = adapters->n_modules,
+                          .progress = {known.user, known.progress}};
     status = prepare(&writer);
     if (status == LRK_OK)
         status =

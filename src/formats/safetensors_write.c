@@ -168,8 +168,11 @@ static lrk_status write_values(lrki_target *target, const lrki_out_tensor *tenso
 {
     lrk_status status = LRK_OK;
     int64_t most = 0;
-    for (int64_t i = 0; i < n; i++)
+    uint64_t done = 0, total = 0;
+    for (int64_t i = 0; i < n; i++) {
         if (tensors[i].count > most) most = tensors[i].count;
+        total += (uint64_t)tensors[i].bytes;
+    }
     float *values = lrki_array(target->context, most, sizeof *values);
     unsigned char *bytes = lrki_array(target->context, NARROW_MOST, sizeof(float));
     if (values == NULL || bytes == NULL) status = lrki_fail_nomem(target->context, "a tensor to write");
@@ -179,6 +182,8 @@ static lrk_status write_values(lrki_target *target, const lrki_out_tensor *tenso
         if (status != LRK_OK) break;
         status = tensor->dtype->from_f32 == NULL ? lrki_target_write(target, values, (size_t)tensor->bytes)
                                                  : write_narrowed(target, tensor, values, bytes);
+        done += (uint64_t)tensor->bytes;
+        if (status == LRK_OK) status = lrki_target_tell(target, done, total);
     }
     lrki_array_free(target->context, values, most, sizeof *values);
     lrki_array_free(target->context, bytes, NARROW_MOST, sizeof(float));

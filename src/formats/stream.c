@@ -110,6 +110,16 @@ lrk_status lrki_target_write(lrki_target *target, const void *data, size_t n)
                               target->writer.name != NULL ? target->writer.name : "the writer", answer);
 }
 
+lrk_status lrki_target_tell(const lrki_target *target, uint64_t done, uint64_t total)
+{
+    if (target->progress.call == NULL) return LRK_OK;
+    uint64_t failures = lrki_failures(target->context);
+    if (target->progress.call(target->progress.user, done, total) == 0) return LRK_OK;
+    return lrki_fail_callback(target->context, LRK_ERR_CANCELLED, LRKI_NOWHERE, failures,
+                              "progress() stopped writing after %" PRIu64 " of %" PRIu64 " bytes", done,
+                              total);
+}
+
 lrk_status lrki_target_commit(lrki_target *target)
 {
     if (!target->is_file) return LRK_OK;

@@ -26,16 +26,24 @@ lrk_status lrki_source_read(const lrki_source *source, uint64_t offset, void *da
 lrk_status lrki_source_load(const lrki_source *source, uint64_t limit, lrki_bytes *bytes);
 void lrki_source_close(lrki_source *source);
 
+typedef struct lrki_progress {
+    void *user;
+    int32_t (*call)(void *user, uint64_t done, uint64_t total); /* NULL: nobody asks */
+} lrki_progress;
+
 typedef struct lrki_target {
     lrk_context *context;
     bool is_file;
     lrki_replacement file;
     lrk_writer writer;
+    lrki_progress progress; /* of whoever writes tensors; none once opened */
 } lrki_target;
 
 lrk_status lrki_target_open(lrk_context *context, const char *path, lrki_target *target);
 lrk_status lrki_target_writer(lrk_context *context, const lrk_writer *writer, lrki_target *target);
 lrk_status lrki_target_write(lrki_target *target, const void *data, size_t n);
+/* Tells bytes of tensors; LRK_ERR_CANCELLED if the host wants no more. */
+lrk_status lrki_target_tell(const lrki_target *target, uint64_t done, uint64_t total);
 /* Syncs and puts a file in its place. */
 lrk_status lrki_target_commit(lrki_target *target);
 void lrki_target_abandon(lrki_target *target); /* right at any time */

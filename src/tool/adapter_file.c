@@ -6,64 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "model_folder.h"
-
-#define CONFIG_NAME      "adapter_config.json"
-#define MAGIC_BYTES      8
-#define CHECKPOINT_MAGIC "\x89LRK\r\n\x1a\n"
-
-/* ---- which format ---- */
-
-/* Of a file's type; 0: it cannot be told. */
-static mode_t type_of(const char *path)
-{
-    struct stat facts;
-    return stat(path, &facts) == 0 ? facts.st_mode & S_IFMT : 0;
-}
-
-static bool ends_with(const char *text, const char *suffix)
-{
-    size_t n = strlen(text), m = strlen(suffix);
-    return n >= m && strcmp(text + n - m, suffix) == 0;
-}
-
-/* Kohya's names, or any file of that format. */
-static int safetensors_kind(const command_run *run, const char *path)
-{
-    lrk_safetensors *file;
-    int kind = FILE_SAFETENSORS;
-    if (lrk_safetensors_open(run->context, path, &file) != LRK_OK) return FILE_UNKNOWN;
-    for (int64_t i = 0; i < lrk_safetensors_count(file) && kind == FILE_SAFETENSORS; i++) {
-        lrk_safetensors_tensor tensor = {.struct_size = sizeof tensor};
-        if (lrk_safetensors_get(file, i, &tensor) != LRK_OK) break;
-        if (ends_with(tensor.name, ".lora_down.weight") || ends_with(tensor.name, ".lora.down.weight"))
-            kind = FILE_KOHYA;
-    }
-    lrk_safetensors_close(file);
-    return kind;
-}
-
-int file_kind_of(const command_run *run, const char *path)
-{
-    char magic[MAGIC_BYTES] = "";
-    mode_t type = type_of(path);
-    if (type == S_IFDIR) return is_model_folder(path) ? FILE_MODEL : FILE_PEFT;
-    if (type != S_IFREG) return FILE_UNKNOWN; /* opening a FIFO would wait for its writer */
-    FILE *file = fopen(path, "rb");
-    if (file == NULL) return FILE_UNKNOWN;
-    size_t n = fread(magic, 1, sizeof magic, file);
-    fclose(file);
-    if (n >= 4 && memcmp(magic, "GGUF", 4) == 0) return FILE_GGUF;
-    if (n == MAGIC_BYTES && memcmp(magic, CHECKPOINT_MAGIC, MAGIC_BYTES) == 0) return FILE_CHECKPOINT;
-    return safetensors_kind(run, path);
-}
-
-const char *file_kind_name(int kind)
-{
-    static const char *const names[] = {"unknown",    "peft",        "gguf", "kohya",
-                                        "checkpoint", "safetensors", "model"};
-    return names[kind];
-}
+#define CONFIG_NAME "adapter_config.json"
 
 /* ---- reading ---- */
 
@@ -123,14 +66,26 @@ static lrk_status read_kohya(const command_run *run, const char *path, const ada
     return lrk_kohya_load(run->context, path, &kohya, NULL, 0, inference, &read->set);
 }
 
+/* Says why what is at `path` is no adapter. */
+static bool refuse(const command_run *run, const char *path, int kind)
+{
+    lrk_safetensors *file = NULL;
+    bool is_known = kind != FILE_UNKNOWN && kind != FILE_SAFETENSORS;
+    if (is_known || lrk_safetensors_open(run->context, path, &file) == LRK_OK)
+        (void)command_say(run->command, "%s: a %s file, and no adapter", path, file_kind_name(kind));
+    else
+        (void)command_fail(run);
+    lrk_safetensors_close(file);
+    return false;
+}
+
 bool adapter_read(const command_run *run, const char *path, const adapter_options *options, adapter *read)
 {
     lrk_adapters_options inference;
-    lrk_safetensors *file;
     lrk_status status = LRK_OK;
     (void)lrk_adapters_options_init(&inference, sizeof inference);
-    inference.flags = LRK_ADAPTERS_INFERENCE;
-    *read = (adapter){.kind = file_kind_of(run, path)};
+    inference.flags = LRK_ADAPTERS_INFERENCE | (options->outline ? LRK_ADAPTERS_OUTLINE : 0);
+    *read = (adapter){.kind = file_kind_of(path)};
     switch (read->kind) {
     case FILE_PEFT:
         status = lrk_peft_load(run->context, path, NULL, 0, &inference, &read->set);
@@ -142,12 +97,8 @@ bool adapter_read(const command_run *run, const char *path, const adapter_option
     case FILE_KOHYA:
         status = read_kohya(run, path, options, &inference, read);
         break;
-    case FILE_UNKNOWN:
-        status = lrk_safetensors_open(run->context, path, &file); /* for its words */
-        break;
     default:
-        (void)command_say(run->command, "%s: a %s file, and no adapter", path, file_kind_name(read->kind));
-        return false;
+        return refuse(run, path, read->kind);
     }
     if (status == LRK_OK) return true;
     (void)command_fail(run);
@@ -208,7 +159,8 @@ bool adapter_options_check(const char *command, const adapter_options *options, 
 }
 
 static lrk_status write_peft(const adapter *a, const lrk_adapters *set, const char *path,
-                             const adapter_options *options, int32_t dtype, double alpha)
+                             const adapter_options *options, int32_t dtype, double alpha,
+                             command_progress *progress)
 {
     lrk_peft_options peft;
     (void)lrk_peft_options_init(&peft, sizeof peft);
@@ -218,11 +170,14 @@ static lrk_status write_peft(const adapter *a, const lrk_adapters *set, const ch
     peft.task_type = options->task_type != NULL ? options->task_type : a->task_type;
     peft.alpha = alpha;
     peft.dtype = dtype;
+    peft.user = progress;
+    peft.progress = command_progress_show;
     return lrk_peft_save(set, path, &peft);
 }
 
 static lrk_status write_gguf(const command_run *run, const lrk_adapters *set, const char *path,
-                             const adapter_options *options, int32_t dtype, double alpha)
+                             const adapter_options *options, int32_t dtype, double alpha,
+                             command_progress *progress)
 {
     lrk_gguf_options gguf;
     (void)lrk_gguf_options_init(&gguf, sizeof gguf);
@@ -231,17 +186,21 @@ static lrk_status write_gguf(const command_run *run, const lrk_adapters *set, co
     gguf.name = options->name;
     gguf.alpha = alpha;
     gguf.dtype = dtype;
+    gguf.user = progress;
+    gguf.progress = command_progress_show;
     return lrk_gguf_save(set, path, &gguf);
 }
 
 static lrk_status write_kohya(const lrk_adapters *set, const char *path, const adapter_options *options,
-                              int32_t dtype)
+                              int32_t dtype, command_progress *progress)
 {
     lrk_kohya_options kohya;
     (void)lrk_kohya_options_init(&kohya, sizeof kohya);
     kohya.flags = options->dotted != NULL ? LRK_KOHYA_DOTTED : 0;
     kohya.prefix = options->prefix;
     kohya.dtype = dtype;
+    kohya.user = progress;
+    kohya.progress = command_progress_show;
     return lrk_kohya_save(set, path, &kohya);
 }
 
@@ -251,15 +210,17 @@ int adapter_write(const command_run *run, const adapter *a, const lrk_adapters *
     int kind = a->kind;
     int32_t dtype = LRK_DTYPE_F32;
     double alpha = 16;
+    command_progress progress = command_progress_new(options->quiet != NULL, "MB", 1e-6);
     lrk_status status = LRK_OK;
     if (options->to != NULL) (void)kind_from_name(options->to, &kind);
     if (options->dtype != NULL) (void)dtype_from_name(options->dtype, &dtype);
     if (options->alpha != NULL) alpha = strtod(options->alpha, NULL);
     if (kind == FILE_PEFT)
-        status = write_peft(a, set, path, options, dtype, alpha);
+        status = write_peft(a, set, path, options, dtype, alpha, &progress);
     else if (kind == FILE_KOHYA)
-        status = write_kohya(set, path, options, dtype);
+        status = write_kohya(set, path, options, dtype, &progress);
     else
-        status = write_gguf(run, set, path, options, dtype, alpha);
+        status = write_gguf(run, set, path, options, dtype, alpha, &progress);
+    command_progress_end(&progress);
     return status == LRK_OK ? 0 : command_fail(run);
 }

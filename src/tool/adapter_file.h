@@ -1,24 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Adapters in files of any format: which format a path holds, told by its content, and reading and writing a set with
- * the options that the commands share.
- */
+/* Adapters in files of any format: reading and writing a set with the options that the commands share. */
 #ifndef TOOL_ADAPTER_FILE_H
 #define TOOL_ADAPTER_FILE_H
 
 #include "command.h"
-
-#define FILE_UNKNOWN     0
-#define FILE_PEFT        1 /* a directory with adapter_config.json */
-#define FILE_GGUF        2
-#define FILE_KOHYA       3
-#define FILE_CHECKPOINT  4
-#define FILE_SAFETENSORS 5 /* any other file of that format */
-#define FILE_MODEL       6 /* a directory with model.safetensors, or with the index of its shards */
-
-/* FILE_..., of what is at `path`; FILE_UNKNOWN if it cannot be read or is none of them: opening it then says why. */
-int file_kind_of(const command_run *run, const char *path);
-const char *file_kind_name(int kind);
+#include "file_kind.h"
 
 /* Options of reading and writing, as texts; NULL: not given. */
 typedef struct adapter_options {
@@ -35,6 +21,8 @@ typedef struct adapter_options {
     const char *kv_heads;
     const char *prefix;
     const char *dotted;
+    const char *quiet;
+    bool outline; /* reading takes modules, ranks and scales, and no values */
 } adapter_options;
 
 #define ADAPTER_READ_OPTIONS(o)                                                                              \
@@ -47,7 +35,7 @@ typedef struct adapter_options {
         COMMAND_FLAG("--fan-in-fan-out", &(o).fan_in_fan_out),                                               \
         COMMAND_VALUE("--base-model", &(o).base_model), COMMAND_VALUE("--task-type", &(o).task_type),        \
         COMMAND_VALUE("--architecture", &(o).architecture), COMMAND_VALUE("--name", &(o).name),              \
-        COMMAND_FLAG("--dotted", &(o).dotted)
+        COMMAND_FLAG("--dotted", &(o).dotted), COMMAND_FLAG("--quiet", &(o).quiet)
 
 #define ADAPTER_READ_HELP                                                                                    \
     "  --heads N --kv-heads N   attention heads of the model: a GGUF file of architecture llama has the\n"   \
@@ -63,7 +51,8 @@ typedef struct adapter_options {
     "  --fan-in-fan-out         PEFT: say that the base model's layers are GPT-2's Conv1D\n"                 \
     "  --base-model NAME, --task-type TYPE   PEFT: what adapter_config.json says (default: as in IN)\n"      \
     "  --architecture NAME, --name TEXT      GGUF: llama, qwen2, gpt2, ... (needed); a title\n"              \
-    "  --dotted                 kohya: names keep their dots (diffusers' older form)\n"
+    "  --dotted                 kohya: names keep their dots (diffusers' older form)\n"                      \
+    "  --quiet                  no progress\n"
 
 /* An adapter that was read, and what its file says beside it. */
 typedef struct adapter {

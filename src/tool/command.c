@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define WORDS_ROOM 1024
 
@@ -141,6 +142,28 @@ int command_fail(const command_run *run)
     char words[WORDS_ROOM] = "";
     lrk_context_error(run->context, words, sizeof words);
     return command_say(run->command, "%s", words);
+}
+
+command_progress command_progress_new(bool is_quiet, const char *unit, double scale)
+{
+    return (command_progress){
+        .is_silent = is_quiet || !isatty(STDERR_FILENO), .unit = unit, .scale = scale, .shown = -1};
+}
+
+int32_t command_progress_show(void *user, uint64_t done, uint64_t total)
+{
+    command_progress *progress = user;
+    int percent = total > 0 ? (int)(100.0 * (double)done / (double)total) : 100;
+    if (percent != progress->shown && !progress->is_silent)
+        fprintf(stderr, "\r%3d %% of %.*f %s%s", percent, progress->scale < 1,
+                (double)total * progress->scale, progress->unit, done == total ? "\n" : "");
+    progress->shown = percent;
+    return 0;
+}
+
+void command_progress_end(const command_progress *progress)
+{
+    if (!progress->is_silent && progress->shown >= 0 && progress->shown < 100) fputc('\n', stderr);
 }
 
 int command_print(const char *command, FILE *stream, char **text, size_t *n)

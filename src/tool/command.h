@@ -68,6 +68,20 @@ int command_fail(const command_run *run); /* the context's words; returns 1 */
 int command_say(const char *command, const char *format, ...)
     __attribute__((format(printf, 2, 3))); /* returns 1 */
 
+/* How far long work is, as one line on standard error, if that is a terminal and nobody asked for quiet. */
+typedef struct command_progress {
+    bool is_silent;
+    const char *unit;
+    double scale; /* units one of what is counted */
+    int shown;    /* percent; -1: nothing yet */
+} command_progress;
+
+command_progress command_progress_new(bool is_quiet, const char *unit, double scale);
+/* `user` is one; what the library's callbacks of progress look like. Returns 0. */
+int32_t command_progress_show(void *user, uint64_t done, uint64_t total);
+void command_progress_end(
+    const command_progress *progress); /* ends the line of work that stopped before its end */
+
 /* Puts what was written to `text` (an open_memstream) on standard output. Takes both. Returns the exit status. */
 int command_print(const char *command, FILE *stream, char **text, size_t *n);
 

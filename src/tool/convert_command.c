@@ -21,7 +21,7 @@ int convert_command(int argc, char **argv)
     if (!command_parse(&line, argc, argv, &status)) return status;
     if (!adapter_options_check(line.command, &options, in, out)) return 2;
     if (!command_begin(&run, line.command)) return 1;
-    if (options.to == NULL) options.to = file_kind_name(file_kind_of(&run, in));
+    if (options.to == NULL) options.to = file_kind_name(file_kind_of(in));
     status = 1;
     if (adapter_read(&run, in, &options, &read)) status = adapter_write(&run, &read, read.set, out, &options);
     adapter_free(&read);

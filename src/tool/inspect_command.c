@@ -15,7 +15,7 @@ static const char help[] =
     "directory with one or with shards and their index; its content tells which.\n"
     "\n"
     "  --norms   the Frobenius norm of each update, and its effective rank: exp of the entropy of its\n"
-    "            singular values over their sum (Roy and Vetterli 2007)\n"
+    "            singular values over their sum (Roy and Vetterli 2007); values are read for this alone\n"
     "  --json    the same as JSON\n" ADAPTER_READ_HELP;
 
 typedef struct inspection {
@@ -39,9 +39,33 @@ static void print_named(const inspection *look, const char *words, const char *t
 
 typedef struct facts {
     lrk_module_info info;
+    int64_t rank;
     double norm;
     double effective_rank;
 } facts;
+
+typedef struct totals {
+    int64_t modules;
+    int64_t ranks;
+    int64_t parameters;
+} totals;
+
+/* No rank lives in an outline. */
+static int64_t rank_of(const inspection *look, const lrk_module_info *info)
+{
+    return look->norms ? info->rank : info->initial_rank;
+}
+
+static totals totals_of(const inspection *look, const lrk_adapters *set)
+{
+    lrk_module_info info = {.struct_size = sizeof info};
+    totals all = {0};
+    for (; lrk_adapters_module(set, (int32_t)all.modules, &info) == LRK_OK; all.modules++) {
+        all.ranks += rank_of(look, &info);
+        all.parameters += rank_of(look, &info) * (info.n_in + info.n_out);
+    }
+    return all;
+}
 
 static double effective_rank(const double *values, int64_t n)
 {
@@ -55,29 +79,39 @@ static double effective_rank(const double *values, int64_t n)
     return sum > 0 ? exp(entropy) : 0;
 }
 
-static bool facts_of(const inspection *look, const lrk_adapters *set, int32_t module, facts *f)
+/* Norm and effective rank, of the singular values. */
+static bool add_norms(const inspection *look, const lrk_adapters *set, int32_t module, facts *f)
 {
-    *f = (facts){.info = {.struct_size = sizeof f->info}};
-    lrk_status status = lrk_adapters_module(set, module, &f->info);
-    double *values = calloc((size_t)f->info.rank + 1, sizeof *values);
+    double *values = calloc((size_t)f->rank + 1, sizeof *values);
     if (values == NULL) {
         (void)command_say(look->run->command, "out of memory");
         return false;
     }
-    if (status == LRK_OK && look->norms) status = lrk_module_spectrum(set, module, values, f->info.rank);
-    for (int64_t j = 0; j < f->info.rank; j++)
+    lrk_status status = lrk_module_spectrum(set, module, values, f->rank);
+    for (int64_t j = 0; j < f->rank; j++)
         f->norm = hypot(f->norm, values[j]);
-    f->effective_rank = effective_rank(values, f->info.rank);
+    f->effective_rank = effective_rank(values, f->rank);
     free(values);
     if (status != LRK_OK) (void)command_fail(look->run);
     return status == LRK_OK;
 }
 
+static bool facts_of(const inspection *look, const lrk_adapters *set, int32_t module, facts *f)
+{
+    *f = (facts){.info = {.struct_size = sizeof f->info}};
+    if (lrk_adapters_module(set, module, &f->info) != LRK_OK) {
+        (void)command_fail(look->run);
+        return false;
+    }
+    f->rank = rank_of(look, &f->info);
+    return !look->norms || add_norms(look, set, module, f);
+}
+
 static void print_module(const inspection *look, const facts *f)
 {
     command_text(look->out, f->info.name, 52);
-    fprintf(look->out, " %6" PRId64 " %7" PRId64 " %7" PRId64 " %10.5g", f->info.rank, f->info.n_in,
-            f->info.n_out, f->info.scale);
+    fprintf(look->out, " %6" PRId64 " %7" PRId64 " %7" PRId64 " %10.5g", f->rank, f->info.n_in, f->info.n_out,
+            f->info.scale);
     if (look->norms) fprintf(look->out, " %12.6g %9.2f", f->norm, f->effective_rank);
     fputc('\n', look->out);
 }
@@ -86,8 +120,7 @@ static void print_module_json(const inspection *look, const facts *f)
 {
     fputs("{\"name\":", look->out);
     command_json_text(look->out, f->info.name);
-    fprintf(look->out,
-            ",\"rank\":%" PRId64 ",\"n_in\":%" PRId64 ",\"n_out\":%" PRId64 ",\"scale\":", f->info.rank,
+    fprintf(look->out, ",\"rank\":%" PRId64 ",\"n_in\":%" PRId64 ",\"n_out\":%" PRId64 ",\"scale\":", f->rank,
             f->info.n_in, f->info.n_out);
     command_json_real(look->out, f->info.scale);
     if (look->norms) {
@@ -99,24 +132,24 @@ static void print_module_json(const inspection *look, const facts *f)
     fputc('}', look->out);
 }
 
-static void print_adapter_head(const inspection *look, const adapter *a, const lrk_adapters_info *info)
+static void print_adapter_head(const inspection *look, const adapter *a, const totals *all)
 {
     if (look->json) {
         fprintf(look->out, "{\"format\":\"%s\",\"modules\":[\n", file_kind_name(a->kind));
         return;
     }
     fprintf(look->out, "%s: %s adapter, %" PRId64 " modules, %" PRId64 " ranks, %" PRId64 " parameters\n",
-            look->path, file_kind_name(a->kind), info->modules, info->ranks, info->parameters);
+            look->path, file_kind_name(a->kind), all->modules, all->ranks, all->parameters);
     print_named(look, "base model: ", a->base_model);
     fprintf(look->out, "%-52s %6s %7s %7s %10s%s\n", "module", "rank", "n_in", "n_out", "scale",
             look->norms ? "         norm effective" : "");
 }
 
-static void print_adapter_foot(const inspection *look, const adapter *a, const lrk_adapters_info *info)
+static void print_adapter_foot(const inspection *look, const adapter *a, const totals *all)
 {
     if (!look->json) return;
-    fprintf(look->out, "\n],\"ranks\":%" PRId64 ",\"parameters\":%" PRId64 ",\"base_model\":", info->ranks,
-            info->parameters);
+    fprintf(look->out, "\n],\"ranks\":%" PRId64 ",\"parameters\":%" PRId64 ",\"base_model\":", all->ranks,
+            all->parameters);
     if (a->base_model != NULL)
         command_json_text(look->out, a->base_model);
     else
@@ -126,16 +159,15 @@ static void print_adapter_foot(const inspection *look, const adapter *a, const l
 
 static bool inspect_adapter(const inspection *look, const adapter *a)
 {
-    lrk_adapters_info info = {.struct_size = sizeof info};
-    (void)lrk_adapters_info_get(a->set, &info);
-    print_adapter_head(look, a, &info);
-    for (int32_t m = 0; m < info.modules; m++) {
+    const totals all = totals_of(look, a->set);
+    print_adapter_head(look, a, &all);
+    for (int32_t m = 0; m < all.modules; m++) {
         facts f;
         if (!facts_of(look, a->set, m, &f)) return false;
         if (look->json && m > 0) fputs(",\n", look->out);
         (look->json ? print_module_json : print_module)(look, &f);
     }
-    print_adapter_foot(look, a, &info);
+    print_adapter_foot(look, a, &all);
     return true;
 }
 
@@ -290,7 +322,7 @@ static bool inspect_model(const inspection *look)
 
 static bool inspect(const inspection *look, const adapter_options *options)
 {
-    int kind = file_kind_of(look->run, look->path);
+    int kind = file_kind_of(look->path);
     adapter read;
     if (kind == FILE_MODEL) return inspect_model(look);
     if (kind == FILE_CHECKPOINT) return inspect_checkpoint(look);
@@ -315,6 +347,7 @@ int inspect_command(int argc, char **argv)
     if (!adapter_read_check(line.command, &options)) return 2;
     if (!command_begin(&run, line.command)) return 1;
     inspection look = {&run, path, norms != NULL, json != NULL, open_memstream(&text, &n)};
+    options.outline = norms == NULL;
     if (look.out == NULL) {
         status = command_say(line.command, "out of memory");
     } else if (inspect(&look, &options)) {

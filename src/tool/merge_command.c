@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* lorank merge: an adapter into the safetensors files of its base model. */
 #include <inttypes.h>
-#include <unistd.h>
 
 #include "adapter_file.h"
 
@@ -33,16 +32,6 @@ typedef struct merge_args {
     const char *quiet;
     const char *json;
 } merge_args;
-
-static int32_t show_progress(void *user, uint64_t done, uint64_t total)
-{
-    int *shown = user;
-    int percent = total > 0 ? (int)(100.0 * (double)done / (double)total) : 100;
-    if (percent != *shown)
-        fprintf(stderr, "\r%3d %% of %.1f MB%s", percent, (double)total * 1e-6, done == total ? "\n" : "");
-    *shown = percent;
-    return 0;
-}
 
 static void print_text(const lrk_merge_report *report, const char *worst)
 {
@@ -78,7 +67,7 @@ static void print_json(const lrk_merge_report *report, const char *worst)
 
 static int merge(const command_run *run, const merge_args *args, const lrk_adapters *adapters)
 {
-    int shown = -1;
+    command_progress progress = command_progress_new(args->quiet != NULL, "MB", 1e-6);
     lrk_merge_options options;
     lrk_merge_report report = {.struct_size = sizeof report};
     lrk_module_info worst = {.struct_size = sizeof worst};
@@ -86,10 +75,10 @@ static int merge(const command_run *run, const merge_args *args, const lrk_adapt
     options.flags = args->allow_lost != NULL ? LRK_MERGE_ALLOW_LOST : 0;
     options.prefix = args->prefix;
     options.transposed = args->transposed;
-    options.user = &shown;
-    if (args->quiet == NULL && isatty(STDERR_FILENO)) options.progress = show_progress;
+    options.user = &progress;
+    options.progress = command_progress_show;
     if (lrk_merge_model(adapters, args->model, args->out, &options, &report) != LRK_OK) {
-        if (shown >= 0 && shown < 100) fputc('\n', stderr);
+        command_progress_end(&progress);
         return command_fail(run);
     }
     if (report.worst_module >= 0) (void)lrk_adapters_module(adapters, report.worst_module, &worst);

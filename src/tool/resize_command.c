@@ -35,6 +35,7 @@ typedef struct resize_args {
 typedef struct resizing {
     const command_run *run;
     const lrk_adapters *set;
+    bool is_quiet;
     int64_t n;
     int64_t *ranks; /* [n] wanted             */
     double *lost;   /* [n] share of the square */
@@ -138,12 +139,14 @@ static int64_t least_rank(const double *values, int64_t rank, double share)
 
 static bool from_energy(const resizing *r, double share)
 {
+    command_progress progress = command_progress_new(r->is_quiet, "modules", 1);
     for (int64_t i = 0; i < r->n; i++) {
         int64_t rank = module_of(r->set, i).rank;
         double *values = spectrum_of(r, i, rank);
         if (values == NULL) return false;
         r->ranks[i] = least_rank(values, rank, share);
         free(values);
+        (void)command_progress_show(&progress, (uint64_t)i + 1, (uint64_t)r->n);
     }
     return true;
 }
@@ -152,6 +155,7 @@ static bool from_energy(const resizing *r, double share)
 
 static bool find_lost(const resizing *r)
 {
+    command_progress progress = command_progress_new(r->is_quiet, "modules", 1);
     for (int64_t i = 0; i < r->n; i++) {
         int64_t rank = module_of(r->set, i).rank;
         double *values = r->ranks[i] < rank ? spectrum_of(r, i, rank) : NULL;
@@ -159,6 +163,7 @@ static bool find_lost(const resizing *r)
         double all = values != NULL ? energy_of(values, 0, rank) : 0;
         r->lost[i] = all > 0 ? sqrt(energy_of(values, r->ranks[i], rank) / all) : 0;
         free(values);
+        (void)command_progress_show(&progress, (uint64_t)i + 1, (uint64_t)r->n);
     }
     return true;
 }
@@ -205,7 +210,7 @@ static int resize(const command_run *run, const resize_args *args, const adapter
     (void)lrk_adapters_info_get(read->set, &info);
     (void)lrk_adapters_options_init(&inference, sizeof inference);
     inference.flags = LRK_ADAPTERS_INFERENCE;
-    resizing r = {.run = run, .set = read->set, .n = info.modules};
+    resizing r = {.run = run, .set = read->set, .is_quiet = options->quiet != NULL, .n = info.modules};
     r.ranks = calloc((size_t)info.modules, sizeof *r.ranks);
     r.lost = calloc((size_t)info.modules, sizeof *r.lost);
     if (r.ranks == NULL || r.lost == NULL) {
@@ -242,7 +247,7 @@ int resize_command(int argc, char **argv)
     if (!numbers_of(line.command, &args)) return 2;
     if (!adapter_options_check(line.command, &options, args.in, args.out)) return 2;
     if (!command_begin(&run, line.command)) return 1;
-    if (options.to == NULL) options.to = file_kind_name(file_kind_of(&run, args.in));
+    if (options.to == NULL) options.to = file_kind_name(file_kind_of(args.in));
     status = 1;
     if (adapter_read(&run, args.in, &options, &read)) status = resize(&run, &args, &options, &read);
     adapter_free(&read);

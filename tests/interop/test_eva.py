@@ -35,7 +35,7 @@ class PassOptions(c.Structure):
     _fields_ = [("struct_size", c.c_uint32), ("flags", c.c_uint32), ("mode", c.c_int32), ("gradients", c.c_uint32),
                 ("nonce", c.c_uint64), ("first_row", c.c_int64), ("max_rows", c.c_int64), ("mask", c.c_void_p),
                 ("sink", c.c_void_p), ("workspace", c.c_void_p), ("workspace_bytes", c.c_size_t),
-                ("sketch", c.c_void_p), ("pca", c.c_void_p)]
+                ("sketch", c.c_void_p), ("outputs", c.c_void_p), ("n_outputs", c.c_int64), ("pca", c.c_void_p)]
 
 
 class Base(torch.nn.Module):

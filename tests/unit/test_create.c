@@ -145,7 +145,7 @@ START_TEST(create_refuses_options_that_break_their_contract)
     lrk_module_spec specs[3];
     sets_three(specs);
     lrk_adapters_options options = options_default();
-    options.flags = 2;
+    options.flags = 4;
     expect_refused(specs, 3, &options, LRK_ERR_ARGUMENT, "unknown flag");
     options = options_default();
     options.gates = 3;

@@ -91,6 +91,7 @@ START_TEST(base64_agrees_with_its_standard)
     for (size_t n = 0; n < sizeof base64 / sizeof *base64; n++) {
         lrki_json *json = lrki_base64_json(context, "foobar", n);
         ck_assert_str_eq(lrki_json_text(json), base64[n]);
+        ck_assert_uint_eq(lrki_base64_bytes(base64[n]), n);
         memset(bytes, '!', sizeof bytes);
         ck_assert(lrki_base64_decode(base64[n], bytes, n));
         ck_assert_mem_eq(bytes, "foobar", n);

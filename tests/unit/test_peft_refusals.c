@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "adapters/set.h"
 #include "formats/file.h"
 #include "json_fault.h"
 #include "peft_dir.h"
@@ -199,13 +200,14 @@ static const edit edits[] = {
     {MODEL, "\\\"rank\\\":1,", "\\\"rank\\\":2,", LRK_ERR_FORMAT, "do not fit its rank"},
     {MODEL, "\\\"rank\\\":1,", "\\\"rank\\\":x,", LRK_ERR_FORMAT, "not valid JSON"},
     {MODEL, "\\\"n_in\\\":5,", "\\\"n_in\\\":6,", LRK_ERR_FORMAT, "is not F32 of 1 x 6"},
-    {MODEL, "\\\"n_out\\\":7,", "\\\"n_out\\\":0,", LRK_ERR_FORMAT, "field is missing or out of range"},
-    {MODEL, "\\\"kind\\\":0", "\\\"kind\\\":9", LRK_ERR_ARGUMENT, "kind"},
+    {MODEL, "\\\"n_out\\\":7,", "\\\"n_out\\\":0,", LRK_ERR_FORMAT,
+     "field is missing, unknown or out of range"},
+    {MODEL, "\\\"stage\\\":5", "\\\"kind\\\": 5", LRK_ERR_ARGUMENT, "kind"},
+    {MODEL, "\\\"stage\\\":5", "\\\"stagf\\\":5", LRK_ERR_FORMAT, "unknown"},
     {MODEL, "\\\"identities\\\":[1]", "\\\"identities\\\":[2]", LRK_ERR_FORMAT, "identity 2 twice"},
-    {MODEL, "\\\"births\\\":[0]", "\\\"births\\\":[ ]", LRK_ERR_FORMAT, "do not fit its rank"},
     {MODEL, "model.a_b.lora_A", "model.a_b.lora_C", LRK_ERR_FORMAT, "a_b.lora_A.weight' is missing"},
     {MODEL, "\\\"name\\\":\\\"a_b\\\"", "\\\"name\\\":\\\"a.b\\\"", LRK_ERR_FORMAT, "a.b"},
-    {MODEL, "\\\"codes\\\":", "\\\"cades\\\":", LRK_ERR_FORMAT, "codes and escapes do not fit"},
+    {MODEL, "\\\"bits\\\":", "\\\"bats\\\":", LRK_ERR_FORMAT, "bits and escapes do not fit"},
     {CONFIG, "\"LORA\"", "\"LOHA\"", LRK_ERR_UNSUPPORTED, "peft_type is not LORA"},
     {CONFIG, "\"lora_alpha\": 16", "\"lora_alpha\": 17", LRK_ERR_FORMAT, "lora_alpha contradicts"},
     {CONFIG, "\"layers.0.q\": 1", "\"layers.0.q\": 2", LRK_ERR_FORMAT, "rank_pattern contradicts"},
@@ -235,6 +237,39 @@ START_TEST(files_that_contradict_are_refused)
     sets_expect(peft_context, lrk_peft_load(peft_context, peft_dir, NULL, 0, NULL, &loaded), e->status,
                 e->words);
     ck_assert_ptr_null(loaded);
+}
+END_TEST
+
+/* What is as usual is left out of the metadata; what is not must fit. */
+static const edit unusual[] = {
+    {MODEL, "[0,7]", "[0  ]", LRK_ERR_FORMAT, "do not fit its rank"},
+    {MODEL, "[0,7]", "[0,x]", LRK_ERR_FORMAT, "not valid JSON"},
+    {MODEL, "[0.5,1.0]", "[0.5    ]", LRK_ERR_FORMAT, "do not fit its rank"},
+    {MODEL, "initial_rank\\\":3", "initial_rank\\\":-", LRK_ERR_FORMAT, "not valid JSON"},
+    {MODEL, "\\\"births", "\\\"birtas", LRK_ERR_FORMAT, "unknown"},
+};
+
+START_TEST(unusual_fields_must_fit)
+{
+    const edit *e = &unusual[_i];
+    static const int64_t kept[] = {0};
+    static const uint64_t ids[] = {9};
+    lrk_module_spec spec = sets_spec("m", 3, 4, 3);
+    lrk_adapters *loaded, *adapters = sets_create(peft_context, &spec, 1, NULL);
+    const lrki_module_change part = {.n_kept = 1, .kept = kept, .n_added = 1, .added_ids = ids};
+    lrki_change *change;
+    ck_assert_int_eq(lrki_change_prepare(adapters, &part, 7, LRK_INIT_ZERO, &change), LRK_OK);
+    lrki_change_commit(change);
+    sets_tensor(adapters, 0, LRK_TENSOR_GATES).data[0] = 0.5f;
+    peft_save(adapters, 16);
+    loaded = peft_load(NULL);
+    peft_same(adapters, loaded);
+    lrk_adapters_destroy(loaded);
+    replace(e->file, e->from, e->to);
+    sets_expect(peft_context, lrk_peft_load(peft_context, peft_dir, NULL, 0, NULL, &loaded), e->status,
+                e->words);
+    ck_assert_ptr_null(loaded);
+    lrk_adapters_destroy(adapters);
 }
 END_TEST
 
@@ -385,6 +420,7 @@ Suite *peft_refusals_suite(void)
     tcase_add_test(cases, a_write_that_fails_leaves_the_old_adapter);
     tcase_add_test(cases, places_that_cannot_be_written_are_named);
     tcase_add_loop_test(cases, files_that_contradict_are_refused, 0, (int)(sizeof edits / sizeof edits[0]));
+    tcase_add_loop_test(cases, unusual_fields_must_fit, 0, (int)(sizeof unusual / sizeof unusual[0]));
     tcase_add_test(cases, a_tensor_too_many_is_refused);
     tcase_add_test(cases, absent_files_and_wrong_arguments_are_named);
     tcase_add_test(cases, a_value_that_is_not_finite_is_refused);

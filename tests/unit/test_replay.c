@@ -131,9 +131,12 @@ static int32_t look(void *user, const lrk_scores *scores, const lrk_plan *plan)
     ck_assert_str_eq(facts.estimator, "host");
     to->digests[to->n] = digest_of(plan);
     to->rounds[to->n] = info.round;
-    for (int64_t i = 0; i < facts.n; i++) {
+    for (int64_t i = 0, before = -1, index = 0; i < facts.n; i++) {
         lrk_score score = {.struct_size = sizeof score};
         ck_assert_int_eq(lrk_scores_get(scores, i, &score), LRK_OK);
+        index = score.module == before ? index + 1 : 0;
+        before = score.module;
+        ck_assert_int_eq(score.index, index);
         to->scores[to->n] += score.score;
     }
     to->n++;

@@ -42,6 +42,7 @@ near()
     */forward.c | */call.c | */saved.c | */sink.c | */pass.c) echo lora pass pass_calls mask outputs ;;
     */lora_outputs.c) echo outputs ;;
     src/kernels/*) echo skinny lora lora_kernels kernels ;;
+    src/adapters/gather.c) echo worker_starts ;;
     src/adapters/pca*) echo pca eva ;;
     src/adapters/stack.c) echo gradient_init ;;
     src/adapters/*) echo change create match mask merge snapshot gradients ;;

@@ -171,16 +171,23 @@ static lrk_status plan_of(worker *w, lrk_plan **plan)
     from.user = w;
     from.seed = w->seed;
     switch (kind) {
-    case GRADIENT: return lrk_gradient_start_plan(w->sketch, NULL, w->step, plan);
-    case GRADIENT_OF_CONFIG: return lrk_config_plan_start(w->config, w->sketch, w->step, plan);
+    case GRADIENT:
+        return lrk_gradient_start_plan(w->sketch, NULL, w->step, plan);
+    case GRADIENT_OF_CONFIG:
+        return lrk_config_plan_start(w->config, w->sketch, w->step, plan);
     case LORA_GA:
-    case LORA_ONE: return lrk_gradient_init_plan(w->sketch, &init, w->step, plan);
-    case EVA: return lrk_eva_plan(w->pca, NULL, w->step, plan);
-    case EVA_OF_CONFIG: return lrk_config_plan_eva(w->config, w->pca, w->step, plan);
-    case GELORA: return lrk_gelora_plan(w->set, w->dimensions, 3, NULL, w->step, plan);
+    case LORA_ONE:
+        return lrk_gradient_init_plan(w->sketch, &init, w->step, plan);
+    case EVA:
+        return lrk_eva_plan(w->pca, NULL, w->step, plan);
+    case EVA_OF_CONFIG:
+        return lrk_config_plan_eva(w->config, w->pca, w->step, plan);
+    case GELORA:
+        return lrk_gelora_plan(w->set, w->dimensions, 3, NULL, w->step, plan);
     case GELORA_OF_CONFIG:
         return lrk_config_plan_gelora(w->config, w->set, w->dimensions, 3, w->step, plan);
-    default: return lrk_weight_start_plan(w->set, &from, w->step, plan);
+    default:
+        return lrk_weight_start_plan(w->set, &from, w->step, plan);
     }
 }
 
@@ -357,11 +364,17 @@ static void gather_all(ring_seat *seat)
 
 START_TEST(an_altered_worker_is_found_by_all_and_none_begins)
 {
-    static const char *const words[N_KINDS] = {
-        "what the sketch was fed", "what the sketch was fed",    "what the sketch was fed",
-        "what the sketch was fed", "what the components were fed", "what the components were fed",
-        "the dimensions",          "the dimensions",             "the plan",
-        "the plan",                "the plan"};
+    static const char *const words[N_KINDS] = {"what the sketch was fed",
+                                               "what the sketch was fed",
+                                               "what the sketch was fed",
+                                               "what the sketch was fed",
+                                               "what the components were fed",
+                                               "what the components were fed",
+                                               "the dimensions",
+                                               "the dimensions",
+                                               "the plan",
+                                               "the plan",
+                                               "the plan"};
     ring *r = open_ring(3, (enum kind)_i);
     worker *w = &workers[1];
     ring_each(r, gather_all);
@@ -509,7 +522,8 @@ START_TEST(every_exchange_may_break)
         if (failed) expect_unharmed(r, held, sets, wanted);
         close_ring(r);
     }
-    ck_assert_int_gt(k, _i <= EVA_OF_CONFIG ? 5 : 3); /* the plan's, two of prepare; and of what is gathered */
+    ck_assert_int_gt(k,
+                     _i <= EVA_OF_CONFIG ? 5 : 3); /* the plan's, two of prepare; and of what is gathered */
 }
 END_TEST
 

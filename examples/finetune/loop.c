@@ -196,6 +196,8 @@ static int start(loop *l)
     if (lrk_config_start_subtracts(l->job->config) && l->checkpoint.list)
         return ft_fail(l->error, "start.kind %s changes the model's weights, which checkpoints do not hold",
                        lrk_config_start(l->job->config));
+    if (lrk_config_start_warmup(l->job->config) > 0)
+        return ft_fail(l->error, "start.warmup is for a head that starts at zero: this model's is trained");
     if (l->resumed) return 0;
     if (ft_start(l->trainer, l->job->config, &begun, l->error)) return -1;
     if (!begun) return 0;

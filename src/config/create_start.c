@@ -11,6 +11,7 @@ lrk_status lrki_start_settings_check(const lrk_config *config)
 {
     const lrki_settings *s = &config->settings;
     if (s->batches < 1) return lrki_fail(config->context, LRK_ERR_CONFIG, "batches must be >= 1");
+    if (s->warmup < 0) return lrki_fail(config->context, LRK_ERR_CONFIG, "warmup must be >= 0");
     lrk_status status = lrki_sketch_options_check(config->context, &s->sketch);
     if (status == LRK_OK) status = lrki_gradient_start_check(config->context, &s->gradient_start);
     if (status == LRK_OK) status = lrki_pca_options_check(config->context, &s->pca);
@@ -37,6 +38,11 @@ static bool is_of_gradient(const lrki_settings *s)
 {
     return s->start == LRKI_START_GRADIENT || s->start == LRKI_START_LORA_GA ||
            s->start == LRKI_START_LORA_ONE;
+}
+
+int64_t lrk_config_start_warmup(const lrk_config *config)
+{
+    return config != NULL && is_of_gradient(&config->settings) ? config->settings.warmup : 0;
 }
 
 lrk_status lrk_config_create_sketch(const lrk_config *config, lrk_adapters *adapters, lrk_sketch **sketch,

@@ -417,12 +417,17 @@ END_TEST
 
 START_TEST(objects_of_another_kind_are_not_added)
 {
-    ring *r = open_ring(2, GRADIENT);
-    lrk_sketch_options o = sketch_options(K - 1);
-    lrk_sketch_destroy(workers[1].sketch);
-    workers[1].sketch = sketch_make(workers[1].set, &o);
-    expect_difference(r, "the sketch's seed, directions, samples or modules");
-    close_ring(r);
+    ring *r;
+    for (int i = 0; i < 3; i++) {
+        lrk_sketch_options o = sketch_options(i == 0 ? K - 1 : K);
+        o.samples = 2 * K + (i == 1 ? 2 : 1);
+        o.seed += i == 2;
+        r = open_ring(2, GRADIENT);
+        lrk_sketch_destroy(workers[1].sketch);
+        workers[1].sketch = sketch_make(workers[1].set, &o);
+        expect_difference(r, "the sketch's seed, directions, samples or modules");
+        close_ring(r);
+    }
     r = open_ring(2, EVA);
     lrk_pca_options p;
     (void)lrk_pca_options_init(&p, sizeof p);

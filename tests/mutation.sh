@@ -46,7 +46,7 @@ near()
     src/adapters/pca*) echo pca eva ;;
     src/adapters/stack.c) echo gradient_init ;;
     src/adapters/*) echo change create match mask merge snapshot gradients ;;
-    src/importance/*) echo importance scores screened random outputs ;;
+    src/importance/*) echo importance importance_hosts scores screened random outputs ;;
     src/allocation/eva.c | src/allocation/start.c) echo eva gradient_start ;;
     src/allocation/twonn.c | src/allocation/gelora.c) echo gelora ;;
     src/allocation/*_start.c | src/allocation/gradient_init.c) echo weight_start gradient_init gradient_start ;;

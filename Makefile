@@ -105,10 +105,12 @@ $(BUILD)/mpi/examples/finetune/%.o: examples/finetune/%.c
 $(BUILD)/finetune-mpi: $(MPI_OBJ) $(STATIC)
 	$(MPICC) $(LDFLAGS) -o $@ $^ $(call pkg,--libs,libpcre2-8) $(LIB_DEPS) $(LDLIBS)
 finetune-mpi: $(BUILD)/finetune-mpi ## the trainer, data-parallel over MPI: mpirun -n 2 build/release/finetune-mpi ...
-check-mpi: ## 1, 2, 3 and 4 workers: counts, digests, same run twice (openmpi-bin libopenmpi-dev)
+MPI_PARTS ?= starts resume rounds
+check-mpi: ## 1, 2, 3 and 4 workers: starts, resume, rounds, counts, digests (openmpi-bin libopenmpi-dev; MPI_PARTS)
 	@tests/deps.sh openmpi-bin libopenmpi-dev
 	$(MAKE) $(SUBJOBS) $(BUILD)/finetune-mpi $(BUILD)/finetune
-	tests/mpi_test.sh "$(MPIRUN)" $(BUILD)/finetune-mpi $(BUILD)/finetune $(BUILD)/mpi-test
+	for part in $(MPI_PARTS); do \
+	  tests/mpi/$$part.sh "$(MPIRUN)" $(BUILD)/finetune-mpi $(BUILD)/finetune $(BUILD)/mpi-test || exit 1; done
 
 $(BUILD)/examples/%: examples/%.c $(STATIC)
 	@mkdir -p $(@D)

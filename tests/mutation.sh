@@ -42,11 +42,12 @@ near()
     */forward.c | */call.c | */saved.c | */sink.c | */pass.c) echo lora pass pass_calls mask outputs ;;
     */lora_outputs.c) echo outputs ;;
     src/kernels/*) echo skinny lora lora_kernels kernels ;;
+    src/adapters/gather.c) echo worker_starts ;;
     src/adapters/pca*) echo pca eva ;;
     src/adapters/set.c) echo create outline adalora gates ;;
     src/adapters/stack.c) echo gradient_init ;;
     src/adapters/*) echo change create match mask merge snapshot gradients ;;
-    src/importance/*) echo importance scores screened random outputs ;;
+    src/importance/*) echo importance importance_hosts scores screened random outputs ;;
     src/allocation/eva.c | src/allocation/start.c) echo eva gradient_start ;;
     src/allocation/twonn.c | src/allocation/gelora.c) echo gelora ;;
     src/allocation/*_start.c | src/allocation/gradient_init.c) echo weight_start gradient_init gradient_start ;;

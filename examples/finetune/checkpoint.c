@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "glue.h"
+#include "workers.h"
 
 /* ---- what the run was begun with --------------------------------------------------------------------------------------- */
 
@@ -61,6 +62,7 @@ static int list_parts(ft_checkpoint *c, const ft_trainer *t, ft_error *error)
         lrk_checkpoint_add_schedule(list, "adapter", t->schedule) ||
         lrk_checkpoint_set_config(list, c->config, c->config_bytes) ||
         lrk_checkpoint_set_blob(list, "rows", &c->rows, sizeof c->rows) ||
+        lrk_checkpoint_set_blob(list, "workers", &c->workers, sizeof c->workers) ||
         lrk_checkpoint_set_blob(list, "loop", c->memory, c->memory_bytes))
         return ft_fail_lorank(error, t->context, NULL);
     return 0;
@@ -70,11 +72,13 @@ int ft_checkpoint_create(ft_checkpoint *c, const ft_trainer *trainer, const ft_a
                          size_t memory_bytes, ft_error *error)
 {
     *c = (ft_checkpoint){.context = trainer->context, .memory = memory, .memory_bytes = memory_bytes};
+    const char *home = ft_workers_home(args);
+    c->workers = ft_workers_number();
     c->rows = hash_rows(hash_rows(UINT64_C(0xcbf29ce484222325), &trainer->task->train), &trainer->task->dev);
-    return ft_output_path(args->out, "checkpoint.lrk", c->path, error) ||
-                   ft_output_path(args->out, "checkpoint.previous.lrk", c->previous, error) ||
-                   ft_output_path(args->out, "checkpoint.new.lrk", c->fresh, error) ||
-                   ft_output_path(args->out, "checkpoint.damaged.lrk", c->damaged, error) ||
+    return ft_output_path(home, "checkpoint.lrk", c->path, error) ||
+                   ft_output_path(home, "checkpoint.previous.lrk", c->previous, error) ||
+                   ft_output_path(home, "checkpoint.new.lrk", c->fresh, error) ||
+                   ft_output_path(home, "checkpoint.damaged.lrk", c->damaged, error) ||
                    read_config(c, args, error) || list_parts(c, trainer, error)
                ? -1
                : 0;
@@ -129,6 +133,7 @@ static int open_last(const ft_checkpoint *c, lrk_checkpoint_file **file, ft_erro
 static int check_same(const ft_checkpoint *c, lrk_checkpoint_file *file, ft_error *error)
 {
     uint64_t rows = 0;
+    int64_t workers = 0;
     size_t n = 0, bytes = 0;
     char *config = malloc(c->config_bytes + 1);
     if (!config) return ft_fail_memory(error, "a checkpoint");
@@ -140,6 +145,13 @@ static int check_same(const ft_checkpoint *c, lrk_checkpoint_file *file, ft_erro
                        "the checkpoint was made with another configuration, or other --set and --seed");
     if (lrk_checkpoint_read_blob(file, "rows", &rows, sizeof rows, &n) || rows != c->rows)
         return ft_fail(error, "the checkpoint was made with other rows of train or dev");
+    if (lrk_checkpoint_read_blob(file, "workers", &workers, sizeof workers, &n))
+        return ft_fail(error, "the checkpoint was made by another version of this program");
+    if (workers != c->workers)
+        return ft_fail(error,
+                       "the checkpoint was made by a run of %lld workers, this one has %lld: sums would be "
+                       "grouped otherwise, and no run be the same",
+                       (long long)workers, (long long)c->workers);
     if (lrk_checkpoint_read_blob(file, "loop", NULL, 0, &bytes) || bytes != c->memory_bytes)
         return ft_fail(error, "the checkpoint was made by another version of this program");
     return 0;

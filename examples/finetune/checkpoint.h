@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The run on disk: OUT/checkpoint.lrk and, before it, OUT/checkpoint.previous.lrk. Beside lorank's own state it holds what
- * the loop remembers, the best adapter so far, the configuration, and a hash of the rows, so that a run goes on only with
- * what it was begun with.
+ * the loop remembers, the best adapter so far, the configuration, a hash of the rows and the number of workers, so that a run
+ * goes on only with what it was begun with. Of several workers the first saves, and all go on from what it saved.
  */
 #ifndef FT_CHECKPOINT_H
 #define FT_CHECKPOINT_H
@@ -17,7 +17,8 @@ typedef struct ft_checkpoint {
     lrk_checkpoint *list;
     lrk_context *context;
     char path[FT_PATH], previous[FT_PATH], fresh[FT_PATH], damaged[FT_PATH];
-    uint64_t rows; /* hash */
+    uint64_t rows;   /* hash */
+    int64_t workers; /* of the run */
     char *config;
     size_t config_bytes;
     void *memory; /* the loop's; its size tells one layout from another */

@@ -132,7 +132,7 @@ static int save(loop *l)
     l->memory.outcome = *l->outcome;
     l->memory.step = l->trainer->step;
     int failed = l->trace && lrk_trace_sync(l->trace, &l->memory.trace_bytes) ? fail_lorank(l) : 0;
-    if (!failed) failed = ft_checkpoint_save(&l->checkpoint, l->best, l->error);
+    if (!failed && ft_workers_first()) failed = ft_checkpoint_save(&l->checkpoint, l->best, l->error);
     l->memory = held;
     return failed;
 }
@@ -170,11 +170,15 @@ static int create_checkpoint(loop *l)
 static int resume(loop *l)
 {
     if (!l->job->saved || !l->job->saved->resume) return 0;
+    if (!ft_workers_first()) ft_workers_after_first(); /* it may put a damaged one aside */
     if (ft_checkpoint_restore(&l->checkpoint, &l->best, &l->resumed, l->error)) return -1;
+    if (ft_workers_first()) ft_workers_after_first();
     if (l->resumed) {
         *l->outcome = l->memory.outcome;
         l->trainer->step = l->memory.step;
     }
+    if (ft_workers_check(l->trainer->adapters, "resume", l->trainer->step, "found", l->resumed, l->error))
+        return -1;
     fprintf(stderr,
             l->resumed ? "finetune: going on after step %lld\n"
                        : "finetune: no checkpoint yet: from the start\n",
@@ -192,6 +196,8 @@ static int start(loop *l)
     if (lrk_config_start_subtracts(l->job->config) && l->checkpoint.list)
         return ft_fail(l->error, "start.kind %s changes the model's weights, which checkpoints do not hold",
                        lrk_config_start(l->job->config));
+    if (lrk_config_start_warmup(l->job->config) > 0)
+        return ft_fail(l->error, "start.warmup is for a head that starts at zero: this model's is trained");
     if (l->resumed) return 0;
     if (ft_start(l->trainer, l->job->config, &begun, l->error)) return -1;
     if (!begun) return 0;
@@ -266,7 +272,8 @@ static int step_schedule(loop *l, int again)
     ft_progress_say(&l->progress, "%s: round %lld  pruned %lld  added %lld  evaluations %lld", l->job->name,
                     (long long)o->rounds, (long long)event.n_dropped, (long long)event.n_added,
                     (long long)event.evaluations);
-    if (ft_workers_check(l->trainer->adapters, o->rounds, l->trainer->scorer.evaluations, l->error))
+    if (ft_workers_check(l->trainer->adapters, "round", o->rounds, "evaluations",
+                         l->trainer->scorer.evaluations, l->error))
         return -1;
     return 1;
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "glue.h"
+#include "workers.h"
 
 /* What a start is made of: one of the three is there. */
 typedef struct material {
@@ -17,9 +18,9 @@ typedef struct material {
     lrk_pca *pca;
     float *points; /* [n_layers + 1 x most x hidden]: a row's hidden states at its last target */
     int64_t most;
-    int64_t n_points;
     lrk_twonn_options twonn;
-    int64_t batches;
+    int64_t batches; /* at most; of them `run` by this worker */
+    int64_t run;
     lrk_mask *none;
 } material;
 
@@ -51,31 +52,31 @@ static int64_t last_target(const llama_batch *batch, int64_t row)
     return at;
 }
 
-static void keep_points(const ft_trainer *t, material *m)
+static void keep_points(const ft_trainer *t, material *m, int64_t first)
 {
     const llama_config *c = &t->task->config;
     const llama_batch *batch = &t->batch.view;
-    for (int64_t i = 0; i < batch->n_seq; i++, m->n_points++)
+    for (int64_t i = 0; i < batch->n_seq; i++)
         for (int64_t b = 0; b <= c->n_layers; b++)
-            memcpy(m->points + (b * m->most + m->n_points) * c->hidden,
+            memcpy(m->points + (b * m->most + first + i) * c->hidden,
                    llama_hidden(t->run, b) + last_target(batch, i) * c->hidden,
                    (size_t)c->hidden * sizeof *m->points);
 }
 
-static int run_model(ft_trainer *t, material *m)
+static int run_model(ft_trainer *t, material *m, int64_t first)
 {
     double weight = 0;
     if (m->pca) return llama_evaluate(t->run, &t->batch.view, t->scores);
     if (llama_forward_loss(t->run, &t->batch.view, t->scores)) return -1;
-    if (m->points) keep_points(t, m);
+    if (m->points) keep_points(t, m, first);
     if (!m->sketch) return 0;
     for (int64_t i = 0; i < t->batch.view.n_seq; i++)
         weight += t->scores[i].weight;
     return llama_backward(t->run, 1.0 / weight, NULL);
 }
 
-/* One batch through the base model under a pass that feeds the material. */
-static int feed_batch(ft_trainer *t, material *m, ft_error *error)
+/* One batch through the base model under a pass that feeds the material. `first`: of its rows, among those of all batches. */
+static int feed_batch(ft_trainer *t, material *m, int64_t first, ft_error *error)
 {
     lrk_pass_options options;
     lrk_pass *pass;
@@ -88,7 +89,8 @@ static int feed_batch(ft_trainer *t, material *m, ft_error *error)
     options.max_rows = t->batch.view.n_seq * t->batch.view.seq_len;
     if (lrk_pass_begin(t->adapters, &options, &pass)) return fail_lorank(t, error);
     llama_run_set_pass(t->run, pass);
-    int failed = run_model(t, m);
+    int failed = run_model(t, m, first);
+    m->run++;
     ft_trainer_end_pass(t, pass);
     return failed ? ft_fail(error, "%s", llama_run_error(t->run)) : 0;
 }
@@ -104,11 +106,23 @@ static int feed(ft_trainer *t, const lrk_config *config, material *m, ft_error *
                          (long long)m->batches, (long long)(rows->n_rows / n), (long long)n);
     if (!failed) ft_shuffle(order, rows->n_rows, lrk_config_seed(config), FT_STREAM_START);
     for (int64_t i = 0; i < m->batches && open > 0 && !failed; i++) {
-        failed = ft_batch_fill(&t->batch, rows, order + i * n, n, error) || feed_batch(t, m, error);
+        if (!m->pca && !ft_workers_owns(i)) continue;
+        failed = ft_batch_fill(&t->batch, rows, order + i * n, n, error) || feed_batch(t, m, i * n, error);
         if (!failed && m->pca && lrk_config_settle_eva(config, m->pca, &open)) failed = fail_lorank(t, error);
     }
     free(order);
     return failed;
+}
+
+/*
+ * Workers share the batches out and bring together what they were fed; points are 0 where another worker has them. Components are
+ * brought up to date batch by batch, until all have settled: there every worker runs all batches.
+ */
+static int bring_together(const ft_trainer *t, material *m, ft_error *error)
+{
+    if (m->sketch) return lrk_sketch_gather(m->sketch) ? fail_lorank(t, error) : 0;
+    int64_t n = (t->task->config.n_layers + 1) * m->most * t->task->config.hidden;
+    return m->points ? ft_workers_sum_floats(m->points, n, error) : 0;
 }
 
 static lrk_status plan_gelora(const ft_trainer *t, const lrk_config *config, const material *m,
@@ -119,7 +133,7 @@ static lrk_status plan_gelora(const ft_trainer *t, const lrk_config *config, con
     lrk_status status = dimensions ? LRK_OK : LRK_ERR_NOMEM;
     for (int64_t b = 0; b < n && !status; b++) {
         lrk_twonn_info info = {.struct_size = sizeof info};
-        status = lrk_intrinsic_dimension(t->context, m->points + b * m->most * hidden, m->n_points, hidden,
+        status = lrk_intrinsic_dimension(t->context, m->points + b * m->most * hidden, m->most, hidden,
                                          hidden, &m->twonn, &info);
         dimensions[b] = info.dimension;
     }
@@ -243,11 +257,13 @@ int ft_start(ft_trainer *t, const lrk_config *config, int *begun, ft_error *erro
     *begun = 0;
     int failed = create(t, config, &m, error);
     if (!failed && m.batches > 0) {
-        failed = feed(t, config, &m, error) || carry_out(t, config, &m, error);
+        failed =
+            feed(t, config, &m, error) || bring_together(t, &m, error) || carry_out(t, config, &m, error);
         *begun = !failed;
     } else if (!failed) {
         failed = start_from_weights(t, config, begun, error);
     }
+    if (!failed && *begun) failed = ft_workers_check(t->adapters, "start", t->step, "batches", m.run, error);
     lrk_mask_destroy(m.none);
     lrk_sketch_destroy(m.sketch);
     lrk_pca_destroy(m.pca);

@@ -10,6 +10,7 @@
 #include "commands.h"
 #include "output.h"
 #include "summary.h"
+#include "workers.h"
 
 typedef struct result {
     ft_loss base_dev, base_test;
@@ -75,7 +76,7 @@ static int run(ft_bench *bench, ft_error *error)
     result r;
     char trace[FT_PATH], adapter[FT_PATH];
     ft_job job = {.name = "train",
-                  .trace = trace,
+                  .trace = ft_workers_first() ? trace : NULL,
                   .seed = lrk_config_seed(bench->config),
                   .config = bench->config,
                   .saved = &bench->args};
@@ -86,7 +87,7 @@ static int run(ft_bench *bench, ft_error *error)
         ft_fine_tune(&bench->trainer, &job, &r.outcome, error) || ft_bench_save(bench, adapter, error) ||
         write_summary(bench, &r, error))
         return FT_EXIT_FAILED;
-    draw_report(bench, trace);
+    if (job.trace) draw_report(bench, trace);
     print_result(&r);
     if (r.outcome.interrupted) printf("interrupted: the best adapter so far is in %s\n", adapter);
     return r.outcome.interrupted ? FT_EXIT_INTERRUPTED : FT_EXIT_OK;

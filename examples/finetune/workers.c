@@ -27,6 +27,31 @@ int ft_workers_many(void)
     return 0;
 }
 
+int32_t ft_workers_number(void)
+{
+    return 1;
+}
+
+int ft_workers_first(void)
+{
+    return 1;
+}
+
+const char *ft_workers_home(const ft_args *args)
+{
+    return args->out;
+}
+
+void ft_workers_after_first(void)
+{
+}
+
+int ft_workers_owns(int64_t batch)
+{
+    (void)batch;
+    return 1;
+}
+
 const lrk_workers *ft_workers(void)
 {
     return NULL;
@@ -46,6 +71,14 @@ void ft_workers_sum(double *values, int n)
     (void)n;
 }
 
+int ft_workers_sum_floats(float *values, int64_t n, ft_error *error)
+{
+    (void)values;
+    (void)n;
+    (void)error;
+    return 0;
+}
+
 int ft_workers_sum_gradients(lrk_adapters *adapters, ft_error *error)
 {
     (void)adapters;
@@ -53,11 +86,14 @@ int ft_workers_sum_gradients(lrk_adapters *adapters, ft_error *error)
     return 0;
 }
 
-int ft_workers_check(const lrk_adapters *adapters, int64_t round, int64_t evaluations, ft_error *error)
+int ft_workers_check(const lrk_adapters *adapters, const char *what, int64_t at, const char *work,
+                     int64_t amount, ft_error *error)
 {
     (void)adapters;
-    (void)round;
-    (void)evaluations;
+    (void)what;
+    (void)at;
+    (void)work;
+    (void)amount;
     (void)error;
     return 0;
 }
@@ -73,6 +109,7 @@ int ft_workers_check(const lrk_adapters *adapters, int64_t round, int64_t evalua
 #define WORKERS_MOST 256
 
 static char out_path[4096];
+static const char *home;
 
 static int32_t gather(void *user, const double *own, int64_t n, double *all)
 {
@@ -102,11 +139,10 @@ int ft_workers_begin(ft_args *args, ft_error *error)
     MPI_Comm_size(MPI_COMM_WORLD, &n);
     self.worker = worker;
     self.n_workers = n;
+    home = args->out;
     if (n == 1) return 0;
     if (n > WORKERS_MOST) return ft_fail(error, "more than %d workers", WORKERS_MOST);
     if (args->mode != FT_MODE_TRAIN) return ft_fail(error, "several workers only train");
-    if (args->resume || args->checkpoint_every)
-        return ft_fail(error, "several workers keep no checkpoints: no --resume, no --checkpoint-every");
     return worker == 0 ? 0 : speak_apart(args, error);
 }
 
@@ -123,6 +159,32 @@ void ft_workers_end(int status)
 int ft_workers_many(void)
 {
     return self.n_workers > 1;
+}
+
+int32_t ft_workers_number(void)
+{
+    return self.n_workers;
+}
+
+int ft_workers_first(void)
+{
+    return self.worker == 0;
+}
+
+const char *ft_workers_home(const ft_args *args)
+{
+    (void)args;
+    return home;
+}
+
+void ft_workers_after_first(void)
+{
+    MPI_Barrier(MPI_COMM_WORLD);
+}
+
+int ft_workers_owns(int64_t batch)
+{
+    return batch % self.n_workers == self.worker;
 }
 
 const lrk_workers *ft_workers(void)
@@ -184,30 +246,37 @@ static int64_t move_gradients(const lrk_adapters *adapters, float *floats, int i
     return n;
 }
 
-int ft_workers_sum_gradients(lrk_adapters *adapters, ft_error *error)
+int ft_workers_sum_floats(float *values, int64_t n, ft_error *error)
 {
     if (self.n_workers == 1) return 0;
-    int64_t n = move_gradients(adapters, NULL, 0);
-    float *own = malloc((size_t)n * sizeof *own);
     float *all = self.worker == 0 ? malloc((size_t)(n * self.n_workers) * sizeof *all) : NULL;
-    if (n > INT_MAX || !own || (self.worker == 0 && !all)) {
-        free(own);
+    if (n > INT_MAX || (self.worker == 0 && !all)) {
         free(all);
-        return ft_fail_memory(error, "the workers' gradients");
+        return ft_fail_memory(error, "what all workers have");
     }
-    move_gradients(adapters, own, 0);
-    MPI_Gather(own, (int)n, MPI_FLOAT, all, (int)n, MPI_FLOAT, 0, MPI_COMM_WORLD);
+    MPI_Gather(values, (int)n, MPI_FLOAT, all, (int)n, MPI_FLOAT, 0, MPI_COMM_WORLD);
     for (int64_t i = 0; all && i < n; i++) {
         double sum = 0;
         for (int w = 0; w < self.n_workers; w++)
             sum += (double)all[w * n + i];
-        own[i] = (float)sum;
+        values[i] = (float)sum;
     }
-    MPI_Bcast(own, (int)n, MPI_FLOAT, 0, MPI_COMM_WORLD);
-    move_gradients(adapters, own, 1);
-    free(own);
     free(all);
+    MPI_Bcast(values, (int)n, MPI_FLOAT, 0, MPI_COMM_WORLD);
     return 0;
+}
+
+int ft_workers_sum_gradients(lrk_adapters *adapters, ft_error *error)
+{
+    if (self.n_workers == 1) return 0;
+    int64_t n = move_gradients(adapters, NULL, 0);
+    float *floats = malloc((size_t)n * sizeof *floats);
+    if (!floats) return ft_fail_memory(error, "the workers' gradients");
+    move_gradients(adapters, floats, 0);
+    int failed = ft_workers_sum_floats(floats, n, error);
+    if (!failed) move_gradients(adapters, floats, 1);
+    free(floats);
+    return failed;
 }
 
 static uint64_t hash_bytes(uint64_t hash, const void *data, size_t n)
@@ -233,19 +302,26 @@ static uint64_t digest_of(const lrk_adapters *adapters)
     return hash;
 }
 
-int ft_workers_check(const lrk_adapters *adapters, int64_t round, int64_t evaluations, ft_error *error)
+int ft_workers_check(const lrk_adapters *adapters, const char *what, int64_t at, const char *work,
+                     int64_t amount, ft_error *error)
 {
-    uint64_t digest = digest_of(adapters), all[2 * WORKERS_MOST], own[2] = {digest, (uint64_t)evaluations};
-    MPI_Allgather(own, 2, MPI_UINT64_T, all, 2, MPI_UINT64_T, MPI_COMM_WORLD);
-    for (int w = 1; w < self.n_workers; w++)
-        if (all[2 * w] != all[0])
-            return ft_fail(error, "after round %lld worker %d has other ranks or parameters than worker 0",
-                           (long long)round, w);
+    enum { SAID = 3 };
+    uint64_t own[SAID] = {digest_of(adapters), (uint64_t)at, (uint64_t)amount}, all[SAID * WORKERS_MOST];
+    MPI_Allgather(own, SAID, MPI_UINT64_T, all, SAID, MPI_UINT64_T, MPI_COMM_WORLD);
+    for (int w = 1; w < self.n_workers; w++) {
+        const uint64_t *theirs = all + SAID * w;
+        if (theirs[1] != all[1])
+            return ft_fail(error, "worker %d is at %s %lld, worker 0 at %lld", w, what, (long long)theirs[1],
+                           (long long)all[1]);
+        if (theirs[0] != all[0])
+            return ft_fail(error, "after %s %lld worker %d has other ranks or parameters than worker 0", what,
+                           (long long)at, w);
+    }
     if (self.worker != 0) return 0;
-    printf("workers %d  round %lld  digest %016llx  evaluations", (int)self.n_workers, (long long)round,
-           (unsigned long long)digest);
+    printf("workers %d  %s %lld  digest %016llx  %s", (int)self.n_workers, what, (long long)at,
+           (unsigned long long)own[0], work);
     for (int w = 0; w < self.n_workers; w++)
-        printf(" %lld", (long long)all[2 * w + 1]);
+        printf(" %lld", (long long)all[SAID * w + 2]);
     printf("\n");
     fflush(stdout);
     return 0;

@@ -73,6 +73,13 @@ LRK_API uint64_t lrk_config_seed(const lrk_config *config);
 LRK_API const char *lrk_config_start(const lrk_config *config);
 
 /*
+ * Steps that the host trains what stands behind the adapters and starts at zero, as the head of a classifier does, with the adapters
+ * silent, before it feeds the sketch of a start from a gradient (start.warmup): lorank has no part in them. Until then that gradient is 0,
+ * and a start from it LRK_ERR_NO_GRADIENT. 0 for other starts and for NULL. Since 0.1
+ */
+LRK_API int64_t lrk_config_start_warmup(const lrk_config *config);
+
+/*
  * Whether the host must subtract the start's product from its frozen weights once the plan is committed (start.kind lora_ga, pissa,
  * olora; weight_start.h). 0 for NULL. Since 0.1
  */

@@ -51,6 +51,7 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_eva_settle(lrk_pca *pca, const lrk_eva_op
  *          LRK_ERR_NONFINITE  rows fed were not finite; the detail names the module
  *          LRK_ERR_BUDGET     the floors alone exceed the budget, or leave no room at all (0 ranks)
  *          LRK_ERR_NOT_FOUND  a limit's pattern decides no module;  LRK_ERR_BUSY  an open pass feeds the components
+ *          LRK_ERR_WORKERS    another worker failed, or its components or plan differ (lrk_pca_gather()); LRK_ERR_HOST (gather)
  *          LRK_ERR_ARGUMENT   a value out of range, step < 0;  LRK_ERR_VERSION, LRK_ERR_NOMEM
  * Owner    the caller.   Since 0.1
  */

@@ -71,6 +71,7 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_intrinsic_dimension(lrk_context *context,
  * NULL. `step` becomes the birth step of the ranks. There is no budget: the dimensions are one.
  * Errors   LRK_ERR_ARGUMENT   dimensions NULL or one not finite or < 0, n at most a module's stage + 1, step < 0, a value out of range
  *          LRK_ERR_NOT_FOUND  a limit's pattern decides no module;  LRK_ERR_BUDGET  nothing is left under the caps (0 ranks)
+ *          LRK_ERR_WORKERS    another worker failed, or its dimensions or plan differ;  LRK_ERR_HOST (gather)
  *          LRK_ERR_VERSION, LRK_ERR_NOMEM
  * Owner    the caller.   Since 0.1
  */

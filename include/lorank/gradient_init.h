@@ -41,6 +41,7 @@ LRK_API lrk_status lrk_gradient_init_options_init(lrk_gradient_init_options *opt
  *                               not say that it may lack a gradient (then its ranks begin as LRK_INIT_KAIMING_UNIFORM with B = 0)
  *          LRK_ERR_NONFINITE    x, dy or their products were not finite;  LRK_ERR_BUSY  an open pass feeds the sketch
  *          LRK_ERR_BUDGET       no rank in the set
+ *          LRK_ERR_WORKERS      another worker failed, or its sketch or plan differs (lrk_sketch_gather())
  *          LRK_ERR_ARGUMENT     a value out of range, step < 0;  LRK_ERR_VERSION, LRK_ERR_NOMEM, LRK_ERR_HOST, LRK_ERR_SHAPE
  * Owner    the caller.   Since 0.1
  */

@@ -52,6 +52,7 @@ LRK_API lrk_status lrk_gradient_start_options_init(lrk_gradient_start_options *o
  *          LRK_ERR_BUDGET       the floors alone exceed the multiple of the budget, or leave no room at all (0 ranks)
  *          LRK_ERR_NOT_FOUND    a limit's pattern decides no module
  *          LRK_ERR_BUSY         an open pass feeds the sketch
+ *          LRK_ERR_WORKERS      another worker failed, or its sketch or plan differs (lrk_sketch_gather()); LRK_ERR_HOST (gather)
  *          LRK_ERR_ARGUMENT     a value out of range, step < 0;  LRK_ERR_VERSION, LRK_ERR_NOMEM
  * Owner    the caller.   Threads  handle-exclusive for the sketch and its set.   Since 0.1
  */

@@ -101,6 +101,19 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_pca_state(const lrk_pca *pca, const doubl
  */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_pca_add(lrk_pca *pca, const double *state, int64_t n);
 
+/*
+ * The object becomes what all workers' objects (workers.h) make together: from nothing, every worker's state is added in their
+ * order, by lrk_pca_add(). All workers hold the same bits. A component has converged where it has on every worker that was fed its
+ * input. Collective; once, when each of them was fed its share, and before the plan. One worker: nothing changes.
+ * Errors   LRK_ERR_STATE     it was gathered already: rows would count again
+ *          LRK_ERR_WORKERS   another worker failed, or has other modules, ranks or options, or came to other bits
+ *          LRK_ERR_HOST      gather() or parallel_for failed
+ *          LRK_ERR_ARGUMENT (NULL), LRK_ERR_BUSY (an open pass feeds it), LRK_ERR_NOMEM.  The object is then as before.
+ * Memory   its state once more, that of the largest input for each worker, and 32 KiB for each worker and one, during the call.
+ * Since 0.1
+ */
+LRK_API LRK_WARN_UNUSED lrk_status lrk_pca_gather(lrk_pca *pca);
+
 #ifdef __cplusplus
 }
 #endif

@@ -76,6 +76,17 @@ LRK_API lrk_status lrk_sketch_zero(lrk_sketch *sketch);
 LRK_API LRK_WARN_UNUSED lrk_status lrk_sketch_add(lrk_sketch *sketch, const lrk_sketch *other);
 
 /*
+ * The sketch becomes the sum of all workers' sketches (workers.h), gathered and added in their order, in double and then
+ * rounded: all workers hold the same bits, and so make the same plan. Collective; once, when each of them was fed its share, and
+ * before the plan. One worker: nothing changes. Sums over another number of workers differ by rounding.
+ * Errors   LRK_ERR_STATE     it was gathered already, and not set to zero since: sums would count again
+ *          LRK_ERR_WORKERS   another worker failed, or has a sketch of another kind;  LRK_ERR_HOST  gather() failed
+ *          LRK_ERR_ARGUMENT (NULL), LRK_ERR_BUSY (an open pass feeds it), LRK_ERR_NOMEM.  The sketch is then as before.
+ * Memory   its sums once more, and 32 KiB for each worker and one, during the call.   Since 0.1
+ */
+LRK_API LRK_WARN_UNUSED lrk_status lrk_sketch_gather(lrk_sketch *sketch);
+
+/*
  * Borrows all that adds up, for an all-reduce by summing: n_sums consecutive floats (per module W, then Y transposed) and
  * n_measures consecutive doubles (per module rows, active_rows, x_norm2, dy_norm2). Valid until the sketch is destroyed.
  * Errors   LRK_ERR_ARGUMENT, LRK_ERR_BUSY (an open pass feeds it).   Since 0.1

@@ -58,6 +58,7 @@ LRK_API lrk_status lrk_weight_start_options_init(lrk_weight_start_options *optio
  *                             orientation); a module's scale is 0 (PiSSA)
  *          LRK_ERR_SHAPE      ld too small, or a weight is too large for LAPACK
  *          LRK_ERR_NONFINITE  a weight is not finite;  LRK_ERR_HOST  weight refused, parallel_for failed
+ *          LRK_ERR_WORKERS    another worker failed, or its plan differs: other weights or another seed
  *          LRK_ERR_BUDGET (no rank in the set), LRK_ERR_VERSION, LRK_ERR_NOMEM.  The detail names the module.
  * Cost     (2 iterations + 2) n_in n_out (2 r + 8) multiply-adds a module in double, through parallel_for. The number of threads
  *          changes no bit. It is a function of weights and seed alone: every worker makes the same plan.

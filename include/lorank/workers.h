@@ -4,8 +4,9 @@
  * context, evaluations are shared out over the workers, and every worker gets the same scores and the same plan bit for
  * bit. Without one, or with one worker, nothing is exchanged.
  *
- * Collective calls: lrk_estimator_run(), lrk_allocator_plan(), lrk_gradient_start_plan(), lrk_plan_prepare(), and what
- * makes them (lrk_round_run(), a bound schedule's steps). All workers make the same ones in the same order, one at a
+ * Collective calls: lrk_estimator_run(), lrk_allocator_plan(), lrk_plan_prepare(); the starts' lrk_gradient_start_plan(),
+ * lrk_gradient_init_plan(), lrk_eva_plan(), lrk_gelora_plan(), lrk_weight_start_plan(), lrk_sketch_gather(), lrk_pca_gather();
+ * and what makes them (lrk_round_run(), a bound schedule's steps, lrk_config_plan_...()). All workers make the same ones in the same order, one at a
  * time within a context, on handles made alike (specs, seed, options; n_parts and max_per_call of the evaluator) and
  * with the same parameters, nonce and step. Every other call is one worker's own.
  *
@@ -15,9 +16,13 @@
  * evaluates at most ceil(R / n_workers). Every evaluation is over the whole validation batch, with the index that it has
  * on a single worker; numbers of evaluations in scores and events count each once.
  *
+ * Starts. Sketches and input components hold what their worker was fed: lrk_sketch_gather() and lrk_pca_gather() make them what all
+ * were fed, the same bits on all; or every worker is fed all. Intrinsic dimensions are of points that the host has gathered.
+ * Weights are the same on all.
+ *
  * What is compared. At the beginning the set's ranks and what the estimator holds (a paused run, observed gradients),
  * then each answer that all workers gave, in the end the scores; then the plan, before anyone is asked to take part in
- * it. A difference is LRK_ERR_WORKERS on every worker; the detail names a worker and what differs.
+ * it; of a start also what it was made of, and the rows of A and B that it brings. A difference is LRK_ERR_WORKERS on every worker; the detail names a worker and what differs.
  *
  * Failures are exchanged: if a collective call fails on one worker, by its callback or for lack of memory, it fails on
  * all of them. The worker itself returns its own status; the others LRK_ERR_CANCELLED if progress() asked to stop, else
@@ -26,7 +31,7 @@
  * A paused run that was saved can be gone on with by any number of workers, each of which has loaded it.
  * Nothing is exchanged for a call from within a callback of the same handle (LRK_ERR_BUSY) or for a NULL handle.
  *
- * The host sums gradients (and sketches: lrk_sketch_sums()) over the workers, in an order that gives all of them the same
+ * The host sums gradients over the workers, in an order that gives all of them the same
  * bits, before lorank's optimizer or lrk_estimator_observe() sees them: sensitivity and Taylor score what lies in the set.
  */
 #ifndef LRK_WORKERS_H

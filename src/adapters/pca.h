@@ -7,6 +7,7 @@
 #ifndef LRKI_PCA_H
 #define LRKI_PCA_H
 
+#include "../core/workers.h"
 #include "lorank/pca.h"
 #include "pass_state.h"
 
@@ -47,6 +48,7 @@ struct lrk_pca {
     lrk_adapters *adapters;
     lrk_pca_options options;
     bool in_use;              /* atomic */
+    bool gathered;            /* it holds what all workers were fed */
     lrki_pca_group *groups;   /* [n_modules], n_groups of them used */
     lrki_pca_module *modules; /* [n_modules] */
     int64_t n_groups;
@@ -64,6 +66,10 @@ lrk_pca *lrki_pca_ref(lrk_pca *pca);
 void lrki_pca_unref(lrk_pca *pca);
 /* LRK_ERR_BUSY if an open pass feeds it. */
 lrk_status lrki_pca_check_idle(const lrk_pca *pca, const char *what);
+/* What all workers that make a plan of it must have in common: its bits. */
+lrki_claim lrki_pca_claim(const lrk_pca *pca);
+/* Adds what another object's group was fed: its block of the state. LRK_ERR_HOST: the group is then unspecified. */
+lrk_status lrki_pca_add_group(lrk_pca *pca, const lrki_pca_group *group, const double *other);
 
 /* Columns of a row of M: padded, so that rows begin aligned and sums run over whole vectors. */
 static inline int64_t lrki_pca_padded(int64_t n_in)

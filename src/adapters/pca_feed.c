@@ -319,7 +319,7 @@ lrk_status lrki_pca_feed(lrk_pca *pca, const lrki_call *call)
 
 /* ---- another object ------------------------------------------------------------------------------------------------ */
 
-static lrk_status add_group(lrk_pca *pca, const lrki_pca_group *group, const double *other)
+lrk_status lrki_pca_add_group(lrk_pca *pca, const lrki_pca_group *group, const double *other)
 {
     double converged = group->scalars[0] > 0 ? fmin(group->scalars[2], other[2]) : other[2];
     if (group->k == 0 || other[0] == 0) return LRK_OK;
@@ -340,6 +340,6 @@ lrk_status lrk_pca_add(lrk_pca *pca, const double *state, int64_t n)
                          (long long)n, (long long)pca->n_state);
     lrk_status status = lrki_pca_check_idle(pca, "lrk_pca_add");
     for (int64_t i = 0; i < pca->n_groups && status == LRK_OK; i++)
-        status = add_group(pca, &pca->groups[i], state + (pca->groups[i].scalars - pca->state));
+        status = lrki_pca_add_group(pca, &pca->groups[i], state + (pca->groups[i].scalars - pca->state));
     return status;
 }

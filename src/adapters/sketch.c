@@ -205,6 +205,7 @@ lrk_status lrk_sketch_zero(lrk_sketch *sketch)
     memset(sketch->sums, 0, (size_t)sketch->n_sums * sizeof *sketch->sums);
     for (int64_t i = 0; i < sketch->adapters->n_modules * LRKI_MEASURES; i++)
         sketch->measures[i] = 0.0;
+    sketch->gathered = false;
     return LRK_OK;
 }
 

@@ -7,6 +7,7 @@
 #ifndef LRKI_SKETCH_H
 #define LRKI_SKETCH_H
 
+#include "../core/workers.h"
 #include "lorank/sketch.h"
 #include "pass_state.h"
 
@@ -35,6 +36,7 @@ struct lrk_sketch {
     lrk_adapters *adapters;
     lrk_sketch_options options; /* with samples as used */
     bool in_use;                /* atomic */
+    bool gathered;              /* since it was zero: it holds what all workers were fed */
     lrki_sketch_module *modules;
     lrki_sketch_random *randoms; /* [2 x n_modules], n_randoms of them used */
     int64_t n_randoms;
@@ -52,6 +54,8 @@ lrk_sketch *lrki_sketch_ref(lrk_sketch *sketch);
 void lrki_sketch_unref(lrk_sketch *sketch);
 /* LRK_ERR_BUSY if an open pass feeds it. */
 lrk_status lrki_sketch_check_idle(const lrk_sketch *sketch, const char *what);
+/* What all workers that make a plan of it must have in common: its bits. */
+lrki_claim lrki_sketch_claim(const lrk_sketch *sketch);
 
 /* ---- feeding ------------------------------------------------------------------------------------------------------- */
 

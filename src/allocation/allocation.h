@@ -200,10 +200,11 @@ float *lrki_plan_rows(lrk_plan *plan);
 float *lrki_plan_rows_b(lrk_plan *plan);
 void lrki_plan_seal(lrk_plan *plan);
 /*
- * The end of a collective call that makes a plan: the other workers made the same, else it is freed and *plan NULL. `plan`
- * may be NULL where `own` is a failure.
+ * The end of a collective call that makes a plan: the other workers made the same, and of the same, else it is freed and
+ * *plan NULL. `made_of` may be NULL: nothing that could differ; `plan` where `own` is a failure.
  */
-lrk_status lrki_plan_agree(lrk_context *context, const char *call, lrk_status own, lrk_plan **plan);
+lrk_status lrki_plan_agree(lrk_context *context, const char *call, lrk_status own, const lrki_claim *made_of,
+                           lrk_plan **plan);
 /* Tolerates half-built plans; does not touch the allocator's account. */
 void lrki_plan_free(lrk_plan *plan);
 const lrk_adapters *lrki_plan_adapters(const lrk_plan *plan);

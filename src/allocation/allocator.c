@@ -220,7 +220,7 @@ lrk_status lrk_allocator_plan(lrk_allocator *allocator, const lrk_scores *scores
     lrk_status status = check_call(allocator, scores, step, plan);
     bool free_to_plan = status == LRK_OK;
     if (free_to_plan) status = make_plan(allocator, scores, step, plan);
-    status = lrki_plan_agree(allocator->adapters->context, "lrk_allocator_plan", status, plan);
+    status = lrki_plan_agree(allocator->adapters->context, "lrk_allocator_plan", status, NULL, plan);
     if (free_to_plan) allocator->plan_pending = status == LRK_OK;
     lrki_allocator_unref(allocator);
     return status;

@@ -120,10 +120,8 @@ static lrk_status read_options(const lrk_pca *pca, const lrk_eva_options *given,
                                lrk_eva_options *options)
 {
     lrk_context *context = pca->adapters->context;
-    lrk_status status = lrki_adapters_enter(pca->adapters, what);
-    if (status != LRK_OK) return status;
     lrk_eva_options_init(options, sizeof *options);
-    status =
+    lrk_status status =
         lrki_struct_read(context, options, sizeof *options, given, 2 * sizeof(uint32_t), "lrk_eva_options");
     if (status == LRK_OK) status = lrki_eva_options_check(context, options);
     return status == LRK_OK ? lrki_pca_check_idle(pca, what) : status;
@@ -134,7 +132,8 @@ lrk_status lrk_eva_settle(lrk_pca *pca, const lrk_eva_options *given, int64_t *o
     lrk_eva_options options;
     lrki_start start = {0};
     if (pca == NULL) return LRK_ERR_ARGUMENT;
-    lrk_status status = read_options(pca, given, "lrk_eva_settle", &options);
+    lrk_status status = lrki_adapters_enter(pca->adapters, "lrk_eva_settle");
+    if (status == LRK_OK) status = read_options(pca, given, "lrk_eva_settle", &options);
     if (status == LRK_OK && all_fed(pca)) {
         status = choose(pca, &options, &start);
         if (status == LRK_OK) want(pca, &start);
@@ -183,13 +182,11 @@ static lrk_status write_rows(const lrk_pca *pca, const lrki_start *start, uint32
     return LRK_OK;
 }
 
-lrk_status lrk_eva_plan(const lrk_pca *pca, const lrk_eva_options *given, int64_t step, lrk_plan **out)
+static lrk_status make_plan(const lrk_pca *pca, const lrk_eva_options *given, int64_t step, lrk_plan **out)
 {
     lrk_eva_options options;
     lrki_start start = {0};
     lrk_plan *plan = NULL;
-    if (out != NULL) *out = NULL;
-    if (pca == NULL) return LRK_ERR_ARGUMENT;
     if (out == NULL || step < 0)
         return lrki_fail(pca->adapters->context, LRK_ERR_ARGUMENT, "plan must not be NULL, and step >= 0");
     lrk_status status = read_options(pca, given, "lrk_eva_plan", &options);
@@ -200,4 +197,15 @@ lrk_status lrk_eva_plan(const lrk_pca *pca, const lrk_eva_options *given, int64_
     if (start.allocator != NULL) status = lrki_start_finish(&start, status, plan, out);
     lrki_start_close(&start);
     return status;
+}
+
+lrk_status lrk_eva_plan(const lrk_pca *pca, const lrk_eva_options *given, int64_t step, lrk_plan **plan)
+{
+    if (plan != NULL) *plan = NULL;
+    if (pca == NULL) return LRK_ERR_ARGUMENT;
+    lrk_status status = lrki_adapters_enter(pca->adapters, "lrk_eva_plan");
+    if (status != LRK_OK) return status;
+    status = make_plan(pca, given, step, plan);
+    const lrki_claim fed = lrki_pca_claim(pca);
+    return lrki_plan_agree(pca->adapters->context, "lrk_eva_plan", status, &fed, plan);
 }

@@ -54,21 +54,18 @@ static lrk_status choose(const double *dimensions, lrki_start *start)
     return lrki_fail(start->allocator->adapters->context, LRK_ERR_BUDGET, "the caps leave no rank at all");
 }
 
-lrk_status lrk_gelora_plan(lrk_adapters *adapters, const double *dimensions, int64_t n,
-                           const lrk_gelora_options *given, int64_t step, lrk_plan **out)
+static lrk_status make_plan(lrk_adapters *adapters, const double *dimensions, int64_t n,
+                            const lrk_gelora_options *given, int64_t step, lrk_plan **out)
 {
     lrk_gelora_options options;
     lrki_start start = {0};
     lrk_plan *plan = NULL;
-    if (out != NULL) *out = NULL;
-    lrk_status status = lrki_adapters_enter(adapters, "lrk_gelora_plan");
-    if (status != LRK_OK) return status;
     lrk_context *context = adapters->context;
     if (out == NULL || dimensions == NULL || step < 0)
         return lrki_fail(context, LRK_ERR_ARGUMENT, "plan and dimensions must not be NULL, and step >= 0");
     lrk_gelora_options_init(&options, sizeof options);
-    status = lrki_struct_read(context, &options, sizeof options, given, 2 * sizeof(uint32_t),
-                              "lrk_gelora_options");
+    lrk_status status = lrki_struct_read(context, &options, sizeof options, given, 2 * sizeof(uint32_t),
+                                         "lrk_gelora_options");
     if (status == LRK_OK && options.flags != 0)
         status = lrki_fail(context, LRK_ERR_ARGUMENT, "lrk_gelora_options: flags must be 0");
     if (status == LRK_OK) status = check_dimensions(adapters, dimensions, n);
@@ -81,4 +78,16 @@ lrk_status lrk_gelora_plan(lrk_adapters *adapters, const double *dimensions, int
     if (start.allocator != NULL) status = lrki_start_finish(&start, status, plan, out);
     lrki_start_close(&start);
     return status;
+}
+
+lrk_status lrk_gelora_plan(lrk_adapters *adapters, const double *dimensions, int64_t n,
+                           const lrk_gelora_options *options, int64_t step, lrk_plan **plan)
+{
+    if (plan != NULL) *plan = NULL;
+    lrk_status status = lrki_adapters_enter(adapters, "lrk_gelora_plan");
+    if (status != LRK_OK) return status;
+    status = make_plan(adapters, dimensions, n, options, step, plan);
+    lrki_claim given = {"the dimensions", 0};
+    if (status == LRK_OK) given.value = lrki_hash_doubles(0, dimensions, n);
+    return lrki_plan_agree(adapters->context, "lrk_gelora_plan", status, &given, plan);
 }

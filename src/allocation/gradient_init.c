@@ -124,24 +124,31 @@ static lrk_status make_plan(const lrk_sketch *sketch, const lrk_gradient_init_op
     return status;
 }
 
-lrk_status lrk_gradient_init_plan(const lrk_sketch *sketch, const lrk_gradient_init_options *given,
-                                  int64_t step, lrk_plan **plan)
+static lrk_status start_with(const lrk_sketch *sketch, const lrk_gradient_init_options *given, int64_t step,
+                             lrk_plan **plan)
 {
     lrk_gradient_init_options options;
-    if (plan != NULL) *plan = NULL;
-    if (sketch == NULL) return LRK_ERR_ARGUMENT;
-    lrk_adapters *adapters = sketch->adapters;
-    lrk_context *context = adapters->context;
-    lrk_status status = lrki_adapters_enter(adapters, "lrk_gradient_init_plan");
-    if (status != LRK_OK) return status;
+    lrk_context *context = sketch->adapters->context;
     if (plan == NULL || step < 0)
         return lrki_fail(context, LRK_ERR_ARGUMENT, "plan must not be NULL, and step >= 0");
     lrk_gradient_init_options_init(&options, sizeof options);
-    status = lrki_struct_read(context, &options, sizeof options, given, 2 * sizeof(uint32_t),
-                              "lrk_gradient_init_options");
+    lrk_status status = lrki_struct_read(context, &options, sizeof options, given, 2 * sizeof(uint32_t),
+                                         "lrk_gradient_init_options");
     if (status == LRK_OK) status = lrki_gradient_init_check(context, &options);
     if (status == LRK_OK) status = lrki_sketch_check_idle(sketch, "lrk_gradient_init_plan");
-    if (status == LRK_OK && adapters->n_ranks == 0)
+    if (status == LRK_OK && sketch->adapters->n_ranks == 0)
         status = lrki_fail(context, LRK_ERR_BUDGET, "the set has no rank to begin");
     return status == LRK_OK ? make_plan(sketch, &options, step, plan) : status;
+}
+
+lrk_status lrk_gradient_init_plan(const lrk_sketch *sketch, const lrk_gradient_init_options *options,
+                                  int64_t step, lrk_plan **plan)
+{
+    if (plan != NULL) *plan = NULL;
+    if (sketch == NULL) return LRK_ERR_ARGUMENT;
+    lrk_status status = lrki_adapters_enter(sketch->adapters, "lrk_gradient_init_plan");
+    if (status != LRK_OK) return status;
+    status = start_with(sketch, options, step, plan);
+    const lrki_claim fed = lrki_sketch_claim(sketch);
+    return lrki_plan_agree(sketch->adapters->context, "lrk_gradient_init_plan", status, &fed, plan);
 }

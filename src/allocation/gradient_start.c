@@ -249,9 +249,11 @@ lrk_status lrk_gradient_start_plan(const lrk_sketch *sketch, const lrk_gradient_
     if (sketch == NULL) return LRK_ERR_ARGUMENT;
     lrk_adapters *adapters = sketch->adapters;
     lrk_status status = lrki_adapters_enter(adapters, "lrk_gradient_start_plan");
-    if (status == LRK_OK && (plan == NULL || step < 0))
+    if (status != LRK_OK) return status;
+    if (plan == NULL || step < 0)
         status = lrki_fail(adapters->context, LRK_ERR_ARGUMENT, "plan must not be NULL, and step >= 0");
     start s = {.sketch = sketch};
     if (status == LRK_OK) status = start_with(&s, given, step, plan);
-    return lrki_plan_agree(adapters->context, "lrk_gradient_start_plan", status, plan);
+    const lrki_claim fed = lrki_sketch_claim(sketch);
+    return lrki_plan_agree(adapters->context, "lrk_gradient_start_plan", status, &fed, plan);
 }

@@ -282,16 +282,20 @@ void lrki_plan_seal(lrk_plan *plan)
     plan->digest = digest_floats(plan->digest, plan->rows_b, plan->n_rows_b);
 }
 
-lrk_status lrki_plan_agree(lrk_context *context, const char *call, lrk_status own, lrk_plan **plan)
+lrk_status lrki_plan_agree(lrk_context *context, const char *call, lrk_status own, const lrki_claim *made_of,
+                           lrk_plan **plan)
 {
     lrki_talk talk = lrki_talk_begin(context, call);
-    lrki_claim claims[] = {{"the round", 0}, {"the step", 0}, {"the plan", 0}};
+    lrki_claim claims[LRKI_CLAIMS] = {{"the round", 0}, {"the step", 0}};
+    int32_t n = 2;
+    if (made_of != NULL) claims[n++] = *made_of;
+    claims[n++] = (lrki_claim){"the plan", 0};
     if (own == LRK_OK) {
         claims[0].value = (*plan)->round;
         claims[1].value = (uint64_t)(*plan)->step;
-        claims[2].value = (*plan)->digest;
+        claims[n - 1].value = (*plan)->digest;
     }
-    lrk_status status = lrki_talk_end(&talk, "its end", own, claims, 3);
+    lrk_status status = lrki_talk_end(&talk, "its end", own, claims, n);
     if (own == LRK_OK && status != LRK_OK) {
         lrki_plan_free(*plan);
         *plan = NULL;

@@ -329,22 +329,19 @@ static lrk_status write_rows(const lrk_adapters *adapters, const lrk_weight_star
     return status;
 }
 
-lrk_status lrk_weight_start_plan(lrk_adapters *adapters, const lrk_weight_start_options *given, int64_t step,
-                                 lrk_plan **out)
+static lrk_status make_plan(lrk_adapters *adapters, const lrk_weight_start_options *given, int64_t step,
+                            lrk_plan **out)
 {
     lrk_weight_start_options options;
     lrki_start start = {0};
     lrk_plan *plan = NULL;
     const lrki_rules rules = {.name = "weight_start"};
-    if (out != NULL) *out = NULL;
-    lrk_status status = lrki_adapters_enter(adapters, "lrk_weight_start_plan");
-    if (status != LRK_OK) return status;
     lrk_context *context = adapters->context;
     if (out == NULL || given == NULL || step < 0)
         return lrki_fail(context, LRK_ERR_ARGUMENT, "plan and options must not be NULL, and step >= 0");
     lrk_weight_start_options_init(&options, sizeof options);
-    status = lrki_struct_read(context, &options, sizeof options, given, 2 * sizeof(uint32_t),
-                              "lrk_weight_start_options");
+    lrk_status status = lrki_struct_read(context, &options, sizeof options, given, 2 * sizeof(uint32_t),
+                                         "lrk_weight_start_options");
     if (status == LRK_OK) status = lrki_weight_start_check(context, &options);
     if (status == LRK_OK && options.weight == NULL && options.method != LRK_WEIGHT_START_ORTHOGONAL)
         status = lrki_fail(context, LRK_ERR_ARGUMENT, "weight must not be NULL");
@@ -358,4 +355,14 @@ lrk_status lrk_weight_start_plan(lrk_adapters *adapters, const lrk_weight_start_
     if (start.allocator != NULL) status = lrki_start_finish(&start, status, plan, out);
     lrki_start_close(&start);
     return status;
+}
+
+lrk_status lrk_weight_start_plan(lrk_adapters *adapters, const lrk_weight_start_options *options,
+                                 int64_t step, lrk_plan **plan)
+{
+    if (plan != NULL) *plan = NULL;
+    lrk_status status = lrki_adapters_enter(adapters, "lrk_weight_start_plan");
+    if (status != LRK_OK) return status;
+    status = make_plan(adapters, options, step, plan);
+    return lrki_plan_agree(adapters->context, "lrk_weight_start_plan", status, NULL, plan);
 }

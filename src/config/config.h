@@ -103,6 +103,7 @@ typedef struct lrki_settings {
     uint32_t reversed; /* 1: the scores are negated */
     int32_t start;
     int64_t batches; /* that a start looks at */
+    int64_t warmup;  /* steps of the host's head before a gradient start */
     lrk_sketch_options sketch;
     lrk_gradient_start_options gradient_start;
     lrk_pca_options pca;

@@ -11,6 +11,7 @@ lrk_status lrki_start_settings_check(const lrk_config *config)
 {
     const lrki_settings *s = &config->settings;
     if (s->batches < 1) return lrki_fail(config->context, LRK_ERR_CONFIG, "batches must be >= 1");
+    if (s->warmup < 0) return lrki_fail(config->context, LRK_ERR_CONFIG, "warmup must be >= 0");
     lrk_status status = lrki_sketch_options_check(config->context, &s->sketch);
     if (status == LRK_OK) status = lrki_gradient_start_check(config->context, &s->gradient_start);
     if (status == LRK_OK) status = lrki_pca_options_check(config->context, &s->pca);
@@ -25,12 +26,23 @@ const char *lrk_config_start(const lrk_config *config)
     return config != NULL ? lrk_config_word("start.kind", config->settings.start) : NULL;
 }
 
+/* A plan fails on all workers if it does on one, also before its own call is made. */
+static lrk_status no_limits(lrk_adapters *adapters, const char *call, lrk_plan **plan)
+{
+    return lrki_plan_agree(adapters->context, call, LRK_ERR_NOMEM, NULL, plan);
+}
+
 /* ---- gradients -------------------------------------------------------------------------------------------- */
 
 static bool is_of_gradient(const lrki_settings *s)
 {
     return s->start == LRKI_START_GRADIENT || s->start == LRKI_START_LORA_GA ||
            s->start == LRKI_START_LORA_ONE;
+}
+
+int64_t lrk_config_start_warmup(const lrk_config *config)
+{
+    return config != NULL && is_of_gradient(&config->settings) ? config->settings.warmup : 0;
 }
 
 lrk_status lrk_config_create_sketch(const lrk_config *config, lrk_adapters *adapters, lrk_sketch **sketch,
@@ -63,7 +75,7 @@ lrk_status lrk_config_plan_start(const lrk_config *config, const lrk_sketch *ske
     }
     lrk_gradient_start_options options = s->gradient_start;
     lrk_limit *limits = lrki_config_limits(config);
-    if (limits == NULL) return LRK_ERR_NOMEM;
+    if (limits == NULL) return no_limits(sketch->adapters, "lrk_gradient_start_plan", plan);
     options.budget = s->alora.budget;
     options.budget_unit = s->alora.budget_unit;
     options.limits = limits;
@@ -117,7 +129,7 @@ lrk_status lrk_config_plan_eva(const lrk_config *config, const lrk_pca *pca, int
     lrk_status status = lrki_config_check_call(config, pca, plan);
     if (status != LRK_OK) return status;
     lrk_limit *limits = lrki_config_limits(config);
-    if (limits == NULL) return LRK_ERR_NOMEM;
+    if (limits == NULL) return no_limits(pca->adapters, "lrk_eva_plan", plan);
     lrk_eva_options options = eva_of(config, limits);
     status = lrk_eva_plan(pca, &options, step, plan);
     lrki_array_free(config->context, limits, config->n_limits, sizeof *limits);
@@ -142,7 +154,7 @@ lrk_status lrk_config_plan_gelora(const lrk_config *config, lrk_adapters *adapte
     lrk_status status = lrki_config_check_call(config, adapters, plan);
     if (status != LRK_OK) return status;
     lrk_limit *limits = lrki_config_limits(config);
-    if (limits == NULL) return LRK_ERR_NOMEM;
+    if (limits == NULL) return no_limits(adapters, "lrk_gelora_plan", plan);
     lrk_gelora_options options;
     (void)lrk_gelora_options_init(&options, sizeof options);
     options.limits = limits;

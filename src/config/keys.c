@@ -93,6 +93,7 @@ const lrki_key lrki_config_keys[] = {
     KEY("adapters", "uniform_unit", CHOICE, uniform_unit, WORDS(unit_words)),
     KEY("start", "kind", CHOICE, start, WORDS(start_words)),
     KEY("start", "batches", INTEGER, batches, ),
+    KEY("start", "warmup", INTEGER, warmup, ),
     KEY("start", "multiple", REAL, gradient_start.multiple, ),
     KEY("start", "cap", INTEGER, gradient_start.cap, ),
     KEY("start", "length", REAL, gradient_start.length, ),

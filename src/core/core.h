@@ -130,6 +130,9 @@ double lrki_stream_uniform(const lrki_stream *stream, uint64_t index); /* in [0,
 void lrki_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
 /* Of a sequence of numbers: begin with 0 and mix in one after another. */
 uint64_t lrki_hash_mix(uint64_t hash, uint64_t value);
+/* The same of n values' bits. */
+uint64_t lrki_hash_floats(uint64_t hash, const float *values, int64_t n);
+uint64_t lrki_hash_doubles(uint64_t hash, const double *values, int64_t n);
 /* Fills n floats from U(-bound, bound), or from N(0, sigma^2). */
 void lrki_stream_fill_uniform(const lrki_stream *stream, float bound, float *values, int64_t n);
 void lrki_stream_fill_normal(const lrki_stream *stream, float sigma, float *values, int64_t n);

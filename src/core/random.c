@@ -5,6 +5,7 @@
  * result depends on the order of draws. Block b of a stream holds values 4b..4b+3.
  */
 #include <math.h>
+#include <string.h>
 
 #include "core.h"
 
@@ -120,4 +121,24 @@ uint64_t lrki_hash_mix(uint64_t hash, uint64_t value)
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
     z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
     return z ^ (z >> 31);
+}
+
+uint64_t lrki_hash_floats(uint64_t hash, const float *values, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &values[i], sizeof bits);
+        hash = lrki_hash_mix(hash, bits);
+    }
+    return hash;
+}
+
+uint64_t lrki_hash_doubles(uint64_t hash, const double *values, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        uint64_t bits;
+        memcpy(&bits, &values[i], sizeof bits);
+        hash = lrki_hash_mix(hash, bits);
+    }
+    return hash;
 }

@@ -1,15 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * AdamW (optimizer.h has the formula): checks, gradient norm, and the step. Arithmetic is in double, element by element;
- * moments and parameters are stored in float. Modules are the parallel tasks and elements are treated in order, so the
- * bits do not depend on threads. A step either happens whole or not at all. Moments across rank changes: moments.c.
+ * AdamW (optimizer.h has the formula): options, life, questions. A step either happens whole or not at all: adamw_step.c, and
+ * adamw_gradients.c for what comes before the change. Moments across rank changes: moments.c.
  */
-#include <float.h>
 #include <math.h>
-#include <string.h>
 
-#include "../allocation/allocation.h"
-#include "../kernels/kernels.h"
 #include "adamw.h"
 
 /* ---- options --------------------------------------------------------------------------------------------------------- */
@@ -109,228 +104,9 @@ void lrk_optimizer_destroy(lrk_optimizer *optimizer)
     lrki_adapters_unref(adapters);
 }
 
-/* ---- loops over modules ------------------------------------------------------------------------------------------------ */
+/* ---- questions ----------------------------------------------------------------------------------------------------------- */
 
-typedef struct step_loop {
-    lrk_optimizer *optimizer;
-    void (*task)(const struct step_loop *loop, int64_t module);
-    double lr;
-    double clip;      /* factor on every gradient                  */
-    double penalty;   /* gate_l1 over the number of live ranks     */
-    double threshold; /* c, times the gates' learning rate if scaled */
-} step_loop;
-
-static bool is_trained(const lrki_module *module)
-{
-    return module->bank.rank > 0 && module->has_gradient;
-}
-
-static void run_task(void *data, int64_t i)
-{
-    const step_loop *loop = data;
-    if (loop->optimizer->done[i]) return;
-    if (is_trained(&loop->optimizer->adapters->modules[i])) loop->task(loop, i);
-    loop->optimizer->done[i] = 1;
-}
-
-/* A loop of the host that fails half-way, or leaves tasks out, must not leave half a step: what it left is done here. */
-static void run_loop(step_loop *loop)
-{
-    lrk_optimizer *optimizer = loop->optimizer;
-    lrk_context *context = optimizer->adapters->context;
-    int64_t n = optimizer->adapters->n_modules;
-    memset(optimizer->done, 0, (size_t)n);
-    if (lrki_parallel_for(context, n, run_task, loop) != LRK_OK)
-        lrki_log(context, LRK_LOG_WARNING,
-                 "the host's parallel_for failed: the optimizer's step goes on without it");
-    for (int64_t i = 0; i < n; i++)
-        run_task(loop, i);
-}
-
-/* ---- gradient norm ----------------------------------------------------------------------------------------------------- */
-
-/* Squares of floats add up in double without overflow, so the sum is finite exactly if all elements are. */
-static double sum_squares(const float *values, int64_t n)
-{
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++)
-        sum += (double)values[i] * (double)values[i];
-    return sum;
-}
-
-static double sum_gates(const step_loop *loop, const lrki_bank *bank)
-{
-    double sum = 0;
-    for (int64_t j = 0; j < bank->rank; j++) {
-        float d = lrki_gate_gradient(bank, j, loop->penalty);
-        sum += (double)d * (double)d;
-    }
-    return sum;
-}
-
-static void sum_module(const step_loop *loop, int64_t index)
-{
-    const lrki_module *module = &loop->optimizer->adapters->modules[index];
-    double *sums = &loop->optimizer->sums[LRKI_SUMS * index];
-    sums[0] = sum_squares(module->bank.grad_a, module->bank.rank * module->n_in);
-    sums[1] = sum_squares(module->bank.grad_b, module->bank.rank * module->n_out);
-    if (lrki_trains_gates(&loop->optimizer->options)) sums[2] = sum_gates(loop, &module->bank);
-}
-
-static lrk_status find_nonfinite(const lrk_optimizer *optimizer)
-{
-    const lrk_adapters *adapters = optimizer->adapters;
-    static const char *const names[LRKI_SUMS] = {"A", "B", "gates"};
-    for (int64_t i = 0; i < LRKI_SUMS * adapters->n_modules; i++)
-        if (!isfinite(optimizer->sums[i]))
-            return lrki_fail_at(adapters->context, LRK_ERR_NONFINITE,
-                                (lrki_place){.module = (int32_t)(i / LRKI_SUMS)},
-                                "the gradient of %s of module '%s' is not finite", names[i % LRKI_SUMS],
-                                adapters->modules[i / LRKI_SUMS].name);
-    return LRK_OK;
-}
-
-static lrk_status measure_gradients(const step_loop *step, double *norm)
-{
-    lrk_optimizer *optimizer = step->optimizer;
-    int64_t n = LRKI_SUMS * optimizer->adapters->n_modules;
-    step_loop loop = *step;
-    loop.task = sum_module;
-    memset(optimizer->sums, 0, (size_t)n * sizeof *optimizer->sums);
-    run_loop(&loop);
-    lrk_status status = find_nonfinite(optimizer);
-    if (status != LRK_OK) return status;
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++)
-        sum += optimizer->sums[i];
-    *norm = sqrt(sum);
-    return LRK_OK;
-}
-
-/* ---- orthogonality ----------------------------------------------------------------------------------------------------- */
-
-static void measure_module(const step_loop *loop, int64_t index)
-{
-    const lrki_module *module = &loop->optimizer->adapters->modules[index];
-    double *norms = &loop->optimizer->norms[2 * index];
-    norms[0] = lrki_orthogonality_norm(module->bank.a, module->bank.rank, module->n_in);
-    norms[1] = lrki_orthogonality_norm(module->bank.b, module->bank.rank, module->n_out);
-}
-
-static void pull_module(const step_loop *loop, int64_t index)
-{
-    const lrki_module *module = &loop->optimizer->adapters->modules[index];
-    const lrki_bank *bank = &module->bank;
-    const double *norms = &loop->optimizer->norms[2 * index];
-    lrki_orthogonality_add(bank->a, bank->rank, module->n_in,
-                           lrki_orthogonality_factor(loop->optimizer, norms[0]), bank->grad_a);
-    lrki_orthogonality_add(bank->b, bank->rank, module->n_out,
-                           lrki_orthogonality_factor(loop->optimizer, norms[1]), bank->grad_b);
-}
-
-/* The term's part of the step that can fail; nothing is changed yet. */
-static lrk_status prepare_term(const step_loop *step)
-{
-    const lrk_optimizer *optimizer = step->optimizer;
-    const lrk_adapters *adapters = optimizer->adapters;
-    step_loop loop = *step;
-    if (optimizer->norms == NULL) return LRK_OK;
-    loop.task = measure_module;
-    memset(optimizer->norms, 0, 2 * (size_t)adapters->n_modules * sizeof *optimizer->norms);
-    run_loop(&loop);
-    for (int64_t i = 0; i < 2 * adapters->n_modules; i++) {
-        double norm = optimizer->norms[i];
-        const lrki_module *module = &adapters->modules[i / 2];
-        if (lrki_orthogonality_fits(lrki_orthogonality_factor(optimizer, norm), norm, module->bank.rank))
-            continue;
-        return lrki_fail_at(adapters->context, LRK_ERR_NONFINITE, (lrki_place){.module = (int32_t)(i / 2)},
-                            "the orthogonality term of %s of module '%s' is not finite",
-                            i % 2 == 0 ? "A" : "B", module->name);
-    }
-    return LRK_OK;
-}
-
-/* Adds its derivative to the gradients, and measures them again. */
-static lrk_status add_term(const step_loop *step, double *norm)
-{
-    step_loop loop = *step;
-    if (loop.optimizer->norms == NULL) return LRK_OK;
-    loop.task = pull_module;
-    run_loop(&loop);
-    return measure_gradients(step, norm);
-}
-
-/* ---- step -------------------------------------------------------------------------------------------------------------- */
-
-/* What is the same for all elements of a row. */
-typedef struct row_rule {
-    double beta1;
-    double beta2;
-    double correct1; /* 1 - beta1^k */
-    double correct2;
-    double epsilon;
-    double weight_decay;
-    double lr;
-    double clip;
-} row_rule;
-
-static void update_row(const row_rule *rule, int64_t n, float *w, const float *gradient, float *first,
-                       float *second)
-{
-    for (int64_t i = 0; i < n; i++) {
-        double d = rule->clip * gradient[i];
-        double u = rule->beta1 * first[i] + (1 - rule->beta1) * d;
-        double v = rule->beta2 * second[i] + (1 - rule->beta2) * d * d;
-        double direction = u / rule->correct1 / (sqrt(v / rule->correct2) + rule->epsilon);
-        w[i] = (float)(w[i] - rule->lr * (direction + rule->weight_decay * w[i]));
-        first[i] = (float)u;
-        second[i] = (float)fmin(v, FLT_MAX); /* infinity would freeze the element for good */
-    }
-}
-
-/* Gates are not decayed: what pulls them to 0 is penalty and threshold. */
-static void update_gate(const step_loop *loop, row_rule rule, const lrki_bank *bank, lrki_moments *moments,
-                        int64_t j)
-{
-    const lrk_adamw_options *options = &loop->optimizer->options;
-    float gradient = lrki_gate_gradient(bank, j, loop->penalty);
-    rule.lr = loop->lr * options->gate_ratio;
-    rule.weight_decay = 0;
-    update_row(&rule, 1, &bank->gates[j], &gradient, &moments->first_gates[j], &moments->second_gates[j]);
-    bank->gates[j] = lrki_gate_shrink(options->gate_rule, bank->gates[j], loop->threshold);
-}
-
-static void update_rank(const step_loop *loop, const lrki_module *module, lrki_moments *moments, int64_t j)
-{
-    const lrk_adamw_options *options = &loop->optimizer->options;
-    const lrki_bank *bank = &module->bank;
-    int64_t n_in = module->n_in;
-    int64_t n_out = module->n_out;
-    double k = (double)++moments->steps[j];
-    row_rule rule = {.beta1 = options->beta1,
-                     .beta2 = options->beta2,
-                     .correct1 = 1 - pow(options->beta1, k),
-                     .correct2 = 1 - pow(options->beta2, k),
-                     .epsilon = options->epsilon,
-                     .weight_decay = options->weight_decay,
-                     .lr = loop->lr,
-                     .clip = loop->clip};
-    update_row(&rule, n_in, bank->a + j * n_in, bank->grad_a + j * n_in, moments->first_a + j * n_in,
-               moments->second_a + j * n_in);
-    rule.lr = loop->lr * options->b_ratio;
-    update_row(&rule, n_out, bank->b + j * n_out, bank->grad_b + j * n_out, moments->first_b + j * n_out,
-               moments->second_b + j * n_out);
-    if (lrki_trains_gates(options)) update_gate(loop, rule, bank, moments, j);
-}
-
-static void update_module(const step_loop *loop, int64_t index)
-{
-    const lrki_module *module = &loop->optimizer->adapters->modules[index];
-    for (int64_t j = 0; j < module->bank.rank; j++)
-        update_rank(loop, module, &loop->optimizer->moments[index], j);
-}
-
-static lrk_status check_fit(const lrk_optimizer *optimizer)
+lrk_status lrki_optimizer_check_fit(const lrk_optimizer *optimizer)
 {
     if (optimizer->generation == optimizer->adapters->generation) return LRK_OK;
     return lrki_fail(
@@ -338,66 +114,13 @@ static lrk_status check_fit(const lrk_optimizer *optimizer)
         "ranks changed without the optimizer: lrk_optimizer_realign() it, or make it a participant of plans");
 }
 
-static lrk_status check_gradients(const lrk_adapters *adapters)
-{
-    for (int64_t i = 0; i < adapters->n_modules; i++) {
-        const lrki_module *module = &adapters->modules[i];
-        if (module->bank.rank == 0 || module->has_gradient) continue;
-        if (module->flags & LRK_MODULE_MAY_LACK_GRADIENT) continue;
-        return lrki_fail_at(adapters->context, LRK_ERR_NO_GRADIENT, (lrki_place){.module = (int32_t)i},
-                            "module '%s' got no gradient since the last step: no lrk_backward() reached it",
-                            module->name);
-    }
-    return LRK_OK;
-}
-
-static lrk_status check_step(const lrk_optimizer *optimizer, double lr)
-{
-    const lrk_adapters *adapters = optimizer->adapters;
-    if (!(lr >= 0 && isfinite(lr)))
-        return lrki_fail(adapters->context, LRK_ERR_ARGUMENT,
-                         "the learning rate %g is not finite or negative", lr);
-    lrk_status status = lrki_adapters_check_idle(adapters, "an optimizer step");
-    if (status == LRK_OK) status = check_fit(optimizer);
-    return status == LRK_OK ? check_gradients(adapters) : status;
-}
-
-lrk_status lrk_optimizer_step(lrk_optimizer *optimizer, double lr)
-{
-    if (optimizer == NULL) return LRK_ERR_ARGUMENT;
-    double norm;
-    lrk_status status = check_step(optimizer, lr);
-    if (status != LRK_OK) return status;
-    const lrk_adamw_options *options = &optimizer->options;
-    int64_t ranks = optimizer->adapters->n_ranks;
-    step_loop loop = {.optimizer = optimizer, .task = update_module, .lr = lr};
-    loop.penalty = ranks > 0 ? options->gate_l1 / (double)ranks : 0;
-    loop.threshold = lrki_gate_threshold(options, optimizer->steps);
-    if (options->flags & LRK_ADAMW_GATE_SCALED) loop.threshold *= lr * options->gate_ratio;
-    status = measure_gradients(&loop, &norm);
-    if (status == LRK_OK) status = prepare_term(&loop);
-    if (status == LRK_OK) status = lrki_gradients_prepare(optimizer->adapters);
-    if (status == LRK_OK) status = add_term(&loop, &norm);
-    if (status != LRK_OK) return status;
-    lrki_gradients_observe(optimizer->adapters);
-    loop.clip = norm > options->max_norm ? options->max_norm / norm : 1;
-    run_loop(&loop);
-    optimizer->gradient_norm = norm;
-    optimizer->steps++;
-    optimizer->adapters->values_version++;
-    lrki_gradients_clear(optimizer->adapters);
-    return LRK_OK;
-}
-
-/* ---- questions ----------------------------------------------------------------------------------------------------------- */
-
 lrk_status lrk_optimizer_moment(const lrk_optimizer *optimizer, int32_t index, int32_t which,
                                 lrk_tensor *tensor)
 {
     if (optimizer == NULL) return LRK_ERR_ARGUMENT;
     const lrk_adapters *adapters = optimizer->adapters;
     lrk_status status = lrki_adapters_enter_module(adapters, index, "a moment");
-    if (status == LRK_OK) status = check_fit(optimizer);
+    if (status == LRK_OK) status = lrki_optimizer_check_fit(optimizer);
     if (status != LRK_OK) return status;
     const lrki_moments *moments = &optimizer->moments[index];
     float *const data[] = {moments->first_a,  moments->first_b,     moments->second_a,
@@ -433,7 +156,7 @@ lrk_status lrk_optimizer_rank_steps(const lrk_optimizer *optimizer, int32_t modu
     if (optimizer == NULL) return LRK_ERR_ARGUMENT;
     lrk_context *context = optimizer->adapters->context;
     lrk_status status = lrki_adapters_enter_module(optimizer->adapters, module, "step counts");
-    if (status == LRK_OK) status = check_fit(optimizer);
+    if (status == LRK_OK) status = lrki_optimizer_check_fit(optimizer);
     if (status != LRK_OK) return status;
     if (steps == NULL || n == NULL)
         return lrki_fail(context, LRK_ERR_ARGUMENT, "steps and n must not be NULL");

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * AdamW, internal: the optimizer's memory, which adamw.c steps through and moments.c moves along with rank changes.
+ * AdamW, internal: the optimizer's memory, which adamw_step.c steps through and moments.c moves along with rank changes.
  * Invariant: while `generation` is the set's, moments of every module fit its live ranks, row by row.
  */
 #ifndef LRKI_ADAMW_H
@@ -39,6 +39,9 @@ struct lrk_optimizer {
     uint8_t *done; /* [n_modules] tasks of the running loop that were carried out   */
 };
 
+/* LRK_ERR_STALE unless the moments fit the set's ranks. */
+lrk_status lrki_optimizer_check_fit(const lrk_optimizer *optimizer);
+
 /* One array of n_modules, zeroed; NULL on lack of memory (recorded). */
 lrki_moments *lrki_moments_new(lrk_adapters *adapters);
 /* Zeroed moments of `rank` rows for one element of it; rank 0 takes no memory. LRK_ERR_NOMEM. */
@@ -48,6 +51,26 @@ lrk_status lrki_moments_make(lrk_adapters *adapters, const lrki_module *module, 
 lrk_status lrki_moments_create(lrk_optimizer *optimizer);
 /* Frees an array of moments; NULL is ignored, half-built is tolerated. */
 void lrki_moments_free(const lrk_optimizer *optimizer, lrki_moments *moments);
+
+/* ---- a step (adamw_gradients.c, adamw_step.c) --------------------------------------------------------------------------- */
+
+typedef struct lrki_step_loop {
+    lrk_optimizer *optimizer;
+    void (*task)(const struct lrki_step_loop *loop, int64_t module);
+    double lr;
+    double clip;      /* factor on every gradient                  */
+    double penalty;   /* gate_l1 over the number of live ranks     */
+    double threshold; /* c, times the gates' learning rate if scaled */
+} lrki_step_loop;
+
+/* The task for every module that is trained. A loop of the host that fails half-way, or leaves tasks out, is done here. */
+void lrki_step_run(lrki_step_loop *loop);
+/* Norm of all gradients. LRK_ERR_NONFINITE. */
+lrk_status lrki_step_measure(const lrki_step_loop *step, double *norm);
+/* The orthogonality term's part of the step that can fail: LRK_ERR_NONFINITE. Nothing is changed yet. */
+lrk_status lrki_step_prepare_term(const lrki_step_loop *step);
+/* Adds its derivative to the gradients, and measures them again. */
+lrk_status lrki_step_add_term(const lrki_step_loop *step, double *norm);
 
 /* ---- orthogonality (orthogonality.c): w is [rank x n] ------------------------------------------------------------- */
 

@@ -112,6 +112,38 @@ void ring_ablation(ring *r, const lrk_ablation_options *options)
     }
 }
 
+lrk_ablation_options ring_options(int32_t mode)
+{
+    lrk_ablation_options options = table_options(mode);
+    if (mode == LRK_ABLATION_SCREENED) {
+        options.n_cut = 2;
+        options.pool = 3;
+        options.pool_step = 2;
+    }
+    if (mode != LRK_ABLATION_TWO_POINT) options.noise_floor_repeats = 1;
+    return options;
+}
+
+ring *ring_of(int32_t n, int32_t mode)
+{
+    ring *r = ring_create(n);
+    lrk_ablation_options options = ring_options(mode);
+    ring_ablation(r, &options);
+    return r;
+}
+
+lrk_scores *ring_alone(int32_t mode, table **t)
+{
+    *t = table_create();
+    ring_fill(*t);
+    lrk_ablation_options options = ring_options(mode);
+    lrk_estimator *estimator = table_estimator(*t, &options);
+    lrk_scores *scores;
+    ck_assert_int_eq(lrk_estimator_run(estimator, 0, &scores), LRK_OK);
+    lrk_estimator_destroy(estimator);
+    return scores;
+}
+
 typedef struct task {
     ring_seat *seat;
     void (*act)(ring_seat *seat);

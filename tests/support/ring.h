@@ -10,7 +10,8 @@
 
 #include "table.h"
 
-#define RING_MOST 4
+#define RING_MOST  4
+#define RING_MODES 3 /* LRK_ABLATION_... */
 
 typedef struct ring ring;
 
@@ -48,6 +49,12 @@ void ring_destroy(ring *r); /* also what the seats hold; checks that all memory 
 /* Two-point estimates, exact scores and losses that tell all ranks apart, the same for whoever asks. */
 void ring_fill(table *t);
 void ring_ablation(ring *r, const lrk_ablation_options *options);
+
+/* Options for each mode under which pools, screens and repeats are small and all there. */
+lrk_ablation_options ring_options(int32_t mode);
+/* A ring of these, and what one worker without others finds. */
+ring *ring_of(int32_t n, int32_t mode);
+lrk_scores *ring_alone(int32_t mode, table **t);
 
 /* act(seat) on a thread for each worker. */
 void ring_each(ring *r, void (*act)(ring_seat *seat));

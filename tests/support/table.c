@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "importance/importance.h"
+
 #define WIDTH 4 /* n_in and n_out */
 
 static void fill_unit_rows(table *t)
@@ -234,4 +236,22 @@ void table_same_scores(const lrk_scores *a, const lrk_scores *b)
         lrk_score x = table_score(a, i), y = table_score(b, i);
         ck_assert_mem_eq(&x, &y, sizeof x);
     }
+}
+
+lrk_scores *table_run(lrk_estimator *estimator)
+{
+    lrk_scores *scores;
+    char text[256];
+    lrk_status status = lrk_estimator_run(estimator, 0, &scores);
+    lrk_context_error(estimator->adapters->context, text, sizeof text);
+    ck_assert_msg(status == LRK_OK, "%s: %s", lrk_status_name(status), text);
+    return scores;
+}
+
+void table_pause_at(table *t, lrk_estimator *estimator, int32_t at)
+{
+    lrk_scores *scores;
+    table_forget_log(t);
+    t->cancel_at = at;
+    ck_assert_int_eq(lrk_estimator_run(estimator, 0, &scores), LRK_ERR_CANCELLED);
 }

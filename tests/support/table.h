@@ -70,6 +70,10 @@ lrk_evaluator table_evaluator(table *t);
 /* ck_asserts success; options may be NULL. */
 lrk_estimator *table_estimator(table *t, const lrk_ablation_options *options);
 lrk_ablation_options table_options(int32_t mode);
+/* Runs it to its end, nonce 0; ck_asserts success. */
+lrk_scores *table_run(lrk_estimator *estimator);
+/* Runs it to the `at`-th call of progress, which cancels it. */
+void table_pause_at(table *t, lrk_estimator *estimator, int32_t at);
 void table_forget_log(table *t);
 
 /* Both runs have the same facts and the same bits in every score. */

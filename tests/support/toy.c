@@ -325,12 +325,8 @@ lrk_estimator *toy_estimator(toy *t, const lrk_ablation_options *options)
     return estimator;
 }
 
-double toy_train(toy *t, uint64_t nonce)
+double toy_run(toy *t, lrk_pass_options options)
 {
-    lrk_pass_options options;
-    ck_assert_int_eq(lrk_pass_options_init(&options, sizeof options), LRK_OK);
-    options.mode = LRK_PASS_TRAIN;
-    options.nonce = nonce;
     options.max_rows = t->shape.rows;
     lrk_pass *pass;
     ck_assert_int_eq(lrk_pass_begin(t->adapters, &options, &pass), LRK_OK);
@@ -346,4 +342,27 @@ double toy_train(toy *t, uint64_t nonce)
     for (int32_t p = 0; p < t->shape.parts; p++)
         sum += parts[p].loss_sum;
     return sum / (double)t->shape.rows;
+}
+
+double toy_train(toy *t, uint64_t nonce)
+{
+    lrk_pass_options options;
+    ck_assert_int_eq(lrk_pass_options_init(&options, sizeof options), LRK_OK);
+    options.mode = LRK_PASS_TRAIN;
+    options.nonce = nonce;
+    return toy_run(t, options);
+}
+
+/* Of the backward that ran last: dL/dlogits stands where the logits were. */
+void toy_step_head(toy *t, double rate)
+{
+    const toy_shape *s = &t->shape;
+    const float *dz = logits(t), *h = boundary(t, s->stages);
+    for (int64_t c = 0; c < s->classes; c++)
+        for (int64_t i = 0; i < s->d; i++) {
+            double sum = 0;
+            for (int64_t r = 0; r < s->rows; r++)
+                sum += (double)dz[r * s->classes + c] * (double)h[r * s->d + i];
+            t->head[c * s->d + i] -= (float)(rate * sum);
+        }
 }

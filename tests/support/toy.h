@@ -57,6 +57,10 @@ lrk_estimator *toy_estimator(toy *t, const lrk_ablation_options *options);
 
 /* Forward and backward of the mean loss in a training pass: gradients go to the set. Returns the loss. */
 double toy_train(toy *t, uint64_t nonce);
+/* The same in a pass of these options, whatever it feeds; max_rows is set here. */
+double toy_run(toy *t, lrk_pass_options options);
+/* After it: a step of the head down its gradient; the model's own part, lorank has none in it. */
+void toy_step_head(toy *t, double rate);
 
 /*
  * The model in double, every rank weighed by mask[flat]: summed losses of each part, and bounds of how far the f32 model

@@ -53,6 +53,7 @@ static const sample samples[] = {
     {"adapters", "uniform_unit", "parameters", LRK_BUDGET_PARAMETERS},
     {"start", "kind", "gradient", LRKI_START_GRADIENT},
     {"start", "batches", "5", 5},
+    {"start", "warmup", "7", 7},
     {"start", "multiple", "1.5", 1.5},
     {"start", "cap", "12", 12},
     {"start", "length", "0.25", 0.25},

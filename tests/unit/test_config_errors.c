@@ -179,6 +179,7 @@ static const wrong bounds[] = {
     {"importance: {beta2: 0.5, beta1: 1}", 1, 33, "beta1 must be in [0, 1)"},
     {"importance: {beta2: -0.5}", 1, 21, "beta2 must be in [0, 1)"},
     {"start: {batches: 0}", 1, 18, "batches must be >= 1"},
+    {"start: {warmup: -1}", 1, 17, "warmup must be >= 0"},
     {"start: {kind: gradient, multiple: 0}", 1, 35, "multiple must be > 0"},
     {"start: {cap: 0}", 1, 14, "cap must be >= 1"},
     {"start: {length: 0}", 1, 17, "length must be > 0"},

@@ -100,6 +100,8 @@ START_TEST(what_cannot_be_is_refused)
 {
     ck_assert_int_ne(trainer_run(TRAINER_TRAIN "--out $D/a" START "--set start.batches=9999"), 0);
     ck_assert_ptr_nonnull(strstr(trainer_get("stderr"), "start.batches is 9999, but train has"));
+    ck_assert_int_ne(trainer_run(TRAINER_TRAIN "--out $D/a" START "--set start.warmup=2"), 0);
+    ck_assert_ptr_nonnull(strstr(trainer_get("stderr"), "start.warmup is for a head that starts at zero"));
     ck_assert_int_ne(trainer_run(TRAINER_TRAIN "--out $D/b" START "--set allocation.policy=alora"), 0);
     ck_assert_ptr_nonnull(strstr(trainer_get("stderr"), "multiple must be <= 1 under policy alora"));
     ck_assert_int_ne(trainer_run(TRAINER_TRAIN

@@ -12,46 +12,10 @@
 #include "core/workers.h"
 #include "ring.h"
 
-#define N_MODES 3
-
-static lrk_ablation_options options_of(int32_t mode)
-{
-    lrk_ablation_options options = table_options(mode);
-    if (mode == LRK_ABLATION_SCREENED) {
-        options.n_cut = 2;
-        options.pool = 3;
-        options.pool_step = 2;
-    }
-    if (mode != LRK_ABLATION_TWO_POINT) options.noise_floor_repeats = 1;
-    return options;
-}
-
-/* What one worker without others finds. */
-static lrk_scores *alone(int32_t mode, table **t, int32_t *asked)
-{
-    *t = table_create();
-    ring_fill(*t);
-    lrk_ablation_options options = options_of(mode);
-    lrk_estimator *estimator = table_estimator(*t, &options);
-    lrk_scores *scores;
-    ck_assert_int_eq(lrk_estimator_run(estimator, 0, &scores), LRK_OK);
-    lrk_estimator_destroy(estimator);
-    if (asked != NULL) *asked = (*t)->n_log;
-    return scores;
-}
-
 static void drop(table *t, lrk_scores *scores)
 {
     lrk_scores_destroy(scores);
     table_destroy(t);
-}
-
-static ring *ring_of(int32_t n, int32_t mode)
-{
-    ring *r = ring_create(n);
-    lrk_ablation_options options = options_of(mode);
-    ring_ablation(r, &options);
-    return r;
 }
 
 /* ---- shares --------------------------------------------------------------------------------------------------------------- */
@@ -67,13 +31,13 @@ static int32_t about_ranks(const table *t)
 
 START_TEST(workers_find_the_scores_of_one_bit_for_bit)
 {
-    int32_t mode = _i % N_MODES, n = 1 + _i / N_MODES % RING_MOST,
-            per_call = 1 + 2 * (_i / (N_MODES * RING_MOST));
+    int32_t mode = _i % RING_MODES, n = 1 + _i / RING_MODES % RING_MOST,
+            per_call = 1 + 2 * (_i / (RING_MODES * RING_MOST));
     table *t;
-    lrk_scores *wanted = alone(mode, &t, NULL);
+    lrk_scores *wanted = ring_alone(mode, &t);
     ring *r = ring_create(n);
     r->per_call = per_call;
-    lrk_ablation_options options = options_of(mode);
+    lrk_ablation_options options = ring_options(mode);
     ring_ablation(r, &options);
     ring_run(r);
     ring_expect(r, wanted);
@@ -135,7 +99,7 @@ static void expect_failure(ring *r, int32_t failed, lrk_status own, lrk_status o
 START_TEST(a_callback_that_fails_on_one_worker_fails_on_all_and_all_go_on)
 {
     table *t;
-    lrk_scores *wanted = alone(_i, &t, NULL);
+    lrk_scores *wanted = ring_alone(_i, &t);
     int32_t n = 3, failures = 0;
     for (int32_t w = 0; w < n; w++)
         for (int32_t call = 0;; call++) {
@@ -156,7 +120,7 @@ END_TEST
 START_TEST(one_worker_cancels_for_all)
 {
     table *t;
-    lrk_scores *wanted = alone(_i, &t, NULL);
+    lrk_scores *wanted = ring_alone(_i, &t);
     for (int32_t at = 0;; at++) {
         ring *r = ring_of(2, _i);
         r->seats[1].table->cancel_at = at;
@@ -173,7 +137,7 @@ END_TEST
 START_TEST(memory_that_one_worker_lacks_fails_on_all_and_all_go_on)
 {
     table *t;
-    lrk_scores *wanted = alone(_i, &t, NULL);
+    lrk_scores *wanted = ring_alone(_i, &t);
     for (int64_t k = 0;; k++) {
         ring *r = ring_of(2, _i);
         fault_counter *alloc = &r->seats[1].table->fault.alloc;
@@ -193,7 +157,7 @@ END_TEST
 START_TEST(an_exchange_that_breaks_for_all_can_be_gone_on_from)
 {
     table *t;
-    lrk_scores *wanted = alone(_i, &t, NULL);
+    lrk_scores *wanted = ring_alone(_i, &t);
     for (int32_t k = 0;; k++) {
         ring *r = ring_of(2, _i);
         r->seats[0].fail_gather = r->seats[1].fail_gather = k;
@@ -228,7 +192,7 @@ static void insist(ring_seat *seat)
 START_TEST(an_exchange_that_breaks_for_one_is_noticed_by_all)
 {
     table *t;
-    lrk_scores *wanted = alone(_i, &t, NULL);
+    lrk_scores *wanted = ring_alone(_i, &t);
     ring *clean = ring_of(2, _i);
     ring_run(clean);
     int32_t last = clean->seats[0].gathers - 1; /* after that one the others are done and gone */
@@ -307,7 +271,7 @@ START_TEST(estimators_that_ask_nothing_are_compared_too)
     r = ring_of(3, LRK_ABLATION_EXACT);
     lrk_evaluator two = table_evaluator(r->seats[2].table);
     two.max_per_call = 2;
-    lrk_ablation_options options = options_of(LRK_ABLATION_EXACT);
+    lrk_ablation_options options = ring_options(LRK_ABLATION_EXACT);
     lrk_estimator_destroy(r->seats[2].estimator);
     ck_assert_int_eq(
         lrk_estimator_create_ablation(r->seats[2].table->adapters, &two, &options, &r->seats[2].estimator),
@@ -561,16 +525,17 @@ Suite *workers_suite(void)
 {
     Suite *suite = suite_create("workers");
     TCase *shares = tcase_create("shares");
-    tcase_add_loop_test(shares, workers_find_the_scores_of_one_bit_for_bit, 0, 2 * N_MODES * RING_MOST);
+    tcase_add_loop_test(shares, workers_find_the_scores_of_one_bit_for_bit, 0, 2 * RING_MODES * RING_MOST);
     tcase_add_test(shares, a_turn_goes_out_in_blocks_with_the_indices_of_a_single_worker);
     suite_add_tcase(suite, shares);
     TCase *failures = tcase_create("failures");
     tcase_set_timeout(failures, 120);
-    tcase_add_loop_test(failures, a_callback_that_fails_on_one_worker_fails_on_all_and_all_go_on, 0, N_MODES);
-    tcase_add_loop_test(failures, one_worker_cancels_for_all, 0, N_MODES);
-    tcase_add_loop_test(failures, memory_that_one_worker_lacks_fails_on_all_and_all_go_on, 0, N_MODES);
-    tcase_add_loop_test(failures, an_exchange_that_breaks_for_all_can_be_gone_on_from, 0, N_MODES);
-    tcase_add_loop_test(failures, an_exchange_that_breaks_for_one_is_noticed_by_all, 0, N_MODES);
+    tcase_add_loop_test(failures, a_callback_that_fails_on_one_worker_fails_on_all_and_all_go_on, 0,
+                        RING_MODES);
+    tcase_add_loop_test(failures, one_worker_cancels_for_all, 0, RING_MODES);
+    tcase_add_loop_test(failures, memory_that_one_worker_lacks_fails_on_all_and_all_go_on, 0, RING_MODES);
+    tcase_add_loop_test(failures, an_exchange_that_breaks_for_all_can_be_gone_on_from, 0, RING_MODES);
+    tcase_add_loop_test(failures, an_exchange_that_breaks_for_one_is_noticed_by_all, 0, RING_MODES);
     suite_add_tcase(suite, failures);
     TCase *differences = tcase_create("differences");
     tcase_add_test(differences, what_workers_differ_in_is_named);

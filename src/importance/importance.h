@@ -2,13 +2,14 @@
 /*
  * Importance, internal: what an estimator is, what scores hold, and the few statistics that both need.
  * An estimator is one file that defines a lrki_estimator_type and its public create function, and one line in
- * LRKI_ESTIMATORS. Invariants: an estimator never changes its set; scores are immutable once handed out.
+ * LRKI_CHOSEN_ESTIMATORS. Invariants: an estimator never changes its set; scores are immutable once handed out.
  */
 #ifndef LRKI_IMPORTANCE_H
 #define LRKI_IMPORTANCE_H
 
 #include "../adapters/set.h"
 #include "../core/core.h"
+#include "../core/method.h"
 #include "../core/workers.h"
 #include "lorank/importance.h"
 #include "state.h"
@@ -53,16 +54,27 @@ double lrki_ratio_mean(const double *parts, const double *weights, int64_t n, in
 
 /* ---- estimators -------------------------------------------------------------------------------------- */
 
-#define LRKI_ESTIMATORS(X)                                                                                   \
+/* By their words in a text. */
+#define LRKI_CHOSEN_ESTIMATORS(X)                                                                            \
     X(ablation)                                                                                              \
     X(random)                                                                                                \
-    X(custom)                                                                                                \
     X(sensitivity)                                                                                           \
     X(taylor)                                                                                                \
     X(magnitude)                                                                                             \
-    X(reversed)                                                                                              \
     X(gate)                                                                                                  \
     X(output)
+
+#define LRKI_ESTIMATORS(X)                                                                                   \
+    LRKI_CHOSEN_ESTIMATORS(X)                                                                                \
+    X(custom)                                                                                                \
+    X(reversed)
+
+/* What a text says to an estimator beside its own options, and what the host has for it. */
+typedef struct lrki_estimator_terms {
+    const lrk_evaluator *evaluator; /* NULL: none                                      */
+    uint64_t seed;
+    int64_t n_cut; /* ranks that the next round prunes; 0: not known, or none */
+} lrki_estimator_terms;
 
 /* What a kind keeps in a checkpoint: a paused run, or what it observed. A kind that keeps nothing has `same` alone. */
 typedef struct lrki_estimator_resume {
@@ -87,6 +99,11 @@ typedef struct lrki_estimator_type {
     lrk_status (*prepare)(lrk_estimator *estimator);
     void (*observe)(lrk_estimator *estimator);
     lrk_estimator *(*inner)(const lrk_estimator *estimator); /* whose scores it alters; NULL: its own */
+    /* Of those that a text chooses, else empty. check: of a text, which may leave out what the terms bring; NULL: none. */
+    lrki_method method;
+    lrk_status (*check)(lrk_context *context, const void *options);
+    lrk_status (*create)(lrk_adapters *adapters, const lrki_estimator_terms *terms, const void *options,
+                         lrk_estimator **estimator);
 } lrki_estimator_type;
 
 #define LRKI_ESTIMATOR_KIND(name) LRKI_KIND_##name,
@@ -228,6 +245,5 @@ void lrki_tracker_drop(lrk_adapters *adapters, lrki_tracker *loaded);
 
 /* LRK_ERR_ARGUMENT with a detail that begins with the member's name if a value is out of range. */
 lrk_status lrki_ablation_options_check(lrk_context *context, const lrk_ablation_options *options);
-lrk_status lrki_sensitivity_options_check(lrk_context *context, const lrk_sensitivity_options *options);
 
 #endif

@@ -43,6 +43,7 @@ near()
     */lora_outputs.c) echo outputs ;;
     src/kernels/*) echo skinny lora lora_kernels kernels ;;
     src/adapters/pca*) echo pca eva ;;
+    src/adapters/nested.c) echo nested ;;
     src/adapters/stack.c) echo gradient_init ;;
     src/adapters/*) echo change create match mask merge snapshot gradients ;;
     src/importance/*) echo importance scores screened random outputs ;;

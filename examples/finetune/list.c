@@ -29,6 +29,8 @@ int ft_command_list(void)
     printf("%-10s  %-12s  adapters.ranks_from: a trace or PEFT's rank_pattern\n", "initial", "ranks_from");
     for (int64_t i = 1; lrk_config_word("start.kind", i); i++) /* the first is none of these */
         list_word("initial", "start.kind", i);
+    printf("%-10s  %-12s  adapters.nested: cumulative or frozen  (DyLoRA: an adapter at every depth)\n",
+           "training", "nested");
     return FT_EXIT_OK;
 }
 #endif

@@ -19,6 +19,7 @@
 #include "gradient_init.h"
 #include "gradient_start.h"
 #include "importance.h"
+#include "nested.h"
 #include "optimizer.h"
 #include "schedule.h"
 #include "weight_start.h"
@@ -68,6 +69,9 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_config_override(lrk_config *config, const
 
 /* The seed [0]. Since 0.1 */
 LRK_API uint64_t lrk_config_seed(const lrk_config *config);
+
+/* LRK_NESTED_... of adapters.nested (nested.h): what the host is to do in a training step. LRK_NESTED_NONE for NULL. Since 0.1 */
+LRK_API int32_t lrk_config_nested(const lrk_config *config);
 
 /* The word of start.kind ["uniform"]; NULL for NULL. Since 0.1 */
 LRK_API const char *lrk_config_start(const lrk_config *config);

@@ -222,6 +222,11 @@ uint64_t lrk_config_seed(const lrk_config *config)
     return config != NULL ? config->settings.seed : 0;
 }
 
+int32_t lrk_config_nested(const lrk_config *config)
+{
+    return config != NULL ? config->settings.nested : LRK_NESTED_NONE;
+}
+
 /* ---- values of the host ---------------------------------------------------------------------------------------------- */
 
 static lrk_status find_host(const lrk_config *config, const char *name, int32_t type, const void *out,

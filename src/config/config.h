@@ -95,6 +95,7 @@ typedef struct lrki_settings {
     lrk_adapters_options adapters;
     int64_t uniform; /* LRKI_NO_UNIFORM: none */
     int32_t uniform_unit;
+    int32_t nested;
     int32_t estimator;
     uint32_t reversed; /* 1: the scores are negated */
     int32_t start;

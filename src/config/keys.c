@@ -18,6 +18,10 @@ static const lrki_word new_init_words[] = {{"kaiming_uniform", LRK_INIT_KAIMING_
                                            {NULL, 0}};
 static const lrki_word unit_words[] = {
     {"ranks", LRK_BUDGET_RANKS}, {"parameters", LRK_BUDGET_PARAMETERS}, {NULL, 0}};
+static const lrki_word nested_words[] = {{"none", LRK_NESTED_NONE},
+                                         {"cumulative", LRK_NESTED_CUMULATIVE},
+                                         {"frozen", LRK_NESTED_FROZEN},
+                                         {NULL, 0}};
 static const lrki_word uniform_words[] = {{"none", LRKI_NO_UNIFORM}, {NULL, 0}};
 static const lrki_word samples_words[] = {{"auto", 0}, {NULL, 0}};
 static const lrki_word budget_words[] = {{"initial", LRK_BUDGET_INITIAL}, {NULL, 0}};
@@ -46,6 +50,7 @@ const lrki_key lrki_general_keys[] = {
     KEY("adapters", "dropout", REAL, adapters.dropout, ),
     KEY("adapters", "init", CHOICE, adapters.init, WORDS(init_words)),
     KEY("adapters", "gates", CHOICE, adapters.gates, WORDS(gates_words)),
+    KEY("adapters", "nested", CHOICE, nested, WORDS(nested_words)),
     KEY("adapters", "uniform", INTEGER, uniform, WORDS(uniform_words)),
     KEY("adapters", "uniform_unit", CHOICE, uniform_unit, WORDS(unit_words)),
     KEY("start", "kind", CHOICE, start, WORDS(lrki_start_words)),

@@ -156,6 +156,7 @@ static lrk_status check_starts(const lrk_config *config)
 lrk_status lrki_methods_check(const lrk_config *config)
 {
     lrk_status status = check_estimators(config);
-    if (status == LRK_OK) status = check_policies(config); /* before starts, which have the budget from them */
+    if (status == LRK_OK)
+        status = check_policies(config); /* before starts, which have the budget from them */
     return status == LRK_OK ? check_starts(config) : status;
 }

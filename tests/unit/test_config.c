@@ -49,6 +49,7 @@ static const sample samples[] = {
     {"adapters", "dropout", "0.25", 0.25},
     {"adapters", "init", "gaussian", LRK_INIT_GAUSSIAN},
     {"adapters", "gates", "gaussian", LRK_GATES_GAUSSIAN},
+    {"adapters", "nested", "frozen", LRK_NESTED_FROZEN},
     {"adapters", "uniform", "160", 160},
     {"adapters", "uniform_unit", "parameters", LRK_BUDGET_PARAMETERS},
     {"start", "kind", "gradient", LRKI_START_gradient},

@@ -47,8 +47,7 @@ static int64_t deepest(const ft_trainer *t)
 static int evaluate_depth(ft_trainer *t, int64_t depth, ft_loss *dev, ft_loss *test, ft_error *error)
 {
     *test = (ft_loss){NAN, NAN};
-    if (lrk_mask_create_nested(t->adapters, depth, &t->mask))
-        return ft_fail_lorank(error, t->context, NULL);
+    if (lrk_mask_create_nested(t->adapters, depth, &t->mask)) return ft_fail_lorank(error, t->context, NULL);
     int failed = ft_trainer_evaluate(t, &t->task->dev, dev, error);
     if (!failed && t->task->test.n_rows) failed = ft_trainer_evaluate(t, &t->task->test, test, error);
     lrk_mask_destroy(t->mask);

@@ -57,8 +57,9 @@ typedef struct lrk_evaluation {
  *   evaluate       n evaluations (1 <= n <= max_per_call), n passes to run side by side or one after the other. Those of
  *                  one call have one baseline; a baseline itself is asked for alone.
  *   differentiate  forward and backward of the mean loss (loss_sum / weight over all parts) with the pass, dx chains
- *                  included; lorank collects dL/dm from it and nothing else. Needed by screened and two-point. Also
- *                  fills parts.
+ *                  included; lorank collects dL/dm from it and nothing else. Needed by screened and two-point, under the
+ *                  baselines, and by selection, under weights of all ranks: what is cached of it is the baseline's where
+ *                  first_stage is LRK_NO_STAGE alone. Also fills parts.
  *   progress       done of total evaluations (differentiations count as evaluations here); may be NULL.
  * A part weighs the same in every evaluation of a run (LRK_ERR_HOST: the host changed its validation batch). If a call of
  * lorank fails in a callback, return non-zero: its words are added to those of LRK_ERR_HOST.

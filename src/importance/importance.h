@@ -158,10 +158,11 @@ void lrki_host_call_end(lrk_estimator *estimator, bool before);
 
 /* ---- asking the host (evaluation.c) ------------------------------------------------------------------ */
 
-/* One question: the set under a baseline, or under it without (alone with) one rank. */
+/* One question: the set under a baseline, or under it without (alone with) one rank; or under a mask. */
 typedef struct lrki_question {
-    int32_t baseline; /* LRK_BASELINE_...            */
-    int64_t flat;     /* rank, or LRKI_BASELINE_SELF */
+    int32_t baseline; /* LRK_BASELINE_...; the mask's        */
+    int64_t flat;     /* rank, or LRKI_BASELINE_SELF         */
+    lrk_mask *mask;   /* borrowed; NULL: what the others say */
 } lrki_question;
 
 #define LRKI_BASELINE_SELF (-1)
@@ -173,9 +174,10 @@ typedef struct lrki_question {
 lrk_status lrki_ask(lrk_estimator *estimator, const lrk_evaluator *host, const lrk_scores *set,
                     const lrki_question *questions, int32_t n, int64_t index, lrk_loss_part *parts);
 
-/* Forward and backward under a baseline: losses, and gradient[flat] = dL/dm of every live rank. */
+/* Forward and backward under a baseline, or a mask: losses, and gradient[flat] = dL/dm of every live rank. */
 lrk_status lrki_ask_gradient(lrk_estimator *estimator, const lrk_evaluator *host, const lrk_scores *set,
-                             int32_t baseline, int64_t index, lrk_loss_part *parts, double *gradient);
+                             const lrki_question *question, int64_t index, lrk_loss_part *parts,
+                             double *gradient);
 
 /* ---- asking the hosts of all workers (shares.c) ------------------------------------------------------ */
 
@@ -192,7 +194,8 @@ int32_t lrki_questions_most(const lrk_estimator *estimator, const lrk_evaluator 
 lrk_status lrki_evaluate(lrk_estimator *estimator, const lrk_evaluator *host, const lrk_scores *set,
                          const lrki_question *questions, int32_t n, int64_t index, lrk_loss_part *parts);
 lrk_status lrki_differentiate(lrk_estimator *estimator, const lrk_evaluator *host, const lrk_scores *set,
-                              int32_t baseline, int64_t index, lrk_loss_part *parts, double *gradient);
+                              const lrki_question *question, int64_t index, lrk_loss_part *parts,
+                              double *gradient);
 
 /* Evaluates with all ranks; outputs[flat], zeroed, gets what every live rank puts out. */
 lrk_status lrki_measure_outputs(lrk_estimator *estimator, const lrk_evaluator *host, const lrk_scores *set,

@@ -165,7 +165,9 @@ START_TEST(a_cut_set_has_the_first_rows_and_the_scale_of_its_depth)
         ck_assert_int_eq(is.rank, k);
         ck_assert_int_eq(is.stage, was.stage);
         if (k == was.rank) ck_assert(is.scale == was.scale);
-        if (k > 0) ck_assert(fabs(is.scale * (double)k - was.scale * (double)was.rank) <= 0x1p-24 * fabs(was.scale * (double)was.rank));
+        if (k > 0)
+            ck_assert(fabs(is.scale * (double)k - was.scale * (double)was.rank) <=
+                      0x1p-24 * fabs(was.scale * (double)was.rank));
         const int32_t which[] = {LRK_TENSOR_A, LRK_TENSOR_B, LRK_TENSOR_GATES};
         for (int t = 0; t < 3 && k > 0; t++) {
             lrk_tensor from = set_tensor(set, i, which[t]), to = set_tensor(cut, i, which[t]);

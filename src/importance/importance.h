@@ -62,7 +62,8 @@ double lrki_ratio_mean(const double *parts, const double *weights, int64_t n, in
     X(taylor)                                                                                                \
     X(magnitude)                                                                                             \
     X(gate)                                                                                                  \
-    X(output)
+    X(output)                                                                                                \
+    X(selection)
 
 #define LRKI_ESTIMATORS(X)                                                                                   \
     LRKI_CHOSEN_ESTIMATORS(X)                                                                                \

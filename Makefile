@@ -45,7 +45,7 @@ obj      = $(patsubst %.c,$(BUILD)/%.o,$(1))
 LIB_OBJ := $(call obj,$(wildcard $(LAYERS:%=src/%/*.c)))
 TOOL_OBJ := $(call obj,$(wildcard src/tool/*.c))
 FT_OBJ  := $(call obj,$(wildcard examples/finetune/*.c))
-FT_LORANK := adapt bench checkpoint demo dryrun glue judge list loop score start summary train workers
+FT_LORANK := adapt bench checkpoint demo dryrun glue judge list loop nested score start summary train workers
 PLAIN_OBJ := $(patsubst %.c,$(BUILD)/plain/%.o,$(filter-out $(FT_LORANK:%=examples/finetune/%.c),$(wildcard examples/finetune/*.c)))
 TEST_OBJ := $(call obj,$(SUITES:%=tests/unit/test_%.c) $(wildcard tests/support/*.c) tests/run.c)
 BENCH_OBJ := $(call obj,$(wildcard tests/bench/*.c))

@@ -45,6 +45,7 @@ near()
     src/adapters/gather.c) echo worker_starts ;;
     src/adapters/pca*) echo pca eva ;;
     src/adapters/set.c) echo create outline adalora gates ;;
+    src/adapters/nested.c) echo nested ;;
     src/adapters/stack.c) echo gradient_init ;;
     src/adapters/*) echo change create match mask merge snapshot gradients ;;
     src/importance/*) echo importance importance_hosts scores screened random outputs ;;

@@ -111,6 +111,7 @@ static int create_parts(ft_trainer *trainer, const lrk_config *config, ft_error 
                          lrk_config_seed(config), error))
         return -1;
     ft_scorer_evaluator(&trainer->scorer, &evaluator);
+    trainer->nested = lrk_config_nested(config);
     trainer->learning_rate.struct_size = sizeof trainer->learning_rate;
     if (lrk_config_create_allocator(config, trainer->adapters, &trainer->allocator) ||
         lrk_config_create_estimator(config, trainer->adapters, &evaluator, trainer->allocator,
@@ -145,6 +146,7 @@ void ft_adapt_free(ft_trainer *trainer)
     lrk_optimizer_destroy(trainer->optimizer);
     lrk_estimator_destroy(trainer->estimator);
     lrk_allocator_destroy(trainer->allocator);
+    lrk_mask_destroy(trainer->mask);
     lrk_adapters_destroy(trainer->adapters);
     lrk_adapters_destroy(trainer->begun);
     ft_scorer_free(&trainer->scorer);

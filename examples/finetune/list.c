@@ -6,11 +6,16 @@
 
 #include "commands.h"
 
+static void list_word(const char *what, const char *key, int64_t i)
+{
+    const char *word = lrk_config_word(key, i);
+    printf("%-10s  %-12s  %s: %s  (%s)\n", what, word, key, word, lrk_config_summary(key, i));
+}
+
 static void list_words(const char *what, const char *key)
 {
-    const char *word;
-    for (int64_t i = 0; (word = lrk_config_word(key, i)); i++)
-        printf("%-10s  %-12s  %s: %s\n", what, word, key, word);
+    for (int64_t i = 0; lrk_config_word(key, i); i++)
+        list_word(what, key, i);
 }
 
 int ft_command_list(void)
@@ -23,8 +28,9 @@ int ft_command_list(void)
            "uniform");
     printf("%-10s  %-12s  adapters.ranks_from: a trace or PEFT's rank_pattern\n", "initial", "ranks_from");
     for (int64_t i = 1; lrk_config_word("start.kind", i); i++) /* the first is none of these */
-        printf("%-10s  %-12s  start.kind: %s\n", "initial", lrk_config_word("start.kind", i),
-               lrk_config_word("start.kind", i));
+        list_word("initial", "start.kind", i);
+    printf("%-10s  %-12s  adapters.nested: cumulative or frozen  (DyLoRA: an adapter at every depth)\n",
+           "training", "nested");
     return FT_EXIT_OK;
 }
 #endif

@@ -7,7 +7,7 @@
 
 #include "output.h"
 
-static json_t *losses(const ft_loss *dev, const ft_loss *test)
+json_t *ft_summary_of(const ft_loss *dev, const ft_loss *test)
 {
     return json_pack("{s:o, s:o, s:o}", "dev_loss", ft_json_number(dev->loss), "test_loss",
                      ft_json_number(test->loss), "test_accuracy", ft_json_number(test->accuracy));
@@ -16,12 +16,12 @@ static json_t *losses(const ft_loss *dev, const ft_loss *test)
 json_t *ft_summary_create(uint64_t seed, int64_t budget_ranks, const ft_loss *dev, const ft_loss *test)
 {
     return json_pack("{s:I, s:I, s:o}", "seed", (json_int_t)seed, "budget_ranks", (json_int_t)budget_ranks,
-                     "base", losses(dev, test));
+                     "base", ft_summary_of(dev, test));
 }
 
 json_t *ft_summary_losses(const ft_outcome *outcome)
 {
-    return losses(&outcome->dev, &outcome->test);
+    return ft_summary_of(&outcome->dev, &outcome->test);
 }
 
 /* As text: a JSON integer is signed. */

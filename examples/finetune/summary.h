@@ -10,7 +10,8 @@
 /* {"seed", "budget_ranks", "base": {...}}; NULL without memory, as all of these. */
 json_t *ft_summary_create(uint64_t seed, int64_t budget_ranks, const ft_loss *dev, const ft_loss *test);
 
-/* {"dev_loss", "test_loss", "test_accuracy"} of a run. */
+/* {"dev_loss", "test_loss", "test_accuracy"}, and that of a run. */
+json_t *ft_summary_of(const ft_loss *dev, const ft_loss *test);
 json_t *ft_summary_losses(const ft_outcome *outcome);
 
 /* The same, with rounds, ranks, evaluations and times. */

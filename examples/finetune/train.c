@@ -8,6 +8,7 @@
 
 #include "bench.h"
 #include "commands.h"
+#include "nested.h"
 #include "output.h"
 #include "summary.h"
 #include "workers.h"
@@ -17,15 +18,16 @@ typedef struct result {
     ft_outcome outcome;
 } result;
 
-static int write_summary(const ft_bench *bench, const result *r, ft_error *error)
+static int write_summary(ft_bench *bench, const result *r, ft_error *error)
 {
     char path[FT_PATH];
     if (ft_output_path(bench->args.out, "summary.json", path, error)) return -1;
     json_t *summary = ft_summary_create(lrk_config_seed(bench->config), r->outcome.budget_ranks, &r->base_dev,
                                         &r->base_test);
-    int failed = !summary || json_object_set_new(summary, "run", ft_summary_run(&r->outcome))
-                     ? ft_fail_memory(error, "the summary")
-                     : ft_output_json(path, summary, error);
+    int failed =
+        !summary || json_object_set_new(summary, "run", ft_summary_run(&r->outcome))
+            ? ft_fail_memory(error, "the summary")
+            : ft_nested_report(&bench->trainer, summary, error) || ft_output_json(path, summary, error);
     json_decref(summary);
     return failed;
 }

@@ -11,6 +11,7 @@
 #ifdef LORANK
 #include "adapt.h"
 #include "glue.h"
+#include "nested.h"
 #endif
 #ifdef FT_MPI
 #include "workers.h"
@@ -73,6 +74,7 @@ static int begin_pass(ft_trainer *trainer, int32_t mode, int64_t max_rows, lrk_p
     lrk_pass_options_init(&options, sizeof options);
     options.mode = mode;
     options.nonce = (uint64_t)trainer->step;
+    options.mask = trainer->mask;
     options.max_rows = max_rows;
     if (mode == LRK_PASS_TRAIN && trainer->optimizer)
         lrk_optimizer_gradients(trainer->optimizer, &options.gradients);
@@ -181,6 +183,7 @@ int ft_trainer_step(ft_trainer *trainer, const int64_t *rows, int64_t n, double 
     if (ft_batch_fill(&trainer->batch, &trainer->task->train, rows, n, error)) return -1;
 #ifdef LORANK
     lrk_pass *pass;
+    if (ft_nested_begin(trainer, error)) return -1;
     if (begin_pass(trainer, LRK_PASS_TRAIN, batch_rows(trainer), &pass, error)) return -1;
 #endif
     int failed = forward_backward(trainer, loss);
@@ -192,7 +195,7 @@ int ft_trainer_step(ft_trainer *trainer, const int64_t *rows, int64_t n, double 
     if (ft_workers_sum_gradients(trainer->adapters, error)) return -1;
 #endif
 #ifdef LORANK
-    if (optimize(trainer, error)) return -1;
+    if (ft_nested_end(trainer, error) || optimize(trainer, error)) return -1;
 #endif
     trainer->step++;
     return 0;

@@ -38,6 +38,9 @@ typedef struct ft_trainer {
     lrk_allocator *allocator;
     lrk_schedule *schedule;
     lrk_lr_options learning_rate;
+    int32_t nested; /* LRK_NESTED_...                                         */
+    int64_t depth;  /* of the step, with nested ranks                         */
+    lrk_mask *mask; /* what passes train and evaluate under; NULL: everything */
     ft_scorer scorer;
 #endif
 } ft_trainer;

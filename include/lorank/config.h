@@ -19,6 +19,7 @@
 #include "gradient_init.h"
 #include "gradient_start.h"
 #include "importance.h"
+#include "nested.h"
 #include "optimizer.h"
 #include "schedule.h"
 #include "weight_start.h"
@@ -69,6 +70,9 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_config_override(lrk_config *config, const
 /* The seed [0]. Since 0.1 */
 LRK_API uint64_t lrk_config_seed(const lrk_config *config);
 
+/* LRK_NESTED_... of adapters.nested (nested.h): what the host is to do in a training step. LRK_NESTED_NONE for NULL. Since 0.1 */
+LRK_API int32_t lrk_config_nested(const lrk_config *config);
+
 /* The word of start.kind ["uniform"]; NULL for NULL. Since 0.1 */
 LRK_API const char *lrk_config_start(const lrk_config *config);
 
@@ -92,6 +96,12 @@ LRK_API int32_t lrk_config_start_subtracts(const lrk_config *config);
 LRK_API const char *lrk_config_word(const char *key, int64_t i);
 
 /*
+ * One line on word i of importance.estimator, allocation.policy or start.kind, in the order of lrk_config_word(): what it does and
+ * what it asks for. NULL past the last, and for other keys. Threads: pure. Since 0.1
+ */
+LRK_API const char *lrk_config_summary(const char *key, int64_t i);
+
+/*
  * The handles that the text describes. Failures add the line of the key concerned where there is one.
  *   adapters   by patterns over the host's modules (rank and scale in `modules` are ignored)
  *   estimator  n_cut is the allocator's n_move, at least 1 (NULL if the mode needs none)
@@ -103,7 +113,8 @@ LRK_API const char *lrk_config_word(const char *key, int64_t i);
  *   plan_weights  of start.kind pissa, olora and orthogonal; under another *plan is NULL
  *   plan_...   the plan of that start, with budget and limits of section allocation. The allocator is made before the plan is
  *              committed: a budget `initial` is what adapters.modules say, and multiples of it are what a start fills
- * Errors: those of the lrk_xxx_create() functions, and LRK_ERR_CONFIG if a needed section is missing. Since 0.1
+ * Errors: those of the lrk_xxx_create() functions, LRK_ERR_CONFIG if a needed section is missing, LRK_ERR_ARGUMENT if plan_start,
+ * settle_eva, plan_eva or plan_gelora is not for the start that the text names. Since 0.1
  */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_config_create_adapters(const lrk_config *config, const lrk_module_spec *modules,
                                                               int64_t n_modules, lrk_adapters **adapters);

@@ -57,8 +57,9 @@ typedef struct lrk_evaluation {
  *   evaluate       n evaluations (1 <= n <= max_per_call), n passes to run side by side or one after the other. Those of
  *                  one call have one baseline; a baseline itself is asked for alone.
  *   differentiate  forward and backward of the mean loss (loss_sum / weight over all parts) with the pass, dx chains
- *                  included; lorank collects dL/dm from it and nothing else. Needed by screened and two-point. Also
- *                  fills parts.
+ *                  included; lorank collects dL/dm from it and nothing else. Needed by screened and two-point, under the
+ *                  baselines, and by selection, under weights of all ranks: what is cached of it is the baseline's where
+ *                  first_stage is LRK_NO_STAGE alone. Also fills parts.
  *   progress       done of total evaluations (differentiations count as evaluations here); may be NULL.
  * A part weighs the same in every evaluation of a run (LRK_ERR_HOST: the host changed its validation batch). If a call of
  * lorank fails in a callback, return non-zero: its words are added to those of LRK_ERR_HOST.
@@ -296,6 +297,35 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_estimator_create_output(lrk_adapters *ada
                                                                const lrk_evaluator *evaluator,
                                                                const lrk_output_options *options,
                                                                lrk_estimator **estimator);
+
+/*
+ * Selection weights (AutoLoRA, Zhang et al. 2024, arXiv:2403.09113), to first order: in a module of r ranks
+ *     w_j = r softmax(alpha)_j,   alpha = 0 at first,   dL/dalpha_j = w_j (G_j - 1/r sum_k w_k G_k),   G_j = dL/dm_j at m = w,
+ * L the mean loss on the validation batch under the mask w, and alpha moved by `steps` steps of Adam (rate, betas 0.5 and 0.999,
+ * 1e-8) at the A, B and gates that the set has. The score is w_j: 1 on average in every module, whose rank by AutoLoRA's rule,
+ * softmax >= 1/r, is the number of its scores >= 1. What the published method does besides - A and B trained under the weights, a
+ * fresh batch every step, the second-order term of a one-step unroll - is not here. Since Adam's steps are as long whatever the
+ * gradient's size, scores tell sides of 1 apart rather than ranks on the same side: meant for the policy threshold below 1.
+ * A run asks for `steps` differentiations of the whole set, the first under weights of 1, and keeps nothing; progress is not called;
+ * loss_all is known.
+ * Errors   creating: LRK_ERR_ARGUMENT (steps < 1, rate not > 0, an unknown flag; the evaluator, with differentiate),
+ *          LRK_ERR_UNSUPPORTED (inference-only set), LRK_ERR_VERSION, LRK_ERR_NOMEM
+ * Special  the only rank of a module, and all of a module without derivatives (B = 0, gates 0), have score 1.   Since 0.1
+ */
+typedef struct lrk_selection_options {
+    uint32_t struct_size;
+    uint32_t flags;   /* 0                                                             */
+    int32_t steps;    /* >= 1 [16]                                                     */
+    int32_t reserved; /* 0                                                             */
+    double rate;      /* > 0; the logarithm of a weight moves by about that a step [0.1] */
+} lrk_selection_options;
+
+/* Errors: LRK_ERR_ARGUMENT. Threads: pure. Since 0.1 */
+LRK_API lrk_status lrk_selection_options_init(lrk_selection_options *options, size_t struct_size);
+LRK_API LRK_WARN_UNUSED lrk_status lrk_estimator_create_selection(lrk_adapters *adapters,
+                                                                  const lrk_evaluator *evaluator,
+                                                                  const lrk_selection_options *options,
+                                                                  lrk_estimator **estimator);
 
 /*
  * Control: the scores of `inner` (kept alive) negated, terms and estimates too; named "reversed.<inner>". Resetting it

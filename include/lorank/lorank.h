@@ -32,6 +32,7 @@
 #include "kohya.h"
 #include "mask.h"
 #include "merge.h"
+#include "nested.h"
 #include "optimizer.h"
 #include "pass.h"
 #include "pca.h"

@@ -50,10 +50,10 @@ static lrk_status add_outputs(const lrki_call *call, bool saved)
         const lrki_module *m = module_at(call, i);
         if (!has_part(pass, m, saved)) continue;
         lrk_rank_output *to = pass->outputs + m->first_rank;
-        for (int64_t rank = 0, k = 0; rank < m->bank.rank; rank++) {
-            if (!lrki_pass_takes(pass, m, rank)) continue;
-            to[rank].own += part->own[k];
-            to[rank].joint += part->joint[k++];
+        for (int64_t j = 0, k = 0; j < m->bank.rank; j++) {
+            if (!lrki_pass_takes(pass, m, j)) continue;
+            to[j].own += part->own[k];
+            to[j].joint += part->joint[k++];
         }
         part++;
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Allocation, internal: the seam between policies and the rest. A policy is one file: it sees a round (modules with
- * their limits, live ranks with their scores) and answers with drop and add. It decides which ranks; the allocator
+ * Allocation, internal: the seam between policies and the rest. A policy is one file, and one line in LRKI_POLICIES: it sees
+ * a round (modules with their limits, live ranks with their scores) and answers with drop and add. It decides which ranks; the allocator
  * checks every answer against budget, floors and ceilings, the plan fixes it, the transaction carries it out.
  * Invariant: an allocator has at most one plan on its account, and its counters move only when a plan is committed.
  */
@@ -9,6 +9,7 @@
 #define LRKI_ALLOCATION_H
 
 #include "../adapters/set.h"
+#include "../core/method.h"
 #include "../importance/importance.h"
 #include "lorank/allocation.h"
 #include "lorank/eva.h"
@@ -47,6 +48,21 @@ typedef struct lrki_round {
     uint8_t *silence;         /* [n_ranks]   0 on entry: kept, and its gate becomes 0 */
 } lrki_round;
 
+/* What a text says to a policy beside its own options, and what of other sections it goes by. */
+typedef struct lrki_policy_terms {
+    int64_t n_move; /* 0: not given */
+    int64_t budget; /* as in the public options */
+    int32_t budget_unit;
+    int32_t new_rank_init;
+    bool has_init; /* new_rank_init was given */
+    bool trains_gates;
+    int32_t protect_rounds;
+    int32_t n_rounds;
+    double multiple; /* of the budget, that the start fills; 1: the budget */
+    const lrk_limit *limits;
+    int64_t n_limits;
+} lrki_policy_terms;
+
 typedef struct lrki_policy {
     /* Fills drop and add; fails with a detail recorded. */
     lrk_status (*choose)(lrk_allocator *allocator, lrki_round *round);
@@ -54,7 +70,27 @@ typedef struct lrki_policy {
     int64_t (*n_move)(const lrk_allocator *allocator);
     /* The policy's options that change results, for checkpoints; NULL: none. */
     void (*same)(const lrk_allocator *allocator, lrki_state *state);
+    /* Of those that a text chooses, else empty. check: of a text, whose overrides may still bring what is 0; NULL: none. */
+    lrki_method method;
+    bool is_idle; /* moves nothing, so that there are no rounds */
+    lrk_status (*check)(lrk_context *context, const lrki_policy_terms *terms, const void *options);
+    lrk_status (*create)(lrk_adapters *adapters, const lrki_policy_terms *terms, const void *options,
+                         lrk_allocator **allocator);
 } lrki_policy;
+
+/* By their words in a text. */
+#define LRKI_POLICIES(X)                                                                                     \
+    X(alora)                                                                                                 \
+    X(elalora)                                                                                               \
+    X(increlora)                                                                                             \
+    X(prune)                                                                                                 \
+    X(adalora)                                                                                               \
+    X(threshold)                                                                                             \
+    X(fixed)
+
+#define LRKI_POLICY_EXTERN(name) extern const lrki_policy lrki_policy_##name;
+LRKI_POLICIES(LRKI_POLICY_EXTERN)
+#undef LRKI_POLICY_EXTERN
 
 /* ---- allocator ----------------------------------------------------------------------------------------------------- */
 
@@ -95,16 +131,7 @@ typedef struct lrki_rules {
 } lrki_rules;
 
 /* LRK_ERR_ARGUMENT beginning with the member's name if a value is out of range. */
-lrk_status lrki_alora_options_check(lrk_context *context, const lrk_alora_options *options);
-lrk_status lrki_elalora_options_check(lrk_context *context, const lrk_elalora_options *options);
-lrk_status lrki_increlora_options_check(lrk_context *context, const lrk_increlora_options *options);
-lrk_status lrki_threshold_options_check(lrk_context *context, const lrk_threshold_options *options);
-lrk_status lrki_prune_options_check(lrk_context *context, const lrk_prune_options *options);
 lrk_status lrki_twonn_options_check(lrk_context *context, const lrk_twonn_options *options);
-lrk_status lrki_weight_start_check(lrk_context *context, const lrk_weight_start_options *options);
-lrk_status lrki_gradient_init_check(lrk_context *context, const lrk_gradient_init_options *options);
-lrk_status lrki_eva_options_check(lrk_context *context, const lrk_eva_options *options);
-lrk_status lrki_gradient_start_check(lrk_context *context, const lrk_gradient_start_options *options);
 lrk_status lrki_rules_check(lrk_context *context, const lrki_rules *rules);
 /* The same for one limit, whose pattern the detail quotes. */
 lrk_status lrki_limit_check(lrk_context *context, const lrk_limit *limit);

@@ -30,7 +30,7 @@ static lrki_rules rules_of(const lrk_alora_options *options)
                         .n_limits = options->n_limits};
 }
 
-lrk_status lrki_alora_options_check(lrk_context *context, const lrk_alora_options *options)
+static lrk_status check_options(lrk_context *context, const lrk_alora_options *options)
 {
     const char *wrong = NULL;
     if (options->no_receiver != LRK_NO_RECEIVER_SHRINK && options->no_receiver != LRK_NO_RECEIVER_KEEP)
@@ -285,8 +285,6 @@ static void same_options(const lrk_allocator *allocator, lrki_state *state)
     lrki_state_same_i64(state, "no_receiver", options->no_receiver);
 }
 
-static const lrki_policy alora_policy = {.choose = choose, .n_move = n_move, .same = same_options};
-
 lrk_status lrk_allocator_create_alora(lrk_adapters *adapters, const lrk_alora_options *given,
                                       lrk_allocator **allocator)
 {
@@ -300,8 +298,72 @@ lrk_status lrk_allocator_create_alora(lrk_adapters *adapters, const lrk_alora_op
     lrk_alora_options_init(&options, sizeof options);
     status =
         lrki_struct_read(context, &options, sizeof options, given, sizeof(uint32_t) * 2, "lrk_alora_options");
-    if (status == LRK_OK) status = lrki_alora_options_check(context, &options);
+    if (status == LRK_OK) status = check_options(context, &options);
     if (status != LRK_OK) return status;
     const lrki_rules rules = rules_of(&options);
-    return lrki_allocator_create(adapters, &alora_policy, &rules, &options, sizeof options, allocator);
+    return lrki_allocator_create(adapters, &lrki_policy_alora, &rules, &options, sizeof options, allocator);
 }
+
+/* ---- in a text ------------------------------------------------------------------------------------------------------- */
+
+static const lrki_word unpruned_words[] = {
+    {"this_round", LRK_UNPRUNED_THIS_ROUND}, {"ever", LRK_UNPRUNED_EVER}, {NULL, 0}};
+static const lrki_word scope_words[] = {
+    {"global", LRK_SCOPE_GLOBAL}, {"per_stage", LRK_SCOPE_PER_STAGE}, {NULL, 0}};
+static const lrki_word receiver_words[] = {
+    {"shrink", LRK_NO_RECEIVER_SHRINK}, {"keep", LRK_NO_RECEIVER_KEEP}, {NULL, 0}};
+
+#define KEY(...) LRKI_KEY(lrk_alora_options, "allocation", __VA_ARGS__)
+static const lrki_key keys[] = {KEY("move_share", REAL, move_share, .rival = "n_move"),
+                                KEY("unpruned", CHOICE, unpruned, .words = unpruned_words),
+                                KEY("scope", CHOICE, scope, .words = scope_words),
+                                KEY("no_receiver", CHOICE, no_receiver, .words = receiver_words),
+                                KEY("refill", FLAG, flags, .bit = LRK_ALORA_REFILL),
+                                {.name = NULL}};
+#undef KEY
+
+static void init_chosen(void *options)
+{
+    (void)lrk_alora_options_init(options, sizeof(lrk_alora_options));
+}
+
+static lrk_alora_options with_terms(const lrki_policy_terms *terms, const void *chosen)
+{
+    lrk_alora_options options = *(const lrk_alora_options *)chosen;
+    options.n_move = terms->n_move;
+    options.budget = terms->budget;
+    options.budget_unit = terms->budget_unit;
+    options.new_rank_init = terms->new_rank_init;
+    options.protect_rounds = terms->protect_rounds;
+    options.limits = terms->limits;
+    options.n_limits = terms->n_limits;
+    return options;
+}
+
+static lrk_status check_chosen(lrk_context *context, const lrki_policy_terms *terms, const void *chosen)
+{
+    lrk_alora_options options = with_terms(terms, chosen);
+    if (options.n_move == 0 && options.move_share == 0) options.n_move = 1;
+    return check_options(context, &options);
+}
+
+static lrk_status create_chosen(lrk_adapters *adapters, const lrki_policy_terms *terms, const void *chosen,
+                                lrk_allocator **allocator)
+{
+    lrk_alora_options options = with_terms(terms, chosen);
+    if (terms->multiple > 1)
+        return lrki_fail(adapters->context, LRK_ERR_CONFIG,
+                         "multiple must be <= 1 under policy alora: prune alone comes back to the budget");
+    return lrk_allocator_create_alora(adapters, &options, allocator);
+}
+
+const lrki_policy lrki_policy_alora = {
+    .choose = choose,
+    .n_move = n_move,
+    .same = same_options,
+    .method = {.summary = "ALoRA: the lowest ranks go, modules that lost none grow",
+               .keys = keys,
+               .size = LRKI_METHOD_SIZE(lrk_alora_options),
+               .init = init_chosen},
+    .check = check_chosen,
+    .create = create_chosen};

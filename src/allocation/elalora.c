@@ -28,7 +28,7 @@ static lrki_rules rules_of(const lrk_elalora_options *options)
                         .n_limits = options->n_limits};
 }
 
-lrk_status lrki_elalora_options_check(lrk_context *context, const lrk_elalora_options *options)
+static lrk_status check_options(lrk_context *context, const lrk_elalora_options *options)
 {
     const char *wrong = NULL;
     if (options->reserved != 0) wrong = "reserved must be 0";
@@ -152,8 +152,6 @@ static void same_options(const lrk_allocator *allocator, lrki_state *state)
     lrki_state_same_i64(state, "nominees", options->nominees);
 }
 
-static const lrki_policy elalora_policy = {.choose = choose, .n_move = n_move, .same = same_options};
-
 lrk_status lrk_allocator_create_elalora(lrk_adapters *adapters, const lrk_elalora_options *given,
                                         lrk_allocator **allocator)
 {
@@ -167,8 +165,62 @@ lrk_status lrk_allocator_create_elalora(lrk_adapters *adapters, const lrk_elalor
     lrk_elalora_options_init(&options, sizeof options);
     status = lrki_struct_read(context, &options, sizeof options, given, sizeof(uint32_t) * 2,
                               "lrk_elalora_options");
-    if (status == LRK_OK) status = lrki_elalora_options_check(context, &options);
+    if (status == LRK_OK) status = check_options(context, &options);
     if (status != LRK_OK) return status;
     const lrki_rules rules = rules_of(&options);
-    return lrki_allocator_create(adapters, &elalora_policy, &rules, &options, sizeof options, allocator);
+    return lrki_allocator_create(adapters, &lrki_policy_elalora, &rules, &options, sizeof options, allocator);
 }
+
+/* ---- in a text ------------------------------------------------------------------------------------------------------- */
+
+#define KEY(...) LRKI_KEY(lrk_elalora_options, "allocation", __VA_ARGS__)
+static const lrki_key keys[] = {KEY("nominees", INTEGER, nominees, ),
+                                KEY("n_move_last", INTEGER, n_move_last, ),
+                                KEY("n_rounds", INTEGER, n_rounds, ),
+                                {.name = NULL}};
+#undef KEY
+
+static void init_chosen(void *options)
+{
+    (void)lrk_elalora_options_init(options, sizeof(lrk_elalora_options));
+}
+
+static lrk_elalora_options with_terms(const lrki_policy_terms *terms, const void *chosen)
+{
+    lrk_elalora_options options = *(const lrk_elalora_options *)chosen;
+    options.n_move = terms->n_move;
+    options.budget = terms->budget;
+    options.budget_unit = terms->budget_unit;
+    if (terms->has_init) options.new_rank_init = terms->new_rank_init;
+    options.protect_rounds = terms->protect_rounds;
+    options.limits = terms->limits;
+    options.n_limits = terms->n_limits;
+    return options;
+}
+
+static lrk_status check_chosen(lrk_context *context, const lrki_policy_terms *terms, const void *chosen)
+{
+    lrk_elalora_options options = with_terms(terms, chosen);
+    if (options.n_move == 0) options.n_move = 1;
+    if (options.n_rounds != 0 && options.n_move_last == 0) options.n_move_last = 1;
+    if (options.n_rounds == 0 && options.n_move_last != 0) options.n_rounds = 2;
+    return check_options(context, &options);
+}
+
+static lrk_status create_chosen(lrk_adapters *adapters, const lrki_policy_terms *terms, const void *chosen,
+                                lrk_allocator **allocator)
+{
+    lrk_elalora_options options = with_terms(terms, chosen);
+    return lrk_allocator_create_elalora(adapters, &options, allocator);
+}
+
+const lrki_policy lrki_policy_elalora = {
+    .choose = choose,
+    .n_move = n_move,
+    .same = same_options,
+    .method = {.summary = "ElaLoRA: modules nominate, the lowest nominees go, owners of the highest grow",
+               .keys = keys,
+               .size = LRKI_METHOD_SIZE(lrk_elalora_options),
+               .init = init_chosen},
+    .check = check_chosen,
+    .create = create_chosen};

@@ -25,7 +25,7 @@ static lrki_rules rules_of(const lrk_eva_options *options)
                         .n_limits = options->n_limits};
 }
 
-lrk_status lrki_eva_options_check(lrk_context *context, const lrk_eva_options *options)
+static lrk_status check_options(lrk_context *context, const lrk_eva_options *options)
 {
     const char *wrong = NULL;
     if (options->reserved != 0) wrong = "reserved must be 0";
@@ -123,7 +123,7 @@ static lrk_status read_options(const lrk_pca *pca, const lrk_eva_options *given,
     lrk_eva_options_init(options, sizeof *options);
     lrk_status status =
         lrki_struct_read(context, options, sizeof *options, given, 2 * sizeof(uint32_t), "lrk_eva_options");
-    if (status == LRK_OK) status = lrki_eva_options_check(context, options);
+    if (status == LRK_OK) status = check_options(context, options);
     return status == LRK_OK ? lrki_pca_check_idle(pca, what) : status;
 }
 
@@ -209,3 +209,52 @@ lrk_status lrk_eva_plan(const lrk_pca *pca, const lrk_eva_options *given, int64_
     const lrki_claim fed = lrki_pca_claim(pca);
     return lrki_plan_agree(pca->adapters->context, "lrk_eva_plan", status, &fed, plan);
 }
+
+/* ---- in a text ----------------------------------------------------------------------------------------------------- */
+
+#define KEY(...) LRKI_KEY(lrk_eva_options, "start", __VA_ARGS__)
+static const lrki_key keys[] = {KEY("whiten", FLAG, flags, .bit = LRK_EVA_WHITEN), {.name = NULL}};
+#undef KEY
+
+static void init_chosen(void *options)
+{
+    (void)lrk_eva_options_init(options, sizeof(lrk_eva_options));
+}
+
+static lrk_eva_options with_terms(const lrki_start_terms *terms, const void *chosen)
+{
+    lrk_eva_options options = *(const lrk_eva_options *)chosen;
+    options.budget = terms->budget;
+    options.budget_unit = terms->budget_unit;
+    options.limits = terms->limits;
+    options.n_limits = terms->n_limits;
+    return options;
+}
+
+static lrk_status check_chosen(lrk_context *context, const lrki_start_terms *terms, const void *chosen)
+{
+    lrk_eva_options options = with_terms(terms, chosen);
+    return check_options(context, &options);
+}
+
+static lrk_status settle_chosen(const lrki_start_terms *terms, const void *chosen, int64_t *open)
+{
+    lrk_eva_options options = with_terms(terms, chosen);
+    return lrk_eva_settle(terms->pca, &options, open);
+}
+
+static lrk_status plan_chosen(const lrki_start_terms *terms, const void *chosen, lrk_plan **plan)
+{
+    lrk_eva_options options = with_terms(terms, chosen);
+    return lrk_eva_plan(terms->inputs, &options, terms->step, plan);
+}
+
+const lrki_start_kind lrki_start_eva = {
+    .method = {.summary = "EVA: ranks and A by principal components of inputs; asks for forward",
+               .keys = keys,
+               .size = LRKI_METHOD_SIZE(lrk_eva_options),
+               .init = init_chosen},
+    .material = LRKI_START_OF_INPUTS,
+    .check = check_chosen,
+    .settle = settle_chosen,
+    .plan = plan_chosen};

@@ -13,8 +13,6 @@ static lrk_status keep_all(lrk_allocator *allocator, lrki_round *round)
     return LRK_OK;
 }
 
-static const lrki_policy fixed_policy = {.choose = keep_all};
-
 lrk_status lrk_allocator_create_fixed(lrk_adapters *adapters, lrk_allocator **allocator)
 {
     if (allocator != NULL) *allocator = NULL;
@@ -23,5 +21,17 @@ lrk_status lrk_allocator_create_fixed(lrk_adapters *adapters, lrk_allocator **al
     if (allocator == NULL)
         return lrki_fail(adapters->context, LRK_ERR_ARGUMENT, "allocator must not be NULL");
     const lrki_rules rules = {.name = "fixed", .budget = LRKI_NO_BUDGET};
-    return lrki_allocator_create(adapters, &fixed_policy, &rules, NULL, 0, allocator);
+    return lrki_allocator_create(adapters, &lrki_policy_fixed, &rules, NULL, 0, allocator);
 }
+
+static lrk_status create_chosen(lrk_adapters *adapters, const lrki_policy_terms *terms, const void *options,
+                                lrk_allocator **allocator)
+{
+    (void)terms, (void)options;
+    return lrk_allocator_create_fixed(adapters, allocator);
+}
+
+const lrki_policy lrki_policy_fixed = {.choose = keep_all,
+                                       .method = {.summary = "plain LoRA: no rank moves, no rounds"},
+                                       .is_idle = true,
+                                       .create = create_chosen};

@@ -91,3 +91,46 @@ lrk_status lrk_gelora_plan(lrk_adapters *adapters, const double *dimensions, int
     if (status == LRK_OK) given.value = lrki_hash_doubles(0, dimensions, n);
     return lrki_plan_agree(adapters->context, "lrk_gelora_plan", status, &given, plan);
 }
+
+/* ---- in a text ----------------------------------------------------------------------------------------------------- */
+
+static const lrki_word estimate_words[] = {
+    {"fit", LRK_TWONN_FIT}, {"mle", LRK_TWONN_MLE}, {"unbiased", LRK_TWONN_UNBIASED}, {NULL, 0}};
+
+/* Of the dimensions: the host asks for them and hands the dimensions back. */
+#define KEY(...) LRKI_KEY(lrk_twonn_options, "start", __VA_ARGS__)
+static const lrki_key keys[] = {KEY("estimate", CHOICE, estimate, .words = estimate_words),
+                                KEY("discard", REAL, discard, ),
+                                {.name = NULL}};
+#undef KEY
+
+static void init_chosen(void *options)
+{
+    (void)lrk_twonn_options_init(options, sizeof(lrk_twonn_options));
+}
+
+static lrk_status check_chosen(lrk_context *context, const lrki_start_terms *terms, const void *chosen)
+{
+    (void)terms;
+    return lrki_twonn_options_check(context, chosen);
+}
+
+static lrk_status plan_chosen(const lrki_start_terms *terms, const void *chosen, lrk_plan **plan)
+{
+    (void)chosen;
+    lrk_gelora_options options;
+    (void)lrk_gelora_options_init(&options, sizeof options);
+    options.limits = terms->limits;
+    options.n_limits = terms->n_limits;
+    return lrk_gelora_plan(terms->adapters, terms->dimensions, terms->n_dimensions, &options, terms->step,
+                           plan);
+}
+
+const lrki_start_kind lrki_start_gelora = {
+    .method = {.summary = "GeLoRA: ranks by intrinsic dimensions; asks for hidden states of forward",
+               .keys = keys,
+               .size = LRKI_METHOD_SIZE(lrk_twonn_options),
+               .init = init_chosen},
+    .material = LRKI_START_OF_HIDDEN,
+    .check = check_chosen,
+    .plan = plan_chosen};

@@ -18,7 +18,7 @@ lrk_status lrk_gradient_init_options_init(lrk_gradient_init_options *options, si
     return lrki_struct_init(options, struct_size, &defaults, sizeof defaults);
 }
 
-lrk_status lrki_gradient_init_check(lrk_context *context, const lrk_gradient_init_options *options)
+static lrk_status check_options(lrk_context *context, const lrk_gradient_init_options *options)
 {
     const char *wrong = NULL;
     if (!(options->gamma > 0 && isfinite(options->gamma))) wrong = "gamma must be > 0";
@@ -134,7 +134,7 @@ static lrk_status start_with(const lrk_sketch *sketch, const lrk_gradient_init_o
     lrk_gradient_init_options_init(&options, sizeof options);
     lrk_status status = lrki_struct_read(context, &options, sizeof options, given, 2 * sizeof(uint32_t),
                                          "lrk_gradient_init_options");
-    if (status == LRK_OK) status = lrki_gradient_init_check(context, &options);
+    if (status == LRK_OK) status = check_options(context, &options);
     if (status == LRK_OK) status = lrki_sketch_check_idle(sketch, "lrk_gradient_init_plan");
     if (status == LRK_OK && sketch->adapters->n_ranks == 0)
         status = lrki_fail(context, LRK_ERR_BUDGET, "the set has no rank to begin");
@@ -152,3 +152,53 @@ lrk_status lrk_gradient_init_plan(const lrk_sketch *sketch, const lrk_gradient_i
     const lrki_claim fed = lrki_sketch_claim(sketch);
     return lrki_plan_agree(sketch->adapters->context, "lrk_gradient_init_plan", status, &fed, plan);
 }
+
+/* ---- in a text ----------------------------------------------------------------------------------------------------- */
+
+#define KEY(...) LRKI_KEY(lrk_gradient_init_options, "start", __VA_ARGS__)
+static const lrki_key keys[] = {KEY("gamma", REAL, gamma, ), {.name = NULL}};
+#undef KEY
+
+static void init_chosen(void *options)
+{
+    (void)lrk_gradient_init_options_init(options, sizeof(lrk_gradient_init_options));
+}
+
+static lrk_status check_chosen(lrk_context *context, const lrki_start_terms *terms, const void *chosen)
+{
+    (void)terms;
+    return check_options(context, chosen);
+}
+
+static lrk_status plan_of(const lrki_start_terms *terms, const void *chosen, int32_t method, lrk_plan **plan)
+{
+    lrk_gradient_init_options options = *(const lrk_gradient_init_options *)chosen;
+    options.method = method;
+    return lrk_gradient_init_plan(terms->sketch, &options, terms->step, plan);
+}
+
+static lrk_status plan_lora_ga(const lrki_start_terms *terms, const void *chosen, lrk_plan **plan)
+{
+    return plan_of(terms, chosen, LRK_GRADIENT_INIT_LORA_GA, plan);
+}
+
+static lrk_status plan_lora_one(const lrki_start_terms *terms, const void *chosen, lrk_plan **plan)
+{
+    return plan_of(terms, chosen, LRK_GRADIENT_INIT_LORA_ONE, plan);
+}
+
+const lrki_start_kind lrki_start_lora_ga = {
+    .method = {.summary = "LoRA-GA: A and B by the base model's gradient; asks for forward and backward",
+               .keys = keys,
+               .size = LRKI_METHOD_SIZE(lrk_gradient_init_options),
+               .init = init_chosen},
+    .material = LRKI_START_OF_GRADIENTS,
+    .subtracts = true,
+    .check = check_chosen,
+    .plan = plan_lora_ga};
+
+const lrki_start_kind lrki_start_lora_one = {
+    .method = {.summary = "LoRA-One: A and B by the base model's gradient; asks for forward and backward",
+               .like = &lrki_start_lora_ga.method},
+    .material = LRKI_START_OF_GRADIENTS,
+    .plan = plan_lora_one};

@@ -34,7 +34,7 @@ static lrki_rules rules_of(const lrk_gradient_start_options *options)
                         .n_limits = options->n_limits};
 }
 
-lrk_status lrki_gradient_start_check(lrk_context *context, const lrk_gradient_start_options *options)
+static lrk_status check_options(lrk_context *context, const lrk_gradient_start_options *options)
 {
     const char *wrong = NULL;
     if (!(options->length > 0 && isfinite(options->length))) wrong = "length must be > 0";
@@ -234,7 +234,7 @@ static lrk_status start_with(start *s, const lrk_gradient_start_options *given, 
     lrk_gradient_start_options_init(&s->options, sizeof s->options);
     lrk_status status = lrki_struct_read(context, &s->options, sizeof s->options, given, 2 * sizeof(uint32_t),
                                          "lrk_gradient_start_options");
-    if (status == LRK_OK) status = lrki_gradient_start_check(context, &s->options);
+    if (status == LRK_OK) status = check_options(context, &s->options);
     if (status == LRK_OK) status = lrki_sketch_check_idle(s->sketch, "lrk_gradient_start_plan");
     if (status != LRK_OK) return status;
     status = make_plan(s, step, plan);
@@ -257,3 +257,56 @@ lrk_status lrk_gradient_start_plan(const lrk_sketch *sketch, const lrk_gradient_
     const lrki_claim fed = lrki_sketch_claim(sketch);
     return lrki_plan_agree(adapters->context, "lrk_gradient_start_plan", status, &fed, plan);
 }
+
+/* ---- in a text ----------------------------------------------------------------------------------------------------- */
+
+#define KEY(...) LRKI_KEY(lrk_gradient_start_options, "start", __VA_ARGS__)
+static const lrki_key keys[] = {KEY("multiple", REAL, multiple, ),
+                                KEY("cap", INTEGER, cap, ),
+                                KEY("length", REAL, length, ),
+                                KEY("tolerate", FLAG, flags, .bit = LRK_GRADIENT_START_TOLERATE),
+                                KEY("ranks_only", FLAG, flags, .bit = LRK_GRADIENT_START_RANKS_ONLY),
+                                {.name = NULL}};
+#undef KEY
+
+static void init_chosen(void *options)
+{
+    (void)lrk_gradient_start_options_init(options, sizeof(lrk_gradient_start_options));
+}
+
+static double multiple_of(const void *chosen)
+{
+    return ((const lrk_gradient_start_options *)chosen)->multiple;
+}
+
+static lrk_gradient_start_options with_terms(const lrki_start_terms *terms, const void *chosen)
+{
+    lrk_gradient_start_options options = *(const lrk_gradient_start_options *)chosen;
+    options.budget = terms->budget;
+    options.budget_unit = terms->budget_unit;
+    options.limits = terms->limits;
+    options.n_limits = terms->n_limits;
+    return options;
+}
+
+static lrk_status check_chosen(lrk_context *context, const lrki_start_terms *terms, const void *chosen)
+{
+    lrk_gradient_start_options options = with_terms(terms, chosen);
+    return check_options(context, &options);
+}
+
+static lrk_status plan_chosen(const lrki_start_terms *terms, const void *chosen, lrk_plan **plan)
+{
+    lrk_gradient_start_options options = with_terms(terms, chosen);
+    return lrk_gradient_start_plan(terms->sketch, &options, terms->step, plan);
+}
+
+const lrki_start_kind lrki_start_gradient = {
+    .method = {.summary = "ranks and A by the base model's gradient; asks for forward and backward",
+               .keys = keys,
+               .size = LRKI_METHOD_SIZE(lrk_gradient_start_options),
+               .init = init_chosen},
+    .material = LRKI_START_OF_GRADIENTS,
+    .multiple = multiple_of,
+    .check = check_chosen,
+    .plan = plan_chosen};

@@ -25,7 +25,7 @@ static lrki_rules rules_of(const lrk_increlora_options *options)
                         .n_limits = options->n_limits};
 }
 
-lrk_status lrki_increlora_options_check(lrk_context *context, const lrk_increlora_options *options)
+static lrk_status check_options(lrk_context *context, const lrk_increlora_options *options)
 {
     const char *wrong = NULL;
     if (options->reserved != 0) wrong = "reserved must be 0";
@@ -106,8 +106,6 @@ static void same_options(const lrk_allocator *allocator, lrki_state *state)
     lrki_state_same_i64(state, "module_score", options->module_score);
 }
 
-static const lrki_policy increlora_policy = {.choose = choose, .same = same_options};
-
 lrk_status lrk_allocator_create_increlora(lrk_adapters *adapters, const lrk_increlora_options *given,
                                           lrk_allocator **allocator)
 {
@@ -121,8 +119,61 @@ lrk_status lrk_allocator_create_increlora(lrk_adapters *adapters, const lrk_incr
     lrk_increlora_options_init(&options, sizeof options);
     status = lrki_struct_read(context, &options, sizeof options, given, sizeof(uint32_t) * 2,
                               "lrk_increlora_options");
-    if (status == LRK_OK) status = lrki_increlora_options_check(context, &options);
+    if (status == LRK_OK) status = check_options(context, &options);
     if (status != LRK_OK) return status;
     const lrki_rules rules = rules_of(&options);
-    return lrki_allocator_create(adapters, &increlora_policy, &rules, &options, sizeof options, allocator);
+    return lrki_allocator_create(adapters, &lrki_policy_increlora, &rules, &options, sizeof options,
+                                 allocator);
 }
+
+/* ---- in a text ------------------------------------------------------------------------------------------------------- */
+
+static const lrki_word module_score_words[] = {{"sum", LRK_MODULE_SUM}, {"mean", LRK_MODULE_MEAN}, {NULL, 0}};
+
+#define KEY(...) LRKI_KEY(lrk_increlora_options, "allocation", __VA_ARGS__)
+static const lrki_key keys[] = {KEY("grow_modules", INTEGER, grow_modules, ),
+                                KEY("grow_ranks", INTEGER, grow_ranks, ),
+                                KEY("module_score", CHOICE, module_score, .words = module_score_words),
+                                {.name = NULL}};
+#undef KEY
+
+static void init_chosen(void *options)
+{
+    (void)lrk_increlora_options_init(options, sizeof(lrk_increlora_options));
+}
+
+static lrk_increlora_options with_terms(const lrki_policy_terms *terms, const void *chosen)
+{
+    lrk_increlora_options options = *(const lrk_increlora_options *)chosen;
+    options.budget = terms->budget;
+    options.budget_unit = terms->budget_unit;
+    options.new_rank_init = terms->new_rank_init;
+    options.limits = terms->limits;
+    options.n_limits = terms->n_limits;
+    return options;
+}
+
+static lrk_status check_chosen(lrk_context *context, const lrki_policy_terms *terms, const void *chosen)
+{
+    lrk_increlora_options options = with_terms(terms, chosen);
+    options.budget = 0;
+    if (options.grow_modules == 0) options.grow_modules = 1;
+    return check_options(context, &options);
+}
+
+static lrk_status create_chosen(lrk_adapters *adapters, const lrki_policy_terms *terms, const void *chosen,
+                                lrk_allocator **allocator)
+{
+    lrk_increlora_options options = with_terms(terms, chosen);
+    return lrk_allocator_create_increlora(adapters, &options, allocator);
+}
+
+const lrki_policy lrki_policy_increlora = {
+    .choose = choose,
+    .same = same_options,
+    .method = {.summary = "IncreLoRA: modules of the highest score grow to the budget, none is pruned",
+               .keys = keys,
+               .size = LRKI_METHOD_SIZE(lrk_increlora_options),
+               .init = init_chosen},
+    .check = check_chosen,
+    .create = create_chosen};

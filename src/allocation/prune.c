@@ -38,7 +38,7 @@ static lrki_rules rules_of(const lrk_prune_options *options)
                         .n_limits = options->n_limits};
 }
 
-lrk_status lrki_prune_options_check(lrk_context *context, const lrk_prune_options *options)
+static lrk_status check_options(lrk_context *context, const lrk_prune_options *options)
 {
     const char *wrong = NULL;
     if (!(options->multiple >= 1 && isfinite(options->multiple))) wrong = "multiple must be >= 1";
@@ -125,8 +125,6 @@ static void same_options(const lrk_allocator *allocator, lrki_state *state)
     lrki_state_same_i64(state, "the last budget", c->last);
 }
 
-static const lrki_policy prune_policy = {.choose = choose, .n_move = n_move, .same = same_options};
-
 /* ---- creation ------------------------------------------------------------------------------------------------------ */
 
 /* Budgets in units, from what the set holds now. */
@@ -172,7 +170,8 @@ static lrk_status create(lrk_adapters *adapters, const lrk_prune_options *option
     lrk_status status = resolve(adapters, options, &c);
     if (status != LRK_OK) return status;
     rules.budget = c.first;
-    status = lrki_allocator_create(adapters, &prune_policy, &rules, &c, sizeof c, &allocator);
+    status = lrki_allocator_create(adapters, c.come_back ? &lrki_policy_adalora : &lrki_policy_prune, &rules,
+                                   &c, sizeof c, &allocator);
     if (status == LRK_OK) status = check_floors(allocator);
     if (status == LRK_OK)
         *out = allocator;
@@ -194,6 +193,55 @@ lrk_status lrk_allocator_create_prune(lrk_adapters *adapters, const lrk_prune_op
     lrk_prune_options_init(&options, sizeof options);
     status =
         lrki_struct_read(context, &options, sizeof options, given, 2 * sizeof(uint32_t), "lrk_prune_options");
-    if (status == LRK_OK) status = lrki_prune_options_check(context, &options);
+    if (status == LRK_OK) status = check_options(context, &options);
     return status == LRK_OK ? create(adapters, &options, allocator) : status;
 }
+
+/* ---- in a text ----------------------------------------------------------------------------------------------------- */
+
+static lrk_status create_cubic(lrk_adapters *adapters, const lrki_policy_terms *terms, uint32_t flags,
+                               lrk_allocator **allocator)
+{
+    lrk_prune_options options;
+    (void)lrk_prune_options_init(&options, sizeof options);
+    options.flags = flags;
+    options.n_rounds = terms->n_rounds;
+    options.budget = terms->budget;
+    options.budget_unit = terms->budget_unit;
+    options.protect_rounds = terms->protect_rounds;
+    if (terms->multiple > 1) options.multiple = terms->multiple;
+    options.limits = terms->limits;
+    options.n_limits = terms->n_limits;
+    return lrk_allocator_create_prune(adapters, &options, allocator);
+}
+
+static lrk_status create_prune(lrk_adapters *adapters, const lrki_policy_terms *terms, const void *chosen,
+                               lrk_allocator **allocator)
+{
+    (void)chosen;
+    return create_cubic(adapters, terms, 0, allocator);
+}
+
+static lrk_status create_adalora(lrk_adapters *adapters, const lrki_policy_terms *terms, const void *chosen,
+                                 lrk_allocator **allocator)
+{
+    (void)chosen;
+    if (!terms->trains_gates)
+        return lrki_fail(adapters->context, LRK_ERR_ARGUMENT,
+                         "policy adalora needs optimizer.train_gates: what it masks would not come back");
+    return create_cubic(adapters, terms, LRK_PRUNE_COME_BACK, allocator);
+}
+
+const lrki_policy lrki_policy_prune = {
+    .choose = choose,
+    .n_move = n_move,
+    .same = same_options,
+    .method = {.summary = "the lowest ranks go, along a cubic down to the budget"},
+    .create = create_prune};
+
+const lrki_policy lrki_policy_adalora = {
+    .choose = choose,
+    .n_move = n_move,
+    .same = same_options,
+    .method = {.summary = "AdaLoRA: as prune, but masks until the last round; needs optimizer.train_gates"},
+    .create = create_adalora};

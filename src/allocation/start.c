@@ -12,6 +12,11 @@
 
 #define MOST 9e18 /* below 2^63: the largest multiple of a budget */
 
+/* None: the set as it is made. */
+const lrki_start_kind lrki_start_uniform = {
+    .method = {.summary = "ranks and first values as section adapters says"},
+    .material = LRKI_START_OF_NOTHING};
+
 /* Plans come from an allocator; this one lives as long as its only plan. */
 static const lrki_policy start_policy = {.choose = NULL};
 

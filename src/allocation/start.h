@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Starts, internal: what allocations before training share. Every live rank goes, and new ones come: floors first, then the
+ * Starts, internal: what allocations before training share; one is one file, and one line in LRKI_STARTS. Every live rank goes, and new ones come: floors first, then the
  * pairs (module, index) that are offered, from the largest worth down, as far as budget and ceilings go. The result is a
  * plan on the account of an allocator that lives as long as the plan.
  */
@@ -8,6 +8,58 @@
 #define LRKI_START_H
 
 #include "allocation.h"
+
+/* What the host shows a start. */
+#define LRKI_START_OF_NOTHING   0
+#define LRKI_START_OF_GRADIENTS 1 /* a sketch of forward and backward */
+#define LRKI_START_OF_INPUTS    2 /* components of what forward sees  */
+#define LRKI_START_OF_HIDDEN    3 /* dimensions of hidden states      */
+#define LRKI_START_OF_WEIGHTS   4 /* frozen weights, if it wants them */
+
+/* What a text says to a start beside its own options, and what the host shows it: one of the last. */
+typedef struct lrki_start_terms {
+    int64_t budget;
+    int32_t budget_unit;
+    const lrk_limit *limits;
+    int64_t n_limits;
+    uint64_t seed;
+    int64_t step; /* of the plan */
+    const lrk_sketch *sketch;
+    const lrk_pca *inputs; /* for a plan; to settle: pca         */
+    lrk_pca *pca;
+    lrk_adapters *adapters;   /* OF_HIDDEN and OF_WEIGHTS           */
+    const double *dimensions; /* [n_dimensions]                     */
+    int64_t n_dimensions;
+    int32_t (*weight)(void *user, int32_t module, lrk_weight *weight);
+    void *user;
+} lrki_start_terms;
+
+typedef struct lrki_start_kind {
+    lrki_method method;
+    int32_t material;
+    bool subtracts;                          /* the host takes its product from the frozen weights */
+    double (*multiple)(const void *options); /* of the budget that it fills; NULL: 1               */
+    lrk_status (*check)(lrk_context *context, const lrki_start_terms *terms,
+                        const void *options);                                                /* NULL: none */
+    lrk_status (*settle)(const lrki_start_terms *terms, const void *options, int64_t *open); /* OF_INPUTS  */
+    lrk_status (*plan)(const lrki_start_terms *terms, const void *options, lrk_plan **plan);
+} lrki_start_kind;
+
+/* By their words in a text. */
+#define LRKI_STARTS(X)                                                                                       \
+    X(uniform)                                                                                               \
+    X(gradient)                                                                                              \
+    X(eva)                                                                                                   \
+    X(gelora)                                                                                                \
+    X(lora_ga)                                                                                               \
+    X(lora_one)                                                                                              \
+    X(pissa)                                                                                                 \
+    X(olora)                                                                                                 \
+    X(orthogonal)
+
+#define LRKI_START_EXTERN(name) extern const lrki_start_kind lrki_start_##name;
+LRKI_STARTS(LRKI_START_EXTERN)
+#undef LRKI_START_EXTERN
 
 typedef struct lrki_choice {
     double worth;

@@ -22,7 +22,7 @@ static lrki_rules rules_of(const lrk_threshold_options *options)
                         .n_limits = options->n_limits};
 }
 
-lrk_status lrki_threshold_options_check(lrk_context *context, const lrk_threshold_options *options)
+static lrk_status check_options(lrk_context *context, const lrk_threshold_options *options)
 {
     const char *wrong = NULL;
     if (options->reserved != 0) wrong = "reserved must be 0";
@@ -68,8 +68,6 @@ static void same_options(const lrk_allocator *allocator, lrki_state *state)
     lrki_state_same_f64(state, "threshold", options->threshold);
 }
 
-static const lrki_policy threshold_policy = {.choose = choose, .same = same_options};
-
 lrk_status lrk_allocator_create_threshold(lrk_adapters *adapters, const lrk_threshold_options *given,
                                           lrk_allocator **allocator)
 {
@@ -82,8 +80,53 @@ lrk_status lrk_allocator_create_threshold(lrk_adapters *adapters, const lrk_thre
     lrk_threshold_options_init(&options, sizeof options);
     status = lrki_struct_read(context, &options, sizeof options, given, sizeof(uint32_t) * 2,
                               "lrk_threshold_options");
-    if (status == LRK_OK) status = lrki_threshold_options_check(context, &options);
+    if (status == LRK_OK) status = check_options(context, &options);
     if (status != LRK_OK) return status;
     const lrki_rules rules = rules_of(&options);
-    return lrki_allocator_create(adapters, &threshold_policy, &rules, &options, sizeof options, allocator);
+    return lrki_allocator_create(adapters, &lrki_policy_threshold, &rules, &options, sizeof options,
+                                 allocator);
 }
+
+/* ---- in a text ------------------------------------------------------------------------------------------------------- */
+
+#define KEY(...) LRKI_KEY(lrk_threshold_options, "allocation", __VA_ARGS__)
+static const lrki_key keys[] = {KEY("threshold", REAL, threshold, ), {.name = NULL}};
+#undef KEY
+
+static void init_chosen(void *options)
+{
+    (void)lrk_threshold_options_init(options, sizeof(lrk_threshold_options));
+}
+
+static lrk_threshold_options with_terms(const lrki_policy_terms *terms, const void *chosen)
+{
+    lrk_threshold_options options = *(const lrk_threshold_options *)chosen;
+    options.protect_rounds = terms->protect_rounds;
+    options.limits = terms->limits;
+    options.n_limits = terms->n_limits;
+    return options;
+}
+
+static lrk_status check_chosen(lrk_context *context, const lrki_policy_terms *terms, const void *chosen)
+{
+    lrk_threshold_options options = with_terms(terms, chosen);
+    return check_options(context, &options);
+}
+
+static lrk_status create_chosen(lrk_adapters *adapters, const lrki_policy_terms *terms, const void *chosen,
+                                lrk_allocator **allocator)
+{
+    lrk_threshold_options options = with_terms(terms, chosen);
+    return lrk_allocator_create_threshold(adapters, &options, allocator);
+}
+
+const lrki_policy lrki_policy_threshold = {
+    .choose = choose,
+    .same = same_options,
+    .method = {.summary =
+                   "ranks whose score is not above a threshold go (the end of SoRA, CoDyRA, LoRA-drop)",
+               .keys = keys,
+               .size = LRKI_METHOD_SIZE(lrk_threshold_options),
+               .init = init_chosen},
+    .check = check_chosen,
+    .create = create_chosen};

@@ -24,7 +24,7 @@ lrk_status lrk_weight_start_options_init(lrk_weight_start_options *options, size
     return lrki_struct_init(options, struct_size, &defaults, sizeof defaults);
 }
 
-lrk_status lrki_weight_start_check(lrk_context *context, const lrk_weight_start_options *options)
+static lrk_status check_options(lrk_context *context, const lrk_weight_start_options *options)
 {
     const char *wrong = NULL;
     if (options->iterations < 0) wrong = "iterations must be >= 0";
@@ -342,7 +342,7 @@ static lrk_status make_plan(lrk_adapters *adapters, const lrk_weight_start_optio
     lrk_weight_start_options_init(&options, sizeof options);
     lrk_status status = lrki_struct_read(context, &options, sizeof options, given, 2 * sizeof(uint32_t),
                                          "lrk_weight_start_options");
-    if (status == LRK_OK) status = lrki_weight_start_check(context, &options);
+    if (status == LRK_OK) status = check_options(context, &options);
     if (status == LRK_OK && options.weight == NULL && options.method != LRK_WEIGHT_START_ORTHOGONAL)
         status = lrki_fail(context, LRK_ERR_ARGUMENT, "weight must not be NULL");
     if (status == LRK_OK && adapters->n_ranks == 0)
@@ -366,3 +366,66 @@ lrk_status lrk_weight_start_plan(lrk_adapters *adapters, const lrk_weight_start_
     status = make_plan(adapters, options, step, plan);
     return lrki_plan_agree(adapters->context, "lrk_weight_start_plan", status, NULL, plan);
 }
+
+/* ---- in a text ----------------------------------------------------------------------------------------------------- */
+
+#define KEY(...) LRKI_KEY(lrk_weight_start_options, "start", __VA_ARGS__)
+static const lrki_key keys[] = {KEY("iterations", INTEGER4, iterations, ), {.name = NULL}};
+#undef KEY
+
+static void init_chosen(void *options)
+{
+    (void)lrk_weight_start_options_init(options, sizeof(lrk_weight_start_options));
+}
+
+static lrk_status check_chosen(lrk_context *context, const lrki_start_terms *terms, const void *chosen)
+{
+    (void)terms;
+    return check_options(context, chosen);
+}
+
+static lrk_status plan_of(const lrki_start_terms *terms, const void *chosen, int32_t method, lrk_plan **plan)
+{
+    lrk_weight_start_options options = *(const lrk_weight_start_options *)chosen;
+    options.method = method;
+    options.seed = terms->seed;
+    options.weight = terms->weight;
+    options.user = terms->user;
+    return lrk_weight_start_plan(terms->adapters, &options, terms->step, plan);
+}
+
+static lrk_status plan_pissa(const lrki_start_terms *terms, const void *chosen, lrk_plan **plan)
+{
+    return plan_of(terms, chosen, LRK_WEIGHT_START_PISSA, plan);
+}
+
+static lrk_status plan_olora(const lrki_start_terms *terms, const void *chosen, lrk_plan **plan)
+{
+    return plan_of(terms, chosen, LRK_WEIGHT_START_OLORA, plan);
+}
+
+static lrk_status plan_orthogonal(const lrki_start_terms *terms, const void *chosen, lrk_plan **plan)
+{
+    return plan_of(terms, chosen, LRK_WEIGHT_START_ORTHOGONAL, plan);
+}
+
+const lrki_start_kind lrki_start_pissa = {
+    .method = {.summary = "PiSSA: A and B by the leading singular vectors of the weights",
+               .keys = keys,
+               .size = LRKI_METHOD_SIZE(lrk_weight_start_options),
+               .init = init_chosen},
+    .material = LRKI_START_OF_WEIGHTS,
+    .subtracts = true,
+    .check = check_chosen,
+    .plan = plan_pissa};
+
+const lrki_start_kind lrki_start_olora = {
+    .method = {.summary = "OLoRA: A and B by the QR of the weights", .like = &lrki_start_pissa.method},
+    .material = LRKI_START_OF_WEIGHTS,
+    .subtracts = true,
+    .plan = plan_olora};
+
+const lrki_start_kind lrki_start_orthogonal = {
+    .method = {.summary = "A and B random, with a product of 0", .like = &lrki_start_pissa.method},
+    .material = LRKI_START_OF_WEIGHTS,
+    .plan = plan_orthogonal};

@@ -16,10 +16,10 @@ static lrk_status unknown_key(const lrk_config *config, const char *section, con
 
 static lrk_status apply_scalar(lrk_config *config, const char *section, const lrki_node *node)
 {
-    const lrki_key *key = lrki_key_find(lrki_config_keys, section, node->key);
-    if (key == NULL) return unknown_key(config, section, node);
-    lrk_status status = lrki_scalar_store(config, key, node, &config->settings);
-    if (status == LRK_OK) config->settings.marks[key - lrki_config_keys] = node->mark;
+    lrki_setting s;
+    if (!lrki_setting_find(section, node->key, &s)) return unknown_key(config, section, node);
+    lrk_status status = lrki_scalar_store(config, s.key, node, (char *)&config->settings + s.base);
+    if (status == LRK_OK) config->settings.marks[s.index] = node->mark;
     return status;
 }
 
@@ -238,13 +238,13 @@ lrk_status lrki_config_apply(lrk_config *config, const lrki_node *root)
 /* n_move replaces a move_share that the text gave, and the like: without that an override could not choose. */
 static void unset_rival(lrki_settings *settings, const char *section, const char *name)
 {
-    const lrki_key *key = lrki_key_find(lrki_config_keys, section, name);
-    if (key->rival == NULL) return;
-    const lrki_key *rival = lrki_key_find(lrki_config_keys, section, key->rival);
+    lrki_setting s, rival;
+    if (!lrki_setting_find(section, name, &s) || s.key->rival == NULL) return;
+    if (!lrki_setting_find(section, s.key->rival, &rival)) return;
     lrki_settings defaults;
     lrki_settings_default(&defaults);
-    lrki_scalar_copy(rival, &defaults, settings);
-    settings->marks[rival - lrki_config_keys] = (lrki_mark){0, 0};
+    lrki_scalar_copy(rival.key, (char *)&defaults + rival.base, (char *)settings + rival.base);
+    settings->marks[rival.index] = (lrki_mark){0, 0};
 }
 
 static lrk_status override_scalar(lrk_config *config, const char *section, const lrki_node *node)

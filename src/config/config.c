@@ -33,21 +33,10 @@ void lrki_settings_default(lrki_settings *s)
     memset(s, 0, sizeof *s);
     (void)lrk_adapters_options_init(&s->adapters, sizeof s->adapters);
     (void)lrk_sketch_options_init(&s->sketch, sizeof s->sketch);
-    (void)lrk_gradient_start_options_init(&s->gradient_start, sizeof s->gradient_start);
     (void)lrk_pca_options_init(&s->pca, sizeof s->pca);
-    (void)lrk_eva_options_init(&s->eva, sizeof s->eva);
-    (void)lrk_twonn_options_init(&s->twonn, sizeof s->twonn);
-    (void)lrk_gradient_init_options_init(&s->gradient_init, sizeof s->gradient_init);
-    (void)lrk_weight_start_options_init(&s->weight_start, sizeof s->weight_start);
     s->batches = START_BATCHES;
-    (void)lrk_ablation_options_init(&s->ablation, sizeof s->ablation);
-    (void)lrk_sensitivity_options_init(&s->sensitivity, sizeof s->sensitivity);
-    (void)lrk_taylor_options_init(&s->taylor, sizeof s->taylor);
-    (void)lrk_output_options_init(&s->output, sizeof s->output);
-    (void)lrk_alora_options_init(&s->alora, sizeof s->alora);
-    (void)lrk_elalora_options_init(&s->elalora, sizeof s->elalora);
-    (void)lrk_increlora_options_init(&s->increlora, sizeof s->increlora);
-    (void)lrk_threshold_options_init(&s->threshold, sizeof s->threshold);
+    s->budget = LRK_BUDGET_INITIAL;
+    lrki_methods_default(s);
     (void)lrk_adamw_options_init(&s->adamw, sizeof s->adamw);
     (void)lrk_lr_options_init(&s->lr, sizeof s->lr);
     (void)lrk_schedule_options_init(&s->schedule, sizeof s->schedule);
@@ -231,6 +220,11 @@ void lrk_config_destroy(lrk_config *config)
 uint64_t lrk_config_seed(const lrk_config *config)
 {
     return config != NULL ? config->settings.seed : 0;
+}
+
+int32_t lrk_config_nested(const lrk_config *config)
+{
+    return config != NULL ? config->settings.nested : LRK_NESTED_NONE;
 }
 
 /* ---- values of the host ---------------------------------------------------------------------------------------------- */

@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Configuration, internal: a text becomes a tree of nodes with positions (yaml.c), the tree becomes settings by a table
- * of keys (keys.c, apply.c, scalar.c), settings become handles (create.c). Positions of keys are kept, so that a check
+ * of keys (keys.c, methods.c, apply.c, scalar.c), settings are checked (check.c) and become handles (create_....c). Positions
+ * of keys are kept, so that a check
  * that fails later, in the layer that owns the value, still points to the line (locate.c).
  */
 #ifndef LRKI_CONFIG_H
 #define LRKI_CONFIG_H
 
+#include "../allocation/start.h"
 #include "../core/core.h"
+#include "../core/method.h"
+#include "../importance/importance.h"
 #include "lorank/config.h"
 
 #define LRKI_CONFIG_MAX_BYTES   ((size_t)1 << 20)
@@ -42,34 +46,22 @@ typedef struct lrki_node {
 
 /* ---- settings ------------------------------------------------------------------------------------------------------ */
 
-#define LRKI_POLICY_ALORA          0
-#define LRKI_POLICY_FIXED          1
-#define LRKI_POLICY_ELALORA        2
-#define LRKI_POLICY_INCRELORA      3
-#define LRKI_POLICY_PRUNE          4
-#define LRKI_POLICY_THRESHOLD      5
-#define LRKI_POLICY_ADALORA        6
-#define LRKI_ESTIMATOR_ABLATION    0
-#define LRKI_ESTIMATOR_RANDOM      1
-#define LRKI_ESTIMATOR_SENSITIVITY 2
-#define LRKI_ESTIMATOR_TAYLOR      3
-#define LRKI_ESTIMATOR_MAGNITUDE   4
-#define LRKI_ESTIMATOR_GATE        5
-#define LRKI_ESTIMATOR_OUTPUT      6
-/* In the order of their words. Uniform: the ranks of adapters.modules, as adapters.init says. */
-#define LRKI_START_UNIFORM    0
-#define LRKI_START_GRADIENT   1
-#define LRKI_START_EVA        2
-#define LRKI_START_GELORA     3
-#define LRKI_START_LORA_GA    4
-#define LRKI_START_LORA_ONE   5
-#define LRKI_START_PISSA      6
-#define LRKI_START_OLORA      7
-#define LRKI_START_ORTHOGONAL 8
+/* Which a text chose: places in the tables of the layers, and in those words. */
+#define LRKI_CHOSEN(name) LRKI_CHOSEN_##name,
+enum { LRKI_CHOSEN_ESTIMATORS(LRKI_CHOSEN) LRKI_N_CHOSEN_ESTIMATORS };
+#undef LRKI_CHOSEN
+#define LRKI_CHOSEN(name) LRKI_POLICY_##name,
+enum { LRKI_POLICIES(LRKI_CHOSEN) LRKI_N_POLICIES };
+#undef LRKI_CHOSEN
+#define LRKI_CHOSEN(name) LRKI_START_##name,
+enum { LRKI_STARTS(LRKI_CHOSEN) LRKI_N_STARTS };
+#undef LRKI_CHOSEN
+
+#define LRKI_N_METHODS (LRKI_N_CHOSEN_ESTIMATORS + LRKI_N_POLICIES + LRKI_N_STARTS)
 
 #define LRKI_NO_UNIFORM (-1)
 
-#define LRKI_MAX_KEYS   96 /* of a table in keys.c */
+#define LRKI_MAX_KEYS   128 /* of the settings, and of a list */
 #define LRKI_N_SECTIONS 8
 
 /* What entries of both lists have; a list's own struct begins with it. */
@@ -89,39 +81,41 @@ typedef struct lrki_limit_entry {
     lrk_limit limit;
 } lrki_limit_entry;
 
+/* The options of a method, by its place among all. */
+typedef union lrki_method_options {
+    unsigned char bytes[LRKI_METHOD_BYTES];
+    int64_t integer; /* for alignment */
+    double real;
+    void *pointer;
+} lrki_method_options;
+
 /* Plain values alone: an override that fails puts back a copy. */
 typedef struct lrki_settings {
     uint64_t seed;
     lrk_adapters_options adapters;
     int64_t uniform; /* LRKI_NO_UNIFORM: none */
     int32_t uniform_unit;
+    int32_t nested;
     int32_t estimator;
-    lrk_ablation_options ablation;
-    lrk_sensitivity_options sensitivity;
-    lrk_taylor_options taylor;
-    lrk_output_options output;
     uint32_t reversed; /* 1: the scores are negated */
     int32_t start;
     int64_t batches; /* that a start looks at */
     int64_t warmup;  /* steps of the host's head before a gradient start */
     lrk_sketch_options sketch;
-    lrk_gradient_start_options gradient_start;
     lrk_pca_options pca;
-    lrk_eva_options eva;
-    lrk_twonn_options twonn;
-    lrk_gradient_init_options gradient_init;
-    lrk_weight_start_options weight_start;
     int32_t policy;
-    lrk_alora_options alora; /* what all policies share is here */
-    lrk_elalora_options elalora;
-    lrk_increlora_options increlora;
-    lrk_threshold_options threshold;
+    int32_t budget_unit;
+    int64_t n_move; /* what policies share, from here */
+    int64_t budget;
+    int32_t new_rank_init;
+    int32_t protect_rounds;
+    lrki_method_options methods[LRKI_N_METHODS];
     lrk_adamw_options adamw;
     lrk_lr_options lr;
     double warmup_share; /* NaN: unset */
     lrk_schedule_options schedule;
     lrki_mark sections[LRKI_N_SECTIONS];
-    lrki_mark marks[LRKI_MAX_KEYS];
+    lrki_mark marks[LRKI_MAX_KEYS]; /* of setting i */
 } lrki_settings;
 
 /* A key of section host: what the host declared, and the value that holds. */
@@ -151,40 +145,52 @@ struct lrk_config {
 
 /* ---- keys ---------------------------------------------------------------------------------------------------------- */
 
-#define LRKI_KEY_INTEGER  0 /* int64_t  */
-#define LRKI_KEY_INTEGER4 1 /* int32_t  */
-#define LRKI_KEY_UNSIGNED 2 /* uint64_t */
-#define LRKI_KEY_REAL     3 /* double   */
-#define LRKI_KEY_CHOICE   4 /* int32_t, words only */
-#define LRKI_KEY_FLAG     5 /* uint32_t of which true sets a bit */
-
-/* A word that stands for a number, alone (CHOICE) or beside numbers ("initial", "none"). */
-typedef struct lrki_word {
-    const char *word;
-    double value;
-} lrki_word;
-
-typedef struct lrki_key {
-    const char *section; /* "" for top level */
-    const char *name;
-    int32_t type;
-    uint32_t bit;  /* FLAG */
-    size_t offset; /* in the struct that the table describes */
-    const lrki_word *words;
-    const char *rival; /* of the same section: an override of one unsets the other */
-} lrki_key;
-
 extern const char *const lrki_config_sections[LRKI_N_SECTIONS];
-extern const lrki_key lrki_config_keys[];  /* over lrki_settings; ends with name NULL */
+extern const lrki_key lrki_general_keys[]; /* over lrki_settings; ends with name NULL */
 extern const lrki_key lrki_pattern_keys[]; /* over lrki_pattern_entry */
 extern const lrki_key lrki_limit_keys[];   /* over lrki_limit_entry */
 
 /* A key of a table, NULL if it has none of that name. */
 const lrki_key *lrki_key_find(const lrki_key *keys, const char *section, const char *name);
+
+/* A key of the settings: one of the general, or of a method. */
+typedef struct lrki_setting {
+    const lrki_key *key;
+    size_t base; /* in lrki_settings of the struct that the key is over */
+    int index;   /* among all                                           */
+} lrki_setting;
+
+/* Setting i of all; false past the last. */
+bool lrki_setting_at(int i, lrki_setting *setting);
+/* The setting of that name; false: none. */
+bool lrki_setting_find(const char *section, const char *name, lrki_setting *setting);
 /* Whether a text or an override gave the key. */
 bool lrki_key_given(const lrki_settings *settings, const char *section, const char *name);
 /* Index in lrki_config_sections, -1 if it has none of that name. */
 int lrki_section_find(const char *name);
+
+/* ---- methods (methods.c) --------------------------------------------------------------------------------------------- */
+
+extern const lrki_word lrki_estimator_words[];
+extern const lrki_word lrki_policy_words[];
+extern const lrki_word lrki_start_words[];
+
+/* All of them: estimators, policies, starts. */
+const lrki_method *lrki_method_at(int i);
+const lrki_estimator_type *lrki_estimator_chosen(const lrki_settings *settings);
+const lrki_policy *lrki_policy_chosen(const lrki_settings *settings);
+const lrki_start_kind *lrki_start_chosen(const lrki_settings *settings);
+/* The options that a method has in the settings. */
+const void *lrki_method_options_of(const lrki_settings *settings, const lrki_method *method);
+void lrki_methods_default(lrki_settings *settings);
+/* Checks the options of all, chosen or not, as the layers do. */
+lrk_status lrki_methods_check(const lrk_config *config);
+
+/* What else a policy is told, and a start beside what it is shown; limits are borrowed. */
+lrki_policy_terms lrki_config_policy_terms(const lrki_settings *settings, const lrk_limit *limits,
+                                           int64_t n_limits);
+void lrki_config_start_terms(const lrki_settings *settings, const lrk_limit *limits, int64_t n_limits,
+                             lrki_start_terms *terms);
 
 /* ---- between the files --------------------------------------------------------------------------------------------- */
 
@@ -220,10 +226,8 @@ lrk_status lrki_entry_locate(const lrk_config *config, const lrki_entry *entry, 
 /* Whether the thread's last detail quotes the entry's pattern. */
 bool lrki_entry_named(const lrk_config *config, const lrki_entry *entry);
 
-/* create.c: checks the settings as the layers that own them do. */
+/* check.c: checks the settings as the layers that own them do. */
 lrk_status lrki_config_check(const lrk_config *config);
-/* create_start.c: the same of section start alone. */
-lrk_status lrki_start_settings_check(const lrk_config *config);
 
 /* create.c: LRK_ERR_ARGUMENT if one is NULL. */
 lrk_status lrki_config_check_call(const lrk_config *config, const void *input, void *out);

@@ -2,48 +2,48 @@
 /*
  * Section start into handles and plans: what a start is made of, and the plan, with budget and limits of section allocation.
  */
-#include "../adapters/pca.h"
-#include "../adapters/sketch.h"
-#include "../allocation/allocation.h"
 #include "config.h"
-
-lrk_status lrki_start_settings_check(const lrk_config *config)
-{
-    const lrki_settings *s = &config->settings;
-    if (s->batches < 1) return lrki_fail(config->context, LRK_ERR_CONFIG, "batches must be >= 1");
-    if (s->warmup < 0) return lrki_fail(config->context, LRK_ERR_CONFIG, "warmup must be >= 0");
-    lrk_status status = lrki_sketch_options_check(config->context, &s->sketch);
-    if (status == LRK_OK) status = lrki_gradient_start_check(config->context, &s->gradient_start);
-    if (status == LRK_OK) status = lrki_pca_options_check(config->context, &s->pca);
-    if (status == LRK_OK) status = lrki_eva_options_check(config->context, &s->eva);
-    if (status == LRK_OK) status = lrki_twonn_options_check(config->context, &s->twonn);
-    if (status == LRK_OK) status = lrki_gradient_init_check(config->context, &s->gradient_init);
-    return status == LRK_OK ? lrki_weight_start_check(config->context, &s->weight_start) : status;
-}
 
 const char *lrk_config_start(const lrk_config *config)
 {
     return config != NULL ? lrk_config_word("start.kind", config->settings.start) : NULL;
 }
 
-/* A plan fails on all workers if it does on one, also before its own call is made. */
-static lrk_status no_limits(lrk_adapters *adapters, const char *call, lrk_plan **plan)
+/* Batches that a start of that material looks at; 0: it is of another. */
+static int64_t batches_of(const lrk_config *config, int32_t material)
 {
-    return lrki_plan_agree(adapters->context, call, LRK_ERR_NOMEM, NULL, plan);
-}
-
-/* ---- gradients -------------------------------------------------------------------------------------------- */
-
-static bool is_of_gradient(const lrki_settings *s)
-{
-    return s->start == LRKI_START_GRADIENT || s->start == LRKI_START_LORA_GA ||
-           s->start == LRKI_START_LORA_ONE;
+    const lrki_settings *s = &config->settings;
+    return lrki_start_chosen(s)->material == material ? s->batches : 0;
 }
 
 int64_t lrk_config_start_warmup(const lrk_config *config)
 {
-    return config != NULL && is_of_gradient(&config->settings) ? config->settings.warmup : 0;
+    return config != NULL && batches_of(config, LRKI_START_OF_GRADIENTS) > 0 ? config->settings.warmup : 0;
 }
+
+/* LRK_ERR_ARGUMENT if the start that was chosen is made of something else. */
+static lrk_status check_material(const lrk_config *config, int32_t material, const char *call)
+{
+    if (lrki_start_chosen(&config->settings)->material == material) return LRK_OK;
+    return lrki_fail(config->context, LRK_ERR_ARGUMENT, "%s is not for start.kind %s", call,
+                     lrk_config_start(config));
+}
+
+/* The plan of the start that was chosen, from what the terms show: they get the rest. */
+static lrk_status make_plan(const lrk_config *config, lrki_start_terms *terms, lrk_plan **plan)
+{
+    const lrki_settings *s = &config->settings;
+    const lrki_start_kind *kind = lrki_start_chosen(s);
+    lrk_limit *limits = lrki_config_limits(config);
+    if (limits == NULL) /* a plan fails on all workers if it does on one, also before its own call is made */
+        return lrki_plan_agree(config->context, "lrk_config_plan_start", LRK_ERR_NOMEM, NULL, plan);
+    lrki_config_start_terms(s, limits, config->n_limits, terms);
+    lrk_status status = kind->plan(terms, lrki_method_options_of(s, &kind->method), plan);
+    lrki_array_free(config->context, limits, config->n_limits, sizeof *limits);
+    return lrki_config_made_with_limits(config, "start", status);
+}
+
+/* ---- from gradients ------------------------------------------------------------------------------------------------ */
 
 lrk_status lrk_config_create_sketch(const lrk_config *config, lrk_adapters *adapters, lrk_sketch **sketch,
                                     int64_t *batches)
@@ -53,11 +53,10 @@ lrk_status lrk_config_create_sketch(const lrk_config *config, lrk_adapters *adap
     if (status != LRK_OK) return status;
     if (batches == NULL)
         return lrki_fail(config->context, LRK_ERR_ARGUMENT, "lrk_config_create_sketch: batches is NULL");
-    const lrki_settings *s = &config->settings;
-    *batches = is_of_gradient(s) ? s->batches : 0;
+    *batches = batches_of(config, LRKI_START_OF_GRADIENTS);
     if (*batches == 0) return LRK_OK;
-    lrk_sketch_options options = s->sketch;
-    options.seed = s->seed;
+    lrk_sketch_options options = config->settings.sketch;
+    options.seed = config->settings.seed;
     return lrki_config_made(config, "start", lrk_sketch_create(adapters, &options, sketch));
 }
 
@@ -66,26 +65,13 @@ lrk_status lrk_config_plan_start(const lrk_config *config, const lrk_sketch *ske
 {
     if (plan != NULL) *plan = NULL;
     lrk_status status = lrki_config_check_call(config, sketch, plan);
+    if (status == LRK_OK) status = check_material(config, LRKI_START_OF_GRADIENTS, "lrk_config_plan_start");
     if (status != LRK_OK) return status;
-    const lrki_settings *s = &config->settings;
-    if (s->start == LRKI_START_LORA_GA || s->start == LRKI_START_LORA_ONE) {
-        lrk_gradient_init_options init = s->gradient_init;
-        init.method = s->start == LRKI_START_LORA_GA ? LRK_GRADIENT_INIT_LORA_GA : LRK_GRADIENT_INIT_LORA_ONE;
-        return lrki_config_made(config, "start", lrk_gradient_init_plan(sketch, &init, step, plan));
-    }
-    lrk_gradient_start_options options = s->gradient_start;
-    lrk_limit *limits = lrki_config_limits(config);
-    if (limits == NULL) return no_limits(sketch->adapters, "lrk_gradient_start_plan", plan);
-    options.budget = s->alora.budget;
-    options.budget_unit = s->alora.budget_unit;
-    options.limits = limits;
-    options.n_limits = config->n_limits;
-    status = lrk_gradient_start_plan(sketch, &options, step, plan);
-    lrki_array_free(config->context, limits, config->n_limits, sizeof *limits);
-    return lrki_config_made_with_limits(config, "start", status);
+    lrki_start_terms terms = {.sketch = sketch, .step = step};
+    return make_plan(config, &terms, plan);
 }
 
-/* ---- EVA ----------------------------------------------------------------------------------------------------------- */
+/* ---- from inputs --------------------------------------------------------------------------------------------------- */
 
 lrk_status lrk_config_create_pca(const lrk_config *config, lrk_adapters *adapters, lrk_pca **pca,
                                  int64_t *batches)
@@ -95,30 +81,23 @@ lrk_status lrk_config_create_pca(const lrk_config *config, lrk_adapters *adapter
     if (status != LRK_OK) return status;
     if (batches == NULL)
         return lrki_fail(config->context, LRK_ERR_ARGUMENT, "lrk_config_create_pca: batches is NULL");
-    const lrki_settings *s = &config->settings;
-    *batches = s->start == LRKI_START_EVA ? s->batches : 0;
+    *batches = batches_of(config, LRKI_START_OF_INPUTS);
     if (*batches == 0) return LRK_OK;
-    return lrki_config_made(config, "start", lrk_pca_create(adapters, &s->pca, pca));
-}
-
-static lrk_eva_options eva_of(const lrk_config *config, const lrk_limit *limits)
-{
-    lrk_eva_options options = config->settings.eva;
-    options.budget = config->settings.alora.budget;
-    options.budget_unit = config->settings.alora.budget_unit;
-    options.limits = limits;
-    options.n_limits = config->n_limits;
-    return options;
+    return lrki_config_made(config, "start", lrk_pca_create(adapters, &config->settings.pca, pca));
 }
 
 lrk_status lrk_config_settle_eva(const lrk_config *config, lrk_pca *pca, int64_t *open)
 {
     lrk_status status = lrki_config_check_call(config, pca, open);
+    if (status == LRK_OK) status = check_material(config, LRKI_START_OF_INPUTS, "lrk_config_settle_eva");
     if (status != LRK_OK) return status;
+    const lrki_settings *s = &config->settings;
+    const lrki_start_kind *kind = lrki_start_chosen(s);
     lrk_limit *limits = lrki_config_limits(config);
     if (limits == NULL) return LRK_ERR_NOMEM;
-    lrk_eva_options options = eva_of(config, limits);
-    status = lrk_eva_settle(pca, &options, open);
+    lrki_start_terms terms = {.pca = pca};
+    lrki_config_start_terms(s, limits, config->n_limits, &terms);
+    status = kind->settle(&terms, lrki_method_options_of(s, &kind->method), open);
     lrki_array_free(config->context, limits, config->n_limits, sizeof *limits);
     return lrki_config_made_with_limits(config, "start", status);
 }
@@ -127,24 +106,21 @@ lrk_status lrk_config_plan_eva(const lrk_config *config, const lrk_pca *pca, int
 {
     if (plan != NULL) *plan = NULL;
     lrk_status status = lrki_config_check_call(config, pca, plan);
+    if (status == LRK_OK) status = check_material(config, LRKI_START_OF_INPUTS, "lrk_config_plan_eva");
     if (status != LRK_OK) return status;
-    lrk_limit *limits = lrki_config_limits(config);
-    if (limits == NULL) return no_limits(pca->adapters, "lrk_eva_plan", plan);
-    lrk_eva_options options = eva_of(config, limits);
-    status = lrk_eva_plan(pca, &options, step, plan);
-    lrki_array_free(config->context, limits, config->n_limits, sizeof *limits);
-    return lrki_config_made_with_limits(config, "start", status);
+    lrki_start_terms terms = {.inputs = pca, .step = step};
+    return make_plan(config, &terms, plan);
 }
 
-/* ---- GeLoRA -------------------------------------------------------------------------------------------------------- */
+/* ---- from hidden states -------------------------------------------------------------------------------------------- */
 
 lrk_status lrk_config_twonn(const lrk_config *config, lrk_twonn_options *options, int64_t *batches)
 {
     lrk_status status = lrki_config_check_call(config, options, batches);
     if (status != LRK_OK) return status;
-    const lrki_settings *s = &config->settings;
-    *batches = s->start == LRKI_START_GELORA ? s->batches : 0;
-    return lrki_struct_write(config->context, options, &s->twonn, sizeof s->twonn, "lrk_twonn_options");
+    const void *chosen = lrki_method_options_of(&config->settings, &lrki_start_gelora.method);
+    *batches = batches_of(config, LRKI_START_OF_HIDDEN);
+    return lrki_struct_write(config->context, options, chosen, sizeof *options, "lrk_twonn_options");
 }
 
 lrk_status lrk_config_plan_gelora(const lrk_config *config, lrk_adapters *adapters, const double *dimensions,
@@ -152,19 +128,14 @@ lrk_status lrk_config_plan_gelora(const lrk_config *config, lrk_adapters *adapte
 {
     if (plan != NULL) *plan = NULL;
     lrk_status status = lrki_config_check_call(config, adapters, plan);
+    if (status == LRK_OK) status = check_material(config, LRKI_START_OF_HIDDEN, "lrk_config_plan_gelora");
     if (status != LRK_OK) return status;
-    lrk_limit *limits = lrki_config_limits(config);
-    if (limits == NULL) return no_limits(adapters, "lrk_gelora_plan", plan);
-    lrk_gelora_options options;
-    (void)lrk_gelora_options_init(&options, sizeof options);
-    options.limits = limits;
-    options.n_limits = config->n_limits;
-    status = lrk_gelora_plan(adapters, dimensions, n, &options, step, plan);
-    lrki_array_free(config->context, limits, config->n_limits, sizeof *limits);
-    return lrki_config_made_with_limits(config, "start", status);
+    lrki_start_terms terms = {
+        .adapters = adapters, .dimensions = dimensions, .n_dimensions = n, .step = step};
+    return make_plan(config, &terms, plan);
 }
 
-/* ---- weights ------------------------------------------------------------------------------------------------------- */
+/* ---- from weights -------------------------------------------------------------------------------------------------- */
 
 lrk_status lrk_config_plan_weights(const lrk_config *config, lrk_adapters *adapters,
                                    int32_t (*weight)(void *user, int32_t module, lrk_weight *weight),
@@ -173,19 +144,12 @@ lrk_status lrk_config_plan_weights(const lrk_config *config, lrk_adapters *adapt
     if (plan != NULL) *plan = NULL;
     lrk_status status = lrki_config_check_call(config, adapters, plan);
     if (status != LRK_OK) return status;
-    const lrki_settings *s = &config->settings;
-    lrk_weight_start_options options = s->weight_start;
-    if (s->start < LRKI_START_PISSA) return LRK_OK;
-    options.method = s->start - LRKI_START_PISSA + LRK_WEIGHT_START_PISSA;
-    options.seed = s->seed;
-    options.weight = weight;
-    options.user = user;
-    return lrki_config_made(config, "start", lrk_weight_start_plan(adapters, &options, step, plan));
+    if (lrki_start_chosen(&config->settings)->material != LRKI_START_OF_WEIGHTS) return LRK_OK;
+    lrki_start_terms terms = {.adapters = adapters, .weight = weight, .user = user, .step = step};
+    return make_plan(config, &terms, plan);
 }
 
 int32_t lrk_config_start_subtracts(const lrk_config *config)
 {
-    if (config == NULL) return 0;
-    int32_t start = config->settings.start;
-    return start == LRKI_START_LORA_GA || start == LRKI_START_PISSA || start == LRKI_START_OLORA;
+    return config != NULL && lrki_start_chosen(&config->settings)->subtracts;
 }

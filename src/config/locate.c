@@ -25,20 +25,20 @@ static const char *find_word_in(const char *text, const char *word)
     return NULL;
 }
 
-/* The mark of the given key of a section that the text names first; `otherwise` if it names none. */
-static lrki_mark named_first(const char *text, const lrki_key *keys, const char *section,
-                             const lrki_mark *marks, lrki_mark otherwise)
+/* The first place so far where a text names a key that was given, and the mark of that key. */
+typedef struct naming {
+    const char *text;
+    const char *first; /* NULL: none */
+    lrki_mark mark;    /* of what is pointed to otherwise */
+} naming;
+
+static void look_for(naming *n, const lrki_key *key, const char *section, lrki_mark mark)
 {
-    const char *first = NULL;
-    for (int64_t i = 0; keys[i].name != NULL; i++) {
-        bool given = marks[i].line > 0 || marks[i].column > 0;
-        const char *at =
-            given && strcmp(keys[i].section, section) == 0 ? find_word_in(text, keys[i].name) : NULL;
-        if (at == NULL || (first != NULL && first < at)) continue;
-        first = at;
-        otherwise = marks[i];
-    }
-    return otherwise;
+    bool given = mark.line > 0 || mark.column > 0;
+    const char *at = given && strcmp(key->section, section) == 0 ? find_word_in(n->text, key->name) : NULL;
+    if (at == NULL || (n->first != NULL && n->first < at)) return;
+    n->first = at;
+    n->mark = mark;
 }
 
 /* Records the thread's last failure again, with the position in front and status `as`. */
@@ -66,8 +66,11 @@ lrk_status lrki_config_locate(const lrk_config *config, const char *section, lrk
     char text[LRKI_CONFIG_DETAIL];
     lrk_context_error(config->context, text, sizeof text);
     const lrki_settings *s = &config->settings;
-    lrki_mark mark = s->sections[lrki_section_find(section)];
-    return repeat_at(config, text, named_first(text, lrki_config_keys, section, s->marks, mark), as);
+    naming n = {.text = text, .mark = s->sections[lrki_section_find(section)]};
+    lrki_setting setting;
+    for (int i = 0; lrki_setting_at(i, &setting); i++)
+        look_for(&n, setting.key, section, s->marks[i]);
+    return repeat_at(config, text, n.mark, as);
 }
 
 lrk_status lrki_config_locate_at(const lrk_config *config, lrki_mark mark, lrk_status status)
@@ -93,5 +96,8 @@ lrk_status lrki_entry_locate(const lrk_config *config, const lrki_entry *entry, 
     if (!needs_place(status)) return status;
     char text[LRKI_CONFIG_DETAIL];
     lrk_context_error(config->context, text, sizeof text);
-    return repeat_at(config, text, named_first(text, keys, keys->section, entry->marks, entry->mark), as);
+    naming n = {.text = text, .mark = entry->mark};
+    for (int64_t i = 0; keys[i].name != NULL; i++)
+        look_for(&n, &keys[i], keys->section, entry->marks[i]);
+    return repeat_at(config, text, n.mark, as);
 }

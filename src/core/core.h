@@ -112,6 +112,7 @@ lrk_status lrki_struct_read_at(lrk_context *context, void *known, size_t known_s
 #define LRKI_STREAM_UNIFORM 5u
 #define LRKI_STREAM_GATE    6u
 #define LRKI_STREAM_INIT_B  7u
+#define LRKI_STREAM_NESTED  8u
 #define LRKI_STREAM_WEIGHT  9u
 
 typedef struct lrki_stream {

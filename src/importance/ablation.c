@@ -204,12 +204,56 @@ static lrk_status run_ablation(lrk_estimator *estimator, uint64_t nonce, lrk_sco
     return LRK_OK;
 }
 
-const lrki_estimator_type lrki_estimator_ablation = {.state_size = sizeof(lrki_ablation),
-                                                     .resume = &lrki_ablation_resume,
-                                                     .estimate = estimate_ablation,
-                                                     .run = run_ablation,
-                                                     .reset = lrki_ablation_forget,
-                                                     .fini = lrki_ablation_forget};
+static lrk_status check_chosen(lrk_context *context, const void *options)
+{
+    lrk_ablation_options own = *(const lrk_ablation_options *)options;
+    own.n_cut = 1; /* comes with the terms */
+    return lrki_ablation_options_check(context, &own);
+}
+
+static const lrki_word mode_words[] = {{"exact", LRK_ABLATION_EXACT},
+                                       {"screened", LRK_ABLATION_SCREENED},
+                                       {"two_point", LRK_ABLATION_TWO_POINT},
+                                       {NULL, 0}};
+static const lrki_word pool_words[] = {{"auto", LRK_POOL_DEFAULT}, {NULL, 0}};
+static const lrki_word limit_words[] = {{"unlimited", LRK_POOL_UNLIMITED}, {NULL, 0}};
+
+static void init_chosen(void *options)
+{
+    (void)lrk_ablation_options_init(options, sizeof(lrk_ablation_options));
+}
+
+static lrk_status create_chosen(lrk_adapters *adapters, const lrki_estimator_terms *terms,
+                                const void *options, lrk_estimator **estimator)
+{
+    lrk_ablation_options own = *(const lrk_ablation_options *)options;
+    own.n_cut = terms->n_cut;
+    return lrk_estimator_create_ablation(adapters, terms->evaluator, &own, estimator);
+}
+
+#define KEY(...) LRKI_KEY(lrk_ablation_options, "importance", __VA_ARGS__)
+static const lrki_key keys[] = {KEY("mode", CHOICE, mode, .words = mode_words),
+                                KEY("noise_floor_repeats", INTEGER4, noise_floor_repeats, ),
+                                KEY("pool", INTEGER, pool, .words = pool_words),
+                                KEY("pool_step", INTEGER, pool_step, ),
+                                KEY("pool_limit", INTEGER, pool_limit, .words = limit_words),
+                                {.name = NULL}};
+#undef KEY
+
+const lrki_estimator_type lrki_estimator_ablation = {
+    .state_size = sizeof(lrki_ablation),
+    .resume = &lrki_ablation_resume,
+    .estimate = estimate_ablation,
+    .run = run_ablation,
+    .reset = lrki_ablation_forget,
+    .fini = lrki_ablation_forget,
+    .method = {.summary = "AB-LoRA: the loss without a rank and with it alone; asks for evaluations, and "
+                          "unless exact for derivatives",
+               .keys = keys,
+               .size = LRKI_METHOD_SIZE(lrk_ablation_options),
+               .init = init_chosen},
+    .check = check_chosen,
+    .create = create_chosen};
 
 /* ---- creation ---------------------------------------------------------------------------------------- */
 

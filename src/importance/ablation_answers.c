@@ -49,8 +49,9 @@ lrk_status lrki_differentiate_baseline(lrk_estimator *estimator, int32_t which)
     lrki_ablation_run *run = state->run;
     lrk_scores_info *info = &run->scores->info;
     double mean;
+    const lrki_question question = {which, LRKI_BASELINE_SELF, NULL};
     lrk_status status =
-        lrki_differentiate(estimator, &state->host, run->scores, which,
+        lrki_differentiate(estimator, &state->host, run->scores, &question,
                            info->evaluations + info->differentiations, run->parts, run->gradient);
     if (status == LRK_OK) status = mean_loss(estimator, run->parts, &mean);
     if (status != LRK_OK) return status;
@@ -71,7 +72,7 @@ lrk_status lrki_evaluate_baseline(lrk_estimator *estimator, int32_t which)
     lrki_ablation_run *run = state->run;
     lrk_scores_info *info = &run->scores->info;
     lrki_baseline *base = &run->baselines[which];
-    run->questions[0] = (lrki_question){which, LRKI_BASELINE_SELF};
+    run->questions[0] = (lrki_question){which, LRKI_BASELINE_SELF, NULL};
     double mean;
     lrk_status status = lrki_evaluate(estimator, &state->host, run->scores, run->questions, 1,
                                       info->evaluations + info->differentiations, run->parts);
@@ -111,7 +112,7 @@ lrk_status lrki_ablate_some(lrk_estimator *estimator, int32_t which)
     int64_t left = run->n_group - run->cursor;
     int32_t most = lrki_questions_most(estimator, &state->host), n = left < most ? (int32_t)left : most;
     for (int32_t i = 0; i < n; i++)
-        run->questions[i] = (lrki_question){which, run->group[run->cursor + i].flat};
+        run->questions[i] = (lrki_question){which, run->group[run->cursor + i].flat, NULL};
     lrk_status status = lrki_evaluate(estimator, &state->host, run->scores, run->questions, n,
                                       info->evaluations + info->differentiations, run->parts);
     double mean;

@@ -31,10 +31,11 @@ typedef struct collected {
 } collected;
 
 static lrk_status open_pass(lrk_estimator *estimator, const lrk_evaluator *host, lrki_place place,
-                            int32_t baseline, collected also, lrk_pass **pass)
+                            const lrki_question *question, collected also, lrk_pass **pass)
 {
-    lrk_mask *mask;
-    lrk_status status = create_mask(estimator->adapters, place, baseline, &mask);
+    lrk_mask *mask = question->mask != NULL ? lrki_mask_ref(question->mask) : NULL;
+    lrk_status status = LRK_OK;
+    if (mask == NULL) status = create_mask(estimator->adapters, place, question->baseline, &mask);
     if (status != LRK_OK) return status;
     lrk_pass_options options;
     (void)lrk_pass_options_init(&options, sizeof options);
@@ -59,11 +60,15 @@ static lrk_status pose(lrk_estimator *estimator, const lrk_evaluator *host, cons
     evaluation->baseline = question->baseline;
     evaluation->first_stage =
         place.module == LRKI_NO_MODULE ? LRK_NO_STAGE : estimator->adapters->modules[place.module].stage;
+    if (question->mask != NULL) {
+        evaluation->baseline = question->mask->baseline;
+        evaluation->first_stage = question->mask->first_stage;
+    }
     evaluation->n_parts = host->n_parts;
     evaluation->identity = place.identity;
     for (int32_t p = 0; p < host->n_parts; p++)
         evaluation->parts[p] = (lrk_loss_part){NAN, NAN};
-    return open_pass(estimator, host, place, question->baseline, also, &evaluation->pass);
+    return open_pass(estimator, host, place, question, also, &evaluation->pass);
 }
 
 /* Names the question: "a loss is nan with all but rank 12 of module 'q'". */
@@ -175,15 +180,15 @@ static lrk_status check_reached(const lrk_estimator *estimator, const lrk_sink *
 }
 
 lrk_status lrki_ask_gradient(lrk_estimator *estimator, const lrk_evaluator *host, const lrk_scores *set,
-                             int32_t baseline, int64_t index, lrk_loss_part *parts, double *gradient)
+                             const lrki_question *question, int64_t index, lrk_loss_part *parts,
+                             double *gradient)
 {
     lrk_sink *sink;
     lrk_status status = lrk_sink_create(estimator->adapters, LRK_GRAD_MASK, &sink);
     if (status != LRK_OK) return status;
-    lrki_question question = {baseline, LRKI_BASELINE_SELF};
     lrk_evaluation evaluation = {.parts = parts, .index = index};
-    status = pose(estimator, host, set, &question, (collected){.sink = sink}, &evaluation);
-    if (status == LRK_OK) status = call_and_check(estimator, host, set, &question, &evaluation, 1, true);
+    status = pose(estimator, host, set, question, (collected){.sink = sink}, &evaluation);
+    if (status == LRK_OK) status = call_and_check(estimator, host, set, question, &evaluation, 1, true);
     lrk_pass_end(evaluation.pass);
     if (status == LRK_OK) status = check_reached(estimator, sink);
     if (status == LRK_OK) status = take_gradient(estimator, set, sink, gradient);
@@ -194,7 +199,7 @@ lrk_status lrki_ask_gradient(lrk_estimator *estimator, const lrk_evaluator *host
 lrk_status lrki_measure_outputs(lrk_estimator *estimator, const lrk_evaluator *host, const lrk_scores *set,
                                 lrk_loss_part *parts, lrk_rank_output *outputs)
 {
-    lrki_question question = {LRK_BASELINE_ALL, LRKI_BASELINE_SELF};
+    lrki_question question = {LRK_BASELINE_ALL, LRKI_BASELINE_SELF, NULL};
     lrk_evaluation evaluation = {.parts = parts};
     lrk_status status = pose(estimator, host, set, &question, (collected){.outputs = outputs}, &evaluation);
     if (status == LRK_OK) status = call_and_check(estimator, host, set, &question, &evaluation, 1, false);

@@ -30,8 +30,20 @@ static void same_gate(const lrk_estimator *estimator, lrki_state *state)
 
 static const lrki_estimator_resume resume_gate = {.same = same_gate};
 
+static lrk_status create_chosen(lrk_adapters *adapters, const lrki_estimator_terms *terms,
+                                const void *options, lrk_estimator **estimator)
+{
+    (void)terms, (void)options;
+    return lrk_estimator_create_gate(adapters, estimator);
+}
+
 const lrki_estimator_type lrki_estimator_gate = {
-    .state_size = 1, .resume = &resume_gate, .estimate = lrki_estimate_nothing, .run = run_gate};
+    .state_size = 1,
+    .resume = &resume_gate,
+    .estimate = lrki_estimate_nothing,
+    .run = run_gate,
+    .method = {.summary = "size of a rank's gate, for gates that are trained"},
+    .create = create_chosen};
 
 lrk_status lrk_estimator_create_gate(lrk_adapters *adapters, lrk_estimator **estimator)
 {

@@ -2,13 +2,14 @@
 /*
  * Importance, internal: what an estimator is, what scores hold, and the few statistics that both need.
  * An estimator is one file that defines a lrki_estimator_type and its public create function, and one line in
- * LRKI_ESTIMATORS. Invariants: an estimator never changes its set; scores are immutable once handed out.
+ * LRKI_CHOSEN_ESTIMATORS. Invariants: an estimator never changes its set; scores are immutable once handed out.
  */
 #ifndef LRKI_IMPORTANCE_H
 #define LRKI_IMPORTANCE_H
 
 #include "../adapters/set.h"
 #include "../core/core.h"
+#include "../core/method.h"
 #include "../core/workers.h"
 #include "lorank/importance.h"
 #include "state.h"
@@ -53,16 +54,28 @@ double lrki_ratio_mean(const double *parts, const double *weights, int64_t n, in
 
 /* ---- estimators -------------------------------------------------------------------------------------- */
 
-#define LRKI_ESTIMATORS(X)                                                                                   \
+/* By their words in a text. */
+#define LRKI_CHOSEN_ESTIMATORS(X)                                                                            \
     X(ablation)                                                                                              \
     X(random)                                                                                                \
-    X(custom)                                                                                                \
     X(sensitivity)                                                                                           \
     X(taylor)                                                                                                \
     X(magnitude)                                                                                             \
-    X(reversed)                                                                                              \
     X(gate)                                                                                                  \
-    X(output)
+    X(output)                                                                                                \
+    X(selection)
+
+#define LRKI_ESTIMATORS(X)                                                                                   \
+    LRKI_CHOSEN_ESTIMATORS(X)                                                                                \
+    X(custom)                                                                                                \
+    X(reversed)
+
+/* What a text says to an estimator beside its own options, and what the host has for it. */
+typedef struct lrki_estimator_terms {
+    const lrk_evaluator *evaluator; /* NULL: none                                      */
+    uint64_t seed;
+    int64_t n_cut; /* ranks that the next round prunes; 0: not known, or none */
+} lrki_estimator_terms;
 
 /* What a kind keeps in a checkpoint: a paused run, or what it observed. A kind that keeps nothing has `same` alone. */
 typedef struct lrki_estimator_resume {
@@ -87,6 +100,11 @@ typedef struct lrki_estimator_type {
     lrk_status (*prepare)(lrk_estimator *estimator);
     void (*observe)(lrk_estimator *estimator);
     lrk_estimator *(*inner)(const lrk_estimator *estimator); /* whose scores it alters; NULL: its own */
+    /* Of those that a text chooses, else empty. check: of a text, which may leave out what the terms bring; NULL: none. */
+    lrki_method method;
+    lrk_status (*check)(lrk_context *context, const void *options);
+    lrk_status (*create)(lrk_adapters *adapters, const lrki_estimator_terms *terms, const void *options,
+                         lrk_estimator **estimator);
 } lrki_estimator_type;
 
 #define LRKI_ESTIMATOR_KIND(name) LRKI_KIND_##name,
@@ -141,10 +159,11 @@ void lrki_host_call_end(lrk_estimator *estimator, bool before);
 
 /* ---- asking the host (evaluation.c) ------------------------------------------------------------------ */
 
-/* One question: the set under a baseline, or under it without (alone with) one rank. */
+/* One question: the set under a baseline, or under it without (alone with) one rank; or under a mask. */
 typedef struct lrki_question {
-    int32_t baseline; /* LRK_BASELINE_...            */
-    int64_t flat;     /* rank, or LRKI_BASELINE_SELF */
+    int32_t baseline; /* LRK_BASELINE_...; the mask's        */
+    int64_t flat;     /* rank, or LRKI_BASELINE_SELF         */
+    lrk_mask *mask;   /* borrowed; NULL: what the others say */
 } lrki_question;
 
 #define LRKI_BASELINE_SELF (-1)
@@ -156,9 +175,10 @@ typedef struct lrki_question {
 lrk_status lrki_ask(lrk_estimator *estimator, const lrk_evaluator *host, const lrk_scores *set,
                     const lrki_question *questions, int32_t n, int64_t index, lrk_loss_part *parts);
 
-/* Forward and backward under a baseline: losses, and gradient[flat] = dL/dm of every live rank. */
+/* Forward and backward under a baseline, or a mask: losses, and gradient[flat] = dL/dm of every live rank. */
 lrk_status lrki_ask_gradient(lrk_estimator *estimator, const lrk_evaluator *host, const lrk_scores *set,
-                             int32_t baseline, int64_t index, lrk_loss_part *parts, double *gradient);
+                             const lrki_question *question, int64_t index, lrk_loss_part *parts,
+                             double *gradient);
 
 /* ---- asking the hosts of all workers (shares.c) ------------------------------------------------------ */
 
@@ -175,7 +195,8 @@ int32_t lrki_questions_most(const lrk_estimator *estimator, const lrk_evaluator 
 lrk_status lrki_evaluate(lrk_estimator *estimator, const lrk_evaluator *host, const lrk_scores *set,
                          const lrki_question *questions, int32_t n, int64_t index, lrk_loss_part *parts);
 lrk_status lrki_differentiate(lrk_estimator *estimator, const lrk_evaluator *host, const lrk_scores *set,
-                              int32_t baseline, int64_t index, lrk_loss_part *parts, double *gradient);
+                              const lrki_question *question, int64_t index, lrk_loss_part *parts,
+                              double *gradient);
 
 /* Evaluates with all ranks; outputs[flat], zeroed, gets what every live rank puts out. */
 lrk_status lrki_measure_outputs(lrk_estimator *estimator, const lrk_evaluator *host, const lrk_scores *set,
@@ -228,6 +249,5 @@ void lrki_tracker_drop(lrk_adapters *adapters, lrki_tracker *loaded);
 
 /* LRK_ERR_ARGUMENT with a detail that begins with the member's name if a value is out of range. */
 lrk_status lrki_ablation_options_check(lrk_context *context, const lrk_ablation_options *options);
-lrk_status lrki_sensitivity_options_check(lrk_context *context, const lrk_sensitivity_options *options);
 
 #endif

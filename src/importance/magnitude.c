@@ -43,8 +43,20 @@ static void same_magnitude(const lrk_estimator *estimator, lrki_state *state)
 
 static const lrki_estimator_resume resume_magnitude = {.same = same_magnitude};
 
+static lrk_status create_chosen(lrk_adapters *adapters, const lrki_estimator_terms *terms,
+                                const void *options, lrk_estimator **estimator)
+{
+    (void)terms, (void)options;
+    return lrk_estimator_create_magnitude(adapters, estimator);
+}
+
 const lrki_estimator_type lrki_estimator_magnitude = {
-    .state_size = 1, .resume = &resume_magnitude, .estimate = lrki_estimate_nothing, .run = run_magnitude};
+    .state_size = 1,
+    .resume = &resume_magnitude,
+    .estimate = lrki_estimate_nothing,
+    .run = run_magnitude,
+    .method = {.summary = "norm of what a rank adds to its weight"},
+    .create = create_chosen};
 
 lrk_status lrk_estimator_create_magnitude(lrk_adapters *adapters, lrk_estimator **estimator)
 {

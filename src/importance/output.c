@@ -152,10 +152,33 @@ static void same_output(const lrk_estimator *estimator, lrki_state *state)
 
 static const lrki_estimator_resume resume_output = {.same = same_output};
 
-const lrki_estimator_type lrki_estimator_output = {.state_size = sizeof(output_state),
-                                                   .resume = &resume_output,
-                                                   .estimate = estimate_output,
-                                                   .run = run_output};
+static const lrki_word level_words[] = {{"rank", LRK_OUTPUT_RANK}, {"module", LRK_OUTPUT_MODULE}, {NULL, 0}};
+
+static void init_chosen(void *options)
+{
+    (void)lrk_output_options_init(options, sizeof(lrk_output_options));
+}
+
+static lrk_status create_chosen(lrk_adapters *adapters, const lrki_estimator_terms *terms,
+                                const void *options, lrk_estimator **estimator)
+{
+    return lrk_estimator_create_output(adapters, terms->evaluator, options, estimator);
+}
+
+#define KEY(...) LRKI_KEY(lrk_output_options, "importance", __VA_ARGS__)
+static const lrki_key keys[] = {KEY("output", CHOICE, level, .words = level_words), {.name = NULL}};
+#undef KEY
+
+const lrki_estimator_type lrki_estimator_output = {
+    .state_size = sizeof(output_state),
+    .resume = &resume_output,
+    .estimate = estimate_output,
+    .run = run_output,
+    .method = {.summary = "LoRA-drop's share of what adapters put out; one evaluation with all ranks",
+               .keys = keys,
+               .size = LRKI_METHOD_SIZE(lrk_output_options),
+               .init = init_chosen},
+    .create = create_chosen};
 
 /* ---- creation ---------------------------------------------------------------------------------------- */
 

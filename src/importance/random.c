@@ -37,10 +37,19 @@ static void same_random(const lrk_estimator *estimator, lrki_state *state)
 
 static const lrki_estimator_resume resume_random = {.same = same_random};
 
+static lrk_status create_chosen(lrk_adapters *adapters, const lrki_estimator_terms *terms,
+                                const void *options, lrk_estimator **estimator)
+{
+    (void)options;
+    return lrk_estimator_create_random(adapters, terms->seed, estimator);
+}
+
 const lrki_estimator_type lrki_estimator_random = {.state_size = sizeof(random_state),
                                                    .resume = &resume_random,
                                                    .estimate = estimate_random,
-                                                   .run = run_random};
+                                                   .run = run_random,
+                                                   .method = {.summary = "control: drawn from the seed"},
+                                                   .create = create_chosen};
 
 lrk_status lrk_estimator_create_random(lrk_adapters *adapters, uint64_t seed, lrk_estimator **estimator)
 {

@@ -171,17 +171,7 @@ static const lrki_estimator_resume resume_sensitivity = {.same = same_sensitivit
                                                          .adopt_run = adopt_averages,
                                                          .drop_run = drop_averages};
 
-const lrki_estimator_type lrki_estimator_sensitivity = {.state_size = sizeof(sensitivity_state),
-                                                        .resume = &resume_sensitivity,
-                                                        .estimate = lrki_estimate_nothing,
-                                                        .run = run_sensitivity,
-                                                        .fini = fini_sensitivity,
-                                                        .prepare = prepare_sensitivity,
-                                                        .observe = observe_sensitivity};
-
-/* ---- creation ---------------------------------------------------------------------------------------- */
-
-lrk_status lrki_sensitivity_options_check(lrk_context *context, const lrk_sensitivity_options *options)
+static lrk_status check_options(lrk_context *context, const lrk_sensitivity_options *options)
 {
     if ((options->flags & ~LRK_SENSITIVITY_CORRECTED) != 0)
         return lrki_fail(context, LRK_ERR_ARGUMENT, "flags has unknown bits: 0x%x", options->flags);
@@ -194,6 +184,51 @@ lrk_status lrki_sensitivity_options_check(lrk_context *context, const lrk_sensit
     return LRK_OK;
 }
 
+static lrk_status check_chosen(lrk_context *context, const void *options)
+{
+    return check_options(context, options);
+}
+
+static const lrki_word form_words[] = {
+    {"triplet", LRK_SENSITIVITY_TRIPLET}, {"pair", LRK_SENSITIVITY_PAIR}, {NULL, 0}};
+
+static void init_chosen(void *options)
+{
+    (void)lrk_sensitivity_options_init(options, sizeof(lrk_sensitivity_options));
+}
+
+static lrk_status create_chosen(lrk_adapters *adapters, const lrki_estimator_terms *terms,
+                                const void *options, lrk_estimator **estimator)
+{
+    (void)terms;
+    return lrk_estimator_create_sensitivity(adapters, options, estimator);
+}
+
+#define KEY(...) LRKI_KEY(lrk_sensitivity_options, "importance", __VA_ARGS__)
+static const lrki_key keys[] = {KEY("beta1", REAL, beta1, ),
+                                KEY("beta2", REAL, beta2, ),
+                                KEY("sensitivity", CHOICE, form, .words = form_words),
+                                KEY("corrected", FLAG, flags, .bit = LRK_SENSITIVITY_CORRECTED),
+                                {.name = NULL}};
+#undef KEY
+
+const lrki_estimator_type lrki_estimator_sensitivity = {
+    .state_size = sizeof(sensitivity_state),
+    .resume = &resume_sensitivity,
+    .estimate = lrki_estimate_nothing,
+    .run = run_sensitivity,
+    .fini = fini_sensitivity,
+    .prepare = prepare_sensitivity,
+    .observe = observe_sensitivity,
+    .method = {.summary = "AdaLoRA's smoothed sensitivity times its deviation, from every step's gradients",
+               .keys = keys,
+               .size = LRKI_METHOD_SIZE(lrk_sensitivity_options),
+               .init = init_chosen},
+    .check = check_chosen,
+    .create = create_chosen};
+
+/* ---- creation ---------------------------------------------------------------------------------------- */
+
 lrk_status lrk_estimator_create_sensitivity(lrk_adapters *adapters, const lrk_sensitivity_options *options,
                                             lrk_estimator **estimator)
 {
@@ -204,7 +239,7 @@ lrk_status lrk_estimator_create_sensitivity(lrk_adapters *adapters, const lrk_se
     (void)lrk_sensitivity_options_init(&known, sizeof known);
     if (options != NULL)
         status = lrki_struct_read(adapters->context, &known, sizeof known, options, 8, "sensitivity options");
-    if (status == LRK_OK) status = lrki_sensitivity_options_check(adapters->context, &known);
+    if (status == LRK_OK) status = check_options(adapters->context, &known);
     if (status == LRK_OK)
         status = lrki_estimator_create(adapters, LRKI_KIND_sensitivity, "sensitivity estimator", estimator);
     if (status != LRK_OK) return status;

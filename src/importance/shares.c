@@ -93,11 +93,12 @@ static lrk_status agree_on_baseline(lrk_estimator *estimator, const lrk_evaluato
 }
 
 lrk_status lrki_differentiate(lrk_estimator *estimator, const lrk_evaluator *host, const lrk_scores *set,
-                              int32_t baseline, int64_t index, lrk_loss_part *parts, double *gradient)
+                              const lrki_question *question, int64_t index, lrk_loss_part *parts,
+                              double *gradient)
 {
-    lrk_status status = lrki_ask_gradient(estimator, host, set, baseline, index, parts, gradient);
+    lrk_status status = lrki_ask_gradient(estimator, host, set, question, index, parts, gradient);
     if (estimator->talk.over) return status;
-    return agree_on_baseline(estimator, host, status, baseline, parts, gradient);
+    return agree_on_baseline(estimator, host, status, question->baseline, parts, gradient);
 }
 
 /* ---- what is shared out ------------------------------------------------------------------------------------ */

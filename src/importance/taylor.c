@@ -148,13 +148,38 @@ static const lrki_estimator_resume resume_taylor = {.same = same_taylor,
                                                     .adopt_run = adopt_window,
                                                     .drop_run = drop_window};
 
-const lrki_estimator_type lrki_estimator_taylor = {.state_size = sizeof(taylor_state),
-                                                   .resume = &resume_taylor,
-                                                   .estimate = lrki_estimate_nothing,
-                                                   .run = run_taylor,
-                                                   .fini = fini_taylor,
-                                                   .prepare = prepare_taylor,
-                                                   .observe = observe_taylor};
+static const lrki_word form_words[] = {
+    {"absolute", LRK_TAYLOR_ABSOLUTE}, {"signed", LRK_TAYLOR_SIGNED}, {NULL, 0}};
+
+static void init_chosen(void *options)
+{
+    (void)lrk_taylor_options_init(options, sizeof(lrk_taylor_options));
+}
+
+static lrk_status create_chosen(lrk_adapters *adapters, const lrki_estimator_terms *terms,
+                                const void *options, lrk_estimator **estimator)
+{
+    (void)terms;
+    return lrk_estimator_create_taylor(adapters, options, estimator);
+}
+
+#define KEY(...) LRKI_KEY(lrk_taylor_options, "importance", __VA_ARGS__)
+static const lrki_key keys[] = {KEY("taylor", CHOICE, form, .words = form_words), {.name = NULL}};
+#undef KEY
+
+const lrki_estimator_type lrki_estimator_taylor = {
+    .state_size = sizeof(taylor_state),
+    .resume = &resume_taylor,
+    .estimate = lrki_estimate_nothing,
+    .run = run_taylor,
+    .fini = fini_taylor,
+    .prepare = prepare_taylor,
+    .observe = observe_taylor,
+    .method = {.summary = "first-order Taylor, from every step's gradients",
+               .keys = keys,
+               .size = LRKI_METHOD_SIZE(lrk_taylor_options),
+               .init = init_chosen},
+    .create = create_chosen};
 
 lrk_status lrk_estimator_create_taylor(lrk_adapters *adapters, const lrk_taylor_options *options,
                                        lrk_estimator **estimator)

@@ -9,7 +9,7 @@
 #include "adapter_file.h"
 
 static const char help[] =
-    "usage: lorank resize IN OUT (--rank N | --ranks FILE.json | --energy SHARE) [options]\n"
+    "usage: lorank resize IN OUT (--rank N | --ranks FILE.json | --energy SHARE | --first N) [options]\n"
     "\n"
     "Replaces every module's update by its truncated singular value decomposition, the best approximation "
     "of\n"
@@ -19,6 +19,9 @@ static const char help[] =
     "  --ranks FILE.json    an object of module names and ranks, or one with such an object as its\n"
     "                       rank_pattern (adapter_config.json); other modules stay as they are\n"
     "  --energy SHARE       the least rank whose squared singular values are SHARE (0 to 1) of all\n"
+    "  --first N            no decomposition: the first N ranks of every module as they are, the scale times "
+    "what\n"
+    "                       it had ranks over what it has; for adapters trained with nested ranks (DyLoRA)\n"
     "  --json               the report as JSON\n" ADAPTER_WRITE_HELP ADAPTER_READ_HELP;
 
 typedef struct resize_args {
@@ -27,9 +30,10 @@ typedef struct resize_args {
     const char *rank;
     const char *ranks;
     const char *energy;
+    const char *first;
     const char *json;
-    int64_t one_rank; /* of `rank`   */
-    double share;     /* of `energy` */
+    int64_t one_rank; /* of `rank`, `first` */
+    double share;     /* of `energy`        */
 } resize_args;
 
 typedef struct resizing {
@@ -55,6 +59,8 @@ static bool numbers_of(const char *command, resize_args *args)
 {
     if (args->rank != NULL)
         return command_integer(command, "--rank", args->rank, 0, INT32_MAX, &args->one_rank);
+    if (args->first != NULL)
+        return command_integer(command, "--first", args->first, 1, INT32_MAX, &args->one_rank);
     if (args->energy == NULL) return true;
     if (!command_real(command, "--energy", args->energy, &args->share)) return false;
     if (args->share <= 1) return true;
@@ -191,6 +197,22 @@ static int print_lost(const resizing *r, bool json)
     return fflush(stdout) == 0 ? 0 : command_say(r->run->command, "cannot write to standard output");
 }
 
+/* ---- the first ranks ---- */
+
+/* ranks and what is lost follow from the cut. */
+static bool cut(const resizing *r, int64_t depth, const lrk_adapters_options *options, lrk_adapters **set)
+{
+    lrk_distance d = {.struct_size = sizeof d};
+    lrk_status status = lrk_adapters_truncate(r->set, depth, options, set);
+    for (int32_t i = 0; i < r->n && status == LRK_OK; i++) {
+        status = lrk_module_distance(r->set, i, *set, i, &d);
+        r->ranks[i] = module_of(*set, i).rank;
+        r->lost[i] = d.norm_a > 0 ? d.difference / d.norm_a : 0;
+    }
+    if (status != LRK_OK) (void)command_fail(r->run);
+    return status == LRK_OK;
+}
+
 /* ---- the command ---- */
 
 static bool wanted_ranks(const resizing *r, const resize_args *args)
@@ -198,6 +220,17 @@ static bool wanted_ranks(const resizing *r, const resize_args *args)
     if (args->rank != NULL) return from_number(r, args->one_rank);
     if (args->ranks != NULL) return from_file(r, args->ranks);
     return from_energy(r, args->share);
+}
+
+/* False: failed, and said so. */
+static bool make(const resizing *r, const resize_args *args, const lrk_adapters_options *options,
+                 lrk_adapters **resized)
+{
+    if (args->first != NULL) return cut(r, args->one_rank, options, resized);
+    if (!wanted_ranks(r, args) || !find_lost(r)) return false;
+    if (lrk_adapters_resize(r->set, r->ranks, options, resized) == LRK_OK) return true;
+    (void)command_fail(r->run);
+    return false;
 }
 
 static int resize(const command_run *run, const resize_args *args, const adapter_options *options,
@@ -215,11 +248,8 @@ static int resize(const command_run *run, const resize_args *args, const adapter
     r.lost = calloc((size_t)info.modules, sizeof *r.lost);
     if (r.ranks == NULL || r.lost == NULL) {
         status = command_say(run->command, "out of memory");
-    } else if (wanted_ranks(&r, args) && find_lost(&r)) {
-        if (lrk_adapters_resize(read->set, r.ranks, &inference, &resized) != LRK_OK)
-            status = command_fail(run);
-        else
-            status = adapter_write(run, read, resized, args->out, options);
+    } else if (make(&r, args, &inference, &resized)) {
+        status = adapter_write(run, read, resized, args->out, options);
         if (status == 0) status = print_lost(&r, args->json != NULL);
     }
     lrk_adapters_destroy(resized);
@@ -232,18 +262,21 @@ int resize_command(int argc, char **argv)
 {
     resize_args args = {0};
     adapter_options options = {0};
-    const command_option table[] = {
-        COMMAND_VALUE("--rank", &args.rank),     COMMAND_VALUE("--ranks", &args.ranks),
-        COMMAND_VALUE("--energy", &args.energy), COMMAND_FLAG("--json", &args.json),
-        ADAPTER_WRITE_OPTIONS(options),          ADAPTER_READ_OPTIONS(options)};
+    const command_option table[] = {COMMAND_VALUE("--rank", &args.rank),
+                                    COMMAND_VALUE("--ranks", &args.ranks),
+                                    COMMAND_VALUE("--energy", &args.energy),
+                                    COMMAND_VALUE("--first", &args.first),
+                                    COMMAND_FLAG("--json", &args.json),
+                                    ADAPTER_WRITE_OPTIONS(options),
+                                    ADAPTER_READ_OPTIONS(options)};
     const command_line line = {"resize", help, table, sizeof table / sizeof table[0], {&args.in, &args.out},
                                2};
     command_run run;
     adapter read = {0};
     int status = 2;
     if (!command_parse(&line, argc, argv, &status)) return status;
-    if ((args.rank != NULL) + (args.ranks != NULL) + (args.energy != NULL) != 1)
-        return command_usage(line.command, "one of --rank, --ranks and --energy is needed", NULL);
+    if ((args.rank != NULL) + (args.ranks != NULL) + (args.energy != NULL) + (args.first != NULL) != 1)
+        return command_usage(line.command, "one of --rank, --ranks, --energy and --first is needed", NULL);
     if (!numbers_of(line.command, &args)) return 2;
     if (!adapter_options_check(line.command, &options, args.in, args.out)) return 2;
     if (!command_begin(&run, line.command)) return 1;

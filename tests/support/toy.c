@@ -289,7 +289,7 @@ static int32_t differentiate(void *user, const lrk_evaluation *e)
     if (fails(t)) return 1;
     memcpy(boundary(t, 0), t->x, boundary_bytes(t));
     if (!forward(t, e->pass, 0)) return 2;
-    if (t->differentiate_fills) keep(t, e->baseline);
+    if (t->differentiate_fills && e->first_stage == LRK_NO_STAGE) keep(t, e->baseline);
     losses(t, e->parts);
     return backward(t, e->pass) ? 0 : 3;
 }

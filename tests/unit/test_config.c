@@ -49,9 +49,10 @@ static const sample samples[] = {
     {"adapters", "dropout", "0.25", 0.25},
     {"adapters", "init", "gaussian", LRK_INIT_GAUSSIAN},
     {"adapters", "gates", "gaussian", LRK_GATES_GAUSSIAN},
+    {"adapters", "nested", "frozen", LRK_NESTED_FROZEN},
     {"adapters", "uniform", "160", 160},
     {"adapters", "uniform_unit", "parameters", LRK_BUDGET_PARAMETERS},
-    {"start", "kind", "gradient", LRKI_START_GRADIENT},
+    {"start", "kind", "gradient", LRKI_START_gradient},
     {"start", "batches", "5", 5},
     {"start", "warmup", "7", 7},
     {"start", "multiple", "1.5", 1.5},
@@ -69,7 +70,7 @@ static const sample samples[] = {
     {"start", "discard", "0.25", 0.25},
     {"start", "gamma", "9", 9},
     {"start", "iterations", "3", 3},
-    {"importance", "estimator", "random", LRKI_ESTIMATOR_RANDOM},
+    {"importance", "estimator", "random", LRKI_CHOSEN_random},
     {"importance", "mode", "two_point", LRK_ABLATION_TWO_POINT},
     {"importance", "noise_floor_repeats", "3", 3},
     {"importance", "pool", "24", 24},
@@ -82,7 +83,9 @@ static const sample samples[] = {
     {"importance", "corrected", "true", LRK_SENSITIVITY_CORRECTED},
     {"importance", "taylor", "signed", LRK_TAYLOR_SIGNED},
     {"importance", "output", "module", LRK_OUTPUT_MODULE},
-    {"allocation", "policy", "fixed", LRKI_POLICY_FIXED},
+    {"importance", "steps", "5", 5},
+    {"importance", "rate", "0.25", 0.25},
+    {"allocation", "policy", "fixed", LRKI_POLICY_fixed},
     {"allocation", "n_move", "6", 6},
     {"allocation", "move_share", "0.03", 0.03},
     {"allocation", "budget", "128", 128},
@@ -131,10 +134,10 @@ static const sample samples[] = {
 
 enum { N_SAMPLES = sizeof samples / sizeof *samples };
 
-static double stored(const lrki_key *key, const void *base)
+static double stored(const lrki_setting *setting, const lrki_settings *settings)
 {
-    const char *slot = (const char *)base + key->offset;
-    switch (key->type) {
+    const char *slot = (const char *)settings + setting->base + setting->key->offset;
+    switch (setting->key->type) {
     case LRKI_KEY_INTEGER:
         return (double)*(const int64_t *)slot;
     case LRKI_KEY_UNSIGNED:
@@ -159,13 +162,19 @@ static void write_key(const lrki_key *key, const char *value, char text[160])
 START_TEST(every_key_of_the_table_has_a_sample)
 {
     int n = 0;
-    for (const lrki_key *key = lrki_config_keys; key->name != NULL; key++, n++) {
+    lrki_setting s;
+    for (; lrki_setting_at(n, &s); n++) {
+        lrki_setting first;
         bool found = false;
         for (int i = 0; i < N_SAMPLES; i++)
-            found |= strcmp(samples[i].section, key->section) == 0 && strcmp(samples[i].name, key->name) == 0;
-        ck_assert_msg(found, "%s.%s", key->section, key->name);
+            found |=
+                strcmp(samples[i].section, s.key->section) == 0 && strcmp(samples[i].name, s.key->name) == 0;
+        ck_assert_msg(found, "%s.%s", s.key->section, s.key->name);
+        ck_assert(lrki_setting_find(s.key->section, s.key->name, &first));
+        ck_assert_msg(first.index == n, "%s.%s stands twice", s.key->section, s.key->name);
     }
     ck_assert_int_eq(n, N_SAMPLES);
+    ck_assert_int_lt(n, LRKI_MAX_KEYS);
 }
 END_TEST
 
@@ -174,7 +183,8 @@ START_TEST(the_words_of_a_key_can_be_listed)
     ck_assert_str_eq(lrk_config_word("importance.estimator", 0), "ablation");
     ck_assert_str_eq(lrk_config_word("importance.estimator", 5), "gate");
     ck_assert_str_eq(lrk_config_word("importance.estimator", 6), "output");
-    ck_assert_ptr_null(lrk_config_word("importance.estimator", 7));
+    ck_assert_str_eq(lrk_config_word("importance.estimator", 7), "selection");
+    ck_assert_ptr_null(lrk_config_word("importance.estimator", 8));
     ck_assert_str_eq(lrk_config_word("allocation.policy", 1), "elalora");
     ck_assert_ptr_null(lrk_config_word("allocation.policy", -1));
     ck_assert_ptr_null(lrk_config_word("allocation.n_move", 0));
@@ -186,19 +196,41 @@ START_TEST(the_words_of_a_key_can_be_listed)
 }
 END_TEST
 
+START_TEST(every_method_has_a_summary_of_its_own)
+{
+    static const char *const keys[] = {"importance.estimator", "allocation.policy", "start.kind"};
+    int n = 0;
+    for (int k = 0; k < 3; k++) {
+        int64_t i = 0;
+        for (; lrk_config_word(keys[k], i) != NULL; i++, n++) {
+            ck_assert_ptr_nonnull(lrk_config_summary(keys[k], i));
+            for (int64_t j = 0; j < i; j++)
+                ck_assert_str_ne(lrk_config_summary(keys[k], i), lrk_config_summary(keys[k], j));
+        }
+        ck_assert_ptr_null(lrk_config_summary(keys[k], i));
+        ck_assert_ptr_null(lrk_config_summary(keys[k], -1));
+    }
+    ck_assert_int_eq(n, LRKI_N_METHODS);
+    ck_assert_str_eq(lrk_config_summary("allocation.policy", 6), "plain LoRA: no rank moves, no rounds");
+    ck_assert_ptr_null(lrk_config_summary("adapters.init", 0));
+    ck_assert_ptr_null(lrk_config_summary(NULL, 0));
+}
+END_TEST
+
 START_TEST(a_key_arrives_and_changes_nothing_else)
 {
     const sample *s = &samples[_i];
-    const lrki_key *key = lrki_key_find(lrki_config_keys, s->section, s->name);
+    lrki_setting at;
     char text[160];
-    write_key(key, s->text, text);
+    ck_assert(lrki_setting_find(s->section, s->name, &at));
+    write_key(at.key, s->text, text);
     lrk_config *config = parse(text);
     lrki_settings defaults;
     lrki_settings_default(&defaults);
-    ck_assert(stored(key, &config->settings) == s->value);
-    ck_assert(!(stored(key, &defaults) == s->value));
+    ck_assert(stored(&at, &config->settings) == s->value);
+    ck_assert(!(stored(&at, &defaults) == s->value));
     lrki_settings rest = config->settings;
-    lrki_scalar_copy(key, &defaults, &rest);
+    lrki_scalar_copy(at.key, (char *)&defaults + at.base, (char *)&rest + at.base);
     memset(rest.marks, 0, sizeof rest.marks);
     memset(rest.sections, 0, sizeof rest.sections);
     ck_assert_mem_eq(&rest, &defaults, sizeof rest);
@@ -209,30 +241,32 @@ END_TEST
 START_TEST(a_key_arrives_by_override_too)
 {
     const sample *s = &samples[_i];
-    const lrki_key *key = lrki_key_find(lrki_config_keys, s->section, s->name);
+    lrki_setting at;
     char name[80];
+    ck_assert(lrki_setting_find(s->section, s->name, &at));
     snprintf(name, sizeof name, "%s%s%s", s->section, *s->section != '\0' ? "." : "", s->name);
     lrk_config *config = parse("");
     configs_ok(context, lrk_config_override(config, name, s->text));
-    ck_assert(stored(key, &config->settings) == s->value);
+    ck_assert(stored(&at, &config->settings) == s->value);
     lrk_config_destroy(config);
 }
 END_TEST
 
 START_TEST(every_word_stands_for_its_constant)
 {
-    for (const lrki_key *key = lrki_config_keys; key->name != NULL; key++) {
-        for (const lrki_word *word = key->words; word != NULL && word->word != NULL; word++) {
+    lrki_setting at;
+    for (int i = 0; lrki_setting_at(i, &at); i++) {
+        for (const lrki_word *word = at.key->words; word != NULL && word->word != NULL; word++) {
             char text[160];
             char quoted[64];
-            write_key(key, word->word, text);
+            write_key(at.key, word->word, text);
             lrk_config *config = parse(text);
-            ck_assert(stored(key, &config->settings) == word->value);
+            ck_assert(stored(&at, &config->settings) == word->value);
             lrk_config_destroy(config);
             snprintf(quoted, sizeof quoted, "\"%s\"", word->word);
-            write_key(key, quoted, text);
+            write_key(at.key, quoted, text);
             config = parse(text);
-            ck_assert(stored(key, &config->settings) == word->value);
+            ck_assert(stored(&at, &config->settings) == word->value);
             lrk_config_destroy(config);
         }
     }
@@ -257,6 +291,16 @@ START_TEST(an_empty_text_gives_the_defaults_of_the_c_api)
 }
 END_TEST
 
+static const lrk_ablation_options *ablation_of(const lrk_config *config)
+{
+    return lrki_method_options_of(&config->settings, &lrki_estimator_ablation.method);
+}
+
+static const lrk_alora_options *alora_of(const lrk_config *config)
+{
+    return lrki_method_options_of(&config->settings, &lrki_policy_alora.method);
+}
+
 START_TEST(numbers_may_be_written_in_the_usual_ways)
 {
     static const sample forms[] = {{"", "", "5", 5},          {"", "", "0.5", 0.5},  {"", "", ".5", 0.5},
@@ -273,8 +317,8 @@ START_TEST(numbers_may_be_written_in_the_usual_ways)
     lrk_config *config = parse("schedule: {rounds: 2147483647}\nimportance: {pool: 9223372036854775807}\n"
                                "allocation: {budget: -1}\n");
     ck_assert_int_eq(config->settings.schedule.rounds, INT32_MAX);
-    ck_assert_int_eq(config->settings.ablation.pool, INT64_MAX);
-    ck_assert_int_eq(config->settings.alora.budget, LRK_BUDGET_INITIAL);
+    ck_assert_int_eq(ablation_of(config)->pool, INT64_MAX);
+    ck_assert_int_eq(config->settings.budget, LRK_BUDGET_INITIAL);
     lrk_config_destroy(config);
 }
 END_TEST
@@ -431,11 +475,11 @@ START_TEST(an_override_of_one_of_two_rivals_unsets_the_other)
 {
     lrk_config *config = parse("allocation: {move_share: 0.03}\nlearning_rate: {warmup_steps: 5}\n");
     configs_ok(context, lrk_config_override(config, "allocation.n_move", "4"));
-    ck_assert_int_eq(config->settings.alora.n_move, 4);
-    ck_assert(config->settings.alora.move_share == 0);
+    ck_assert_int_eq(config->settings.n_move, 4);
+    ck_assert(alora_of(config)->move_share == 0);
     configs_ok(context, lrk_config_override(config, "allocation.move_share", "0.5"));
-    ck_assert_int_eq(config->settings.alora.n_move, 0);
-    ck_assert(config->settings.alora.move_share == 0.5);
+    ck_assert_int_eq(config->settings.n_move, 0);
+    ck_assert(alora_of(config)->move_share == 0.5);
     configs_ok(context, lrk_config_override(config, "learning_rate.warmup_share", "0.1"));
     ck_assert_int_eq(config->settings.lr.warmup_steps, 0);
     configs_ok(context, lrk_config_override(config, "learning_rate.warmup_steps", "8"));
@@ -451,6 +495,7 @@ Suite *config_suite(void)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, every_key_of_the_table_has_a_sample);
     tcase_add_test(tests, the_words_of_a_key_can_be_listed);
+    tcase_add_test(tests, every_method_has_a_summary_of_its_own);
     tcase_add_loop_test(tests, a_key_arrives_and_changes_nothing_else, 0, N_SAMPLES);
     tcase_add_loop_test(tests, a_key_arrives_by_override_too, 0, N_SAMPLES);
     tcase_add_test(tests, every_word_stands_for_its_constant);

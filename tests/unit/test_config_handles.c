@@ -338,10 +338,10 @@ START_TEST(the_example_of_the_reference_page_is_complete_and_right)
         HOST_KEY(LRK_VALUE_INTEGER, "batch", .least = 1, .greatest = 65536, .default_number = 16)};
     char *text = page_example();
     lrk_config *config = configs_parse(context, text, allowed, 2);
-    for (const lrki_key *key = lrki_config_keys; key->name != NULL; key++) {
-        bool rival = key->rival != NULL && config->settings.marks[key - lrki_config_keys].line == 0;
-        ck_assert_msg(rival || config->settings.marks[key - lrki_config_keys].line > 0, "%s.%s", key->section,
-                      key->name);
+    lrki_setting s;
+    for (int i = 0; lrki_setting_at(i, &s); i++) {
+        bool given = config->settings.marks[i].line > 0;
+        ck_assert_msg(given || s.key->rival != NULL, "%s.%s", s.key->section, s.key->name);
     }
     for (int i = 0; i < LRKI_N_SECTIONS; i++)
         ck_assert_int_gt(config->settings.sections[i].line, 0);
@@ -352,22 +352,28 @@ START_TEST(the_example_of_the_reference_page_is_complete_and_right)
 }
 END_TEST
 
+static void expect_in_page(const char *page, const lrki_key *key)
+{
+    char row[80];
+    snprintf(row, sizeof row, "| `%s` |", key->name);
+    ck_assert_msg(strstr(page, row) != NULL, "%s", row);
+    for (const lrki_word *word = key->words; word != NULL && word->word != NULL; word++) {
+        snprintf(row, sizeof row, "`%s`", word->word);
+        ck_assert_msg(strstr(page, row) != NULL, "%s", row);
+    }
+}
+
 START_TEST(the_reference_page_names_every_key)
 {
     size_t n;
     char *page = scratch_read("docs/configuration.md", &n);
-    const lrki_key *tables[] = {lrki_config_keys, lrki_pattern_keys, lrki_limit_keys};
-    for (int t = 0; t < 3; t++) {
-        for (const lrki_key *key = tables[t]; key->name != NULL; key++) {
-            char row[80];
-            snprintf(row, sizeof row, "| `%s` |", key->name);
-            ck_assert_msg(strstr(page, row) != NULL, "%s", row);
-            for (const lrki_word *word = key->words; word != NULL && word->word != NULL; word++) {
-                snprintf(row, sizeof row, "`%s`", word->word);
-                ck_assert_msg(strstr(page, row) != NULL, "%s", row);
-            }
-        }
-    }
+    const lrki_key *tables[] = {lrki_pattern_keys, lrki_limit_keys};
+    lrki_setting s;
+    for (int i = 0; lrki_setting_at(i, &s); i++)
+        expect_in_page(page, s.key);
+    for (int t = 0; t < 2; t++)
+        for (const lrki_key *key = tables[t]; key->name != NULL; key++)
+            expect_in_page(page, key);
     free(page);
 }
 END_TEST
@@ -558,6 +564,35 @@ START_TEST(a_uniform_start_needs_no_sketch)
     ck_assert_int_eq(lrk_config_plan_start(config, NULL, 0, &plan), LRK_ERR_ARGUMENT);
     ck_assert_int_eq(lrk_config_plan_start(NULL, NULL, 0, &plan), LRK_ERR_ARGUMENT);
     lrk_adapters_destroy(adapters);
+    lrk_config_destroy(config);
+}
+END_TEST
+
+/* Each is made of what its start looks at, and refused to the others. */
+START_TEST(a_plan_of_another_start_is_refused)
+{
+    lrk_config *config = parse_kind("gradient", ""), *of_inputs = parse_kind("eva", "");
+    lrk_adapters *adapters = make_adapters(config);
+    lrk_sketch *sketch = NULL;
+    lrk_pca *pca = NULL;
+    lrk_plan *plan = (lrk_plan *)&host;
+    int64_t batches, open;
+    const double dimensions[] = {1, 2, 1, 5};
+    configs_ok(context, lrk_config_create_sketch(config, adapters, &sketch, &batches));
+    configs_ok(context, lrk_config_create_pca(of_inputs, adapters, &pca, &batches));
+    sets_expect(context, lrk_config_plan_start(of_inputs, sketch, 0, &plan), LRK_ERR_ARGUMENT,
+                "lrk_config_plan_start is not for start.kind eva");
+    ck_assert_ptr_null(plan);
+    sets_expect(context, lrk_config_settle_eva(config, pca, &open), LRK_ERR_ARGUMENT,
+                "lrk_config_settle_eva is not for start.kind gradient");
+    sets_expect(context, lrk_config_plan_eva(config, pca, 0, &plan), LRK_ERR_ARGUMENT,
+                "lrk_config_plan_eva is not for start.kind gradient");
+    sets_expect(context, lrk_config_plan_gelora(config, adapters, dimensions, 4, 0, &plan), LRK_ERR_ARGUMENT,
+                "lrk_config_plan_gelora is not for start.kind gradient");
+    lrk_pca_destroy(pca);
+    lrk_sketch_destroy(sketch);
+    lrk_adapters_destroy(adapters);
+    lrk_config_destroy(of_inputs);
     lrk_config_destroy(config);
 }
 END_TEST
@@ -756,6 +791,7 @@ Suite *config_handles_suite(void)
     tcase_add_test(tests, gelora_comes_from_its_section);
     tcase_add_loop_test(tests, starts_of_both_factors_come_from_their_words, 0, 6);
     tcase_add_test(tests, a_uniform_start_needs_no_sketch);
+    tcase_add_test(tests, a_plan_of_another_start_is_refused);
     tcase_add_test(tests, failures_of_a_start_are_pointed_to);
     tcase_add_test(tests, a_limit_of_a_start_is_pointed_to);
     tcase_add_test(tests, the_reference_page_names_every_key);

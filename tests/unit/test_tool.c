@@ -410,6 +410,34 @@ static int64_t rank_in(const json_t *root, int64_t i, const char *name)
     return (int64_t)number(module_json(root, i, name), "rank");
 }
 
+/* The file holds rows as they were, B times what its scale makes of it: 3 ranks at s are 2 at 1.5 s. */
+static void check_first_rows(const char *path)
+{
+    lrk_adapters *was = NULL, *is = NULL;
+    lrk_module_info before = {.struct_size = sizeof before}, after = {.struct_size = sizeof after};
+    int32_t from, to;
+    ck_assert_int_eq(lrk_peft_load(context, in, NULL, 0, NULL, &was), LRK_OK);
+    ck_assert_int_eq(lrk_peft_load(context, path, NULL, 0, NULL, &is), LRK_OK);
+    ck_assert_int_eq(lrk_adapters_find(was, "model.layers.0.mlp.down_proj", &from), LRK_OK);
+    ck_assert_int_eq(lrk_adapters_find(is, "model.layers.0.mlp.down_proj", &to), LRK_OK);
+    ck_assert_int_eq(lrk_adapters_module(was, from, &before), LRK_OK);
+    ck_assert_int_eq(lrk_adapters_module(is, to, &after), LRK_OK);
+    ck_assert_int_eq(before.rank, 3);
+    lrk_tensor a = sets_tensor(was, from, LRK_TENSOR_A), cut_a = sets_tensor(is, to, LRK_TENSOR_A);
+    lrk_tensor b = sets_tensor(was, from, LRK_TENSOR_B), cut_b = sets_tensor(is, to, LRK_TENSOR_B);
+    for (int64_t o = 0; o < b.cols; o++)
+        for (int64_t i = 0; i < a.cols; i++)
+            for (int64_t j = 0; j < 2; j++) {
+                double want =
+                    1.5 * before.scale * (double)a.data[j * a.cols + i] * (double)b.data[j * b.cols + o];
+                double got =
+                    after.scale * (double)cut_a.data[j * a.cols + i] * (double)cut_b.data[j * b.cols + o];
+                ck_assert(fabs(got - want) <= 0x1p-21 * fabs(want));
+            }
+    lrk_adapters_destroy(was);
+    lrk_adapters_destroy(is);
+}
+
 START_TEST(resize_takes_ranks_from_a_number_a_file_or_a_share)
 {
     static const char ranks[] = "{\"rank_pattern\": {\"model.layers.0.mlp.down_proj\": 1}}";
@@ -417,10 +445,12 @@ START_TEST(resize_takes_ranks_from_a_number_a_file_or_a_share)
     strcpy(list, scratch_path(&files, "ranks.json"));
     scratch_write(list, ranks, strlen(ranks));
     save(in, 1);
-    const char *const from_file[] = {in, out, "--ranks", list, "--json", NULL},
-                      *const by_number[] = {in, out, "--rank", "1", "--json", NULL},
-                      *const whole[] = {in, other, "--energy", "1", "--json", NULL},
-                      *const look[] = {out, "--json", NULL};
+    const char *const
+        from_file[] = {in, out, "--ranks", list, "--json", NULL},
+        *const by_number[] = {in, out, "--rank", "1", "--json", NULL}, *const whole[] = {in,         other,
+                                                                                         "--energy", "1",
+                                                                                         "--json",   NULL},
+        *const first[] = {in, out, "--first", "2", "--json", NULL}, *const look[] = {out, "--json", NULL};
     json_t *root = run_json(resize_command, from_file);
     ck_assert(number(module_json(root, 1, "model.layers.0.mlp.down_proj"), "lost") > 0);
     ck_assert(number(module_json(root, 0, "model.layers.0.mlp.up_proj"), "lost") == 0);
@@ -432,6 +462,12 @@ START_TEST(resize_takes_ranks_from_a_number_a_file_or_a_share)
     root = run_json(resize_command, by_number);
     ck_assert_int_eq(rank_in(root, 2, "model.layers.0.mlp.gate_proj"), 1);
     json_decref(root);
+    root = run_json(resize_command, first);
+    ck_assert_int_eq(rank_in(root, 1, "model.layers.0.mlp.down_proj"), 2);
+    ck_assert(number(module_json(root, 1, "model.layers.0.mlp.down_proj"), "lost") > 0);
+    ck_assert(number(module_json(root, 0, "model.layers.0.mlp.up_proj"), "lost") < 1e-12);
+    json_decref(root);
+    check_first_rows(out);
     root = run_json(resize_command, whole);
     ck_assert_int_eq(rank_in(root, 1, "model.layers.0.mlp.down_proj"), 3);
     json_decref(root);
@@ -501,8 +537,10 @@ START_TEST(wrong_calls_have_status_2)
     tool_expect(&files, merge_command, unknown, 2, "unknown option: --frob");
     const char *const rank[] = {in, out, "--rank", "x", NULL},
                       *const share[] = {in, out, "--energy", "2", NULL},
+                      *const depth[] = {in, out, "--first", "0", NULL},
                       *const heads[] = {in, out, "--heads", "0", NULL};
     tool_expect(&files, resize_command, rank, 2, "--rank must be a whole number");
+    tool_expect(&files, resize_command, depth, 2, "--first must be a whole number");
     tool_expect(&files, resize_command, share, 2, "at most 1, not: 2");
     tool_expect(&files, convert_command, heads, 2, "--heads must be a whole number");
     tool_expect(&files, diff_command, heads, 2, "--heads must be a whole number");

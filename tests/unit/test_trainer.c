@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "lorank/lorank.h"
 #include "trainer_rig.h"
 
 enum { BLOCKS = 2, KINDS = 7, RANK = 2, RANKS = BLOCKS * KINDS * RANK, ROUNDS = 3 };
@@ -81,6 +82,47 @@ START_TEST(a_saved_adapter_loads_and_gives_the_loss_of_the_summary)
     part = json_object_get(summary, "base");
     ck_assert_int_eq(trainer_run("--model " TRAINER_MODEL " --seq-len 16 --dev $D/dev.jsonl"), 0);
     ck_assert_double_eq_tol(printed_loss("dev"), json_real_value(json_object_get(part, "dev_loss")), 0.5e-6);
+    json_decref(summary);
+}
+END_TEST
+
+/* Cuts the adapter of a run into FOLDER/cut. */
+static void cut_adapter(const char *out, int64_t depth)
+{
+    char path[128];
+    lrk_context *context = NULL;
+    lrk_adapters *set = NULL, *cut = NULL;
+    snprintf(path, sizeof path, "%s/%s/adapter", trainer_folder, out);
+    ck_assert_int_eq(lrk_context_create(NULL, &context, NULL, 0), LRK_OK);
+    ck_assert_int_eq(lrk_peft_load(context, path, NULL, 0, NULL, &set), LRK_OK);
+    ck_assert_int_eq(lrk_adapters_truncate(set, depth, NULL, &cut), LRK_OK);
+    snprintf(path, sizeof path, "%s/cut", trainer_folder);
+    ck_assert_int_eq(lrk_peft_save(cut, path, NULL), LRK_OK);
+    lrk_adapters_destroy(cut);
+    lrk_adapters_destroy(set);
+    lrk_context_destroy(context);
+}
+
+/* What the trainer says of a depth is the loss of the adapter cut at it; and every depth has learnt. */
+START_TEST(a_nested_run_gives_an_adapter_of_every_depth)
+{
+    trainer_train_ok("--out $D/out --set allocation.policy=fixed --set adapters.nested=cumulative "
+                     "--set host.epochs=12");
+    json_t *summary = trainer_summary_of("out"), *depths = json_object_get(summary, "depths");
+    double base = json_real_value(json_object_get(json_object_get(summary, "base"), "dev_loss"));
+    double whole = json_real_value(json_object_get(json_object_get(summary, "run"), "dev_loss"));
+    int64_t n = (int64_t)json_array_size(depths);
+    ck_assert_int_ge(n, 2);
+    for (int64_t k = 1; k <= n; k++) {
+        double loss = json_real_value(json_object_get(json_array_get(depths, (size_t)k - 1), "dev_loss"));
+        ck_assert_double_lt(loss, base);
+        if (k == n) ck_assert_double_eq(loss, whole);
+        cut_adapter("out", k);
+        ck_assert_int_eq(
+            trainer_run("--model " TRAINER_MODEL " --adapter $D/cut --seq-len 16 --dev $D/dev.jsonl"), 0);
+        ck_assert_double_eq_tol(printed_loss("dev"), loss,
+                                2e-6); /* printed with six digits; f32 in the file */
+    }
     json_decref(summary);
 }
 END_TEST
@@ -308,6 +350,7 @@ Suite *trainer_suite(void)
     tcase_add_test(tests, another_seed_gives_another_adapter);
     tcase_add_test(tests, a_saved_adapter_loads_and_gives_the_loss_of_the_summary);
     tcase_add_test(tests, training_lowers_the_loss);
+    tcase_add_test(tests, a_nested_run_gives_an_adapter_of_every_depth);
     tcase_add_test(tests, screened_scoring_trains_with_fewer_evaluations);
     tcase_add_test(tests, a_redrawn_validation_batch_changes_scores_and_nothing_else_breaks);
     tcase_add_test(tests, gates_are_trained_where_the_text_says_so);

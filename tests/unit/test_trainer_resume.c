@@ -72,6 +72,19 @@ START_TEST(adalora_ends_the_same_too)
 }
 END_TEST
 
+START_TEST(nested_ranks_end_the_same_too)
+{
+    const char *const kinds[] = {"cumulative", "frozen"};
+    char nested[160], arguments[400];
+    snprintf(nested, sizeof nested, "--set adapters.nested=%s --set allocation.policy=fixed ", kinds[_i]);
+    snprintf(arguments, sizeof arguments, "--out $D/a %s" LONG EVERY, nested);
+    trainer_train_ok(arguments);
+    snprintf(arguments, sizeof arguments, TRAINER_TRAIN "--out $D/b --resume %s" LONG EVERY, nested);
+    stop_until_done("KILL", arguments);
+    trainer_same_results("a", "b", NULL);
+}
+END_TEST
+
 static void damage(const char *name, const char *how)
 {
     char command[256];
@@ -150,6 +163,7 @@ Suite *trainer_resume_suite(void)
     tcase_add_checked_fixture(tests, trainer_setup, trainer_teardown);
     tcase_add_test(tests, checkpoints_change_no_result);
     tcase_add_test(tests, adalora_ends_the_same_too);
+    tcase_add_loop_test(tests, nested_ranks_end_the_same_too, 0, 2);
     tcase_add_test(tests, a_finished_run_that_is_resumed_stays_as_it_is);
     tcase_add_loop_test(tests, a_run_stopped_by_a_signal_ends_like_one_that_was_not, 0, 2);
     tcase_add_test(tests, a_damaged_checkpoint_makes_room_for_the_one_before);

@@ -10,7 +10,7 @@
 
 #define STEPS 16
 #define RATE  0.1
-#define BETA1 0.5   /* of the published code's outer optimizer */
+#define BETA1 0.5 /* of the published code's outer optimizer */
 #define BETA2 0.999
 #define TINY  1e-8
 
@@ -101,8 +101,7 @@ static lrk_status take_step(lrk_estimator *estimator, const selection *s, int32_
     const selection_state *state = estimator->state;
     lrk_adapters *adapters = estimator->adapters;
     lrki_question question = {LRK_BASELINE_ALL, LRKI_BASELINE_SELF, NULL};
-    lrk_status status =
-        lrk_mask_create_values(adapters, s->mask, s->scores->info.n, &question.mask);
+    lrk_status status = lrk_mask_create_values(adapters, s->mask, s->scores->info.n, &question.mask);
     if (status != LRK_OK) return status;
     status = lrki_differentiate(estimator, &state->host, s->scores, &question, t - 1, s->parts, s->gradient);
     lrk_mask_destroy(question.mask);
@@ -178,8 +177,8 @@ lrk_status lrk_estimator_create_selection(lrk_adapters *adapters, const lrk_eval
     (void)lrk_selection_options_init(&state.options, sizeof state.options);
     status = lrki_struct_read(context, &state.host, sizeof state.host, evaluator, 8, "evaluator");
     if (status == LRK_OK && options != NULL)
-        status = lrki_struct_read(context, &state.options, sizeof state.options, options, 8,
-                                  "selection options");
+        status =
+            lrki_struct_read(context, &state.options, sizeof state.options, options, 8, "selection options");
     if (status == LRK_OK) status = check_options(context, &state.options);
     if (status == LRK_OK) status = lrki_evaluator_check(context, &state.host, LRK_ABLATION_TWO_POINT);
     if (status == LRK_OK)
@@ -200,8 +199,7 @@ static void same_selection(const lrk_estimator *estimator, lrki_state *state)
 static const lrki_estimator_resume resume_selection = {.same = same_selection};
 
 #define KEY(...) LRKI_KEY(lrk_selection_options, "importance", __VA_ARGS__)
-static const lrki_key keys[] = {
-    KEY("steps", INTEGER4, steps, ), KEY("rate", REAL, rate, ), {.name = NULL}};
+static const lrki_key keys[] = {KEY("steps", INTEGER4, steps, ), KEY("rate", REAL, rate, ), {.name = NULL}};
 #undef KEY
 
 static void init_chosen(void *options)

@@ -284,8 +284,7 @@ static lrk_status make_and_run(void *user)
     lrk_selection_options options;
     lrk_status status = lrk_selection_options_init(&options, sizeof options);
     options.steps = 2;
-    if (status == LRK_OK)
-        status = lrk_estimator_create_selection(model->adapters, &host, &options, &made);
+    if (status == LRK_OK) status = lrk_estimator_create_selection(model->adapters, &host, &options, &made);
     if (status != LRK_OK) return status;
     status = lrk_estimator_run(made, 1, &scored);
     if (status != LRK_OK) lrk_estimator_destroy(made);

@@ -23,6 +23,8 @@
  * about as much as twelve rows do, and no call of so few rows has a third.
  */
 #define ONE_LANE 16
+_Static_assert(LRKI_FEW_TOKENS <= ONE_LANE,
+               "calls that take any ranks need no sums: a workspace was not measured for them");
 
 /* Floats that are copied or added, up to which the same holds. */
 #define LIGHT (1 << 16)
@@ -65,7 +67,7 @@ int64_t lrki_lora_lanes(int64_t chunks)
 
 int64_t lrki_lora_sums(int64_t rows)
 {
-    return lrki_lora_lanes(lrki_lora_chunks(rows)) - 1;
+    return rows <= ONE_LANE ? 0 : lrki_lora_lanes(lrki_lora_chunks(rows)) - 1;
 }
 
 /* Depends on shapes alone, like everything that decides about pieces. */
@@ -80,9 +82,10 @@ static bool is_small(const lrki_lora_call *call)
 /* The GEMM takes calls with a part of more ranks than the fused kernels do. */
 static bool wants_gemm(const lrki_lora_call *call)
 {
-    int64_t most = lrki_fused_ranks(call->context);
-    for (int64_t p = 0; p < call->n_parts; p++)
-        if (call->parts[p].rank > most) return true;
+    for (int64_t p = 0; p < call->n_parts; p++) {
+        const lrki_lora_part *part = &call->parts[p];
+        if (part->rank > lrki_fused_ranks(call->context, call->rows, call->n_in, part->n_out)) return true;
+    }
     return false;
 }
 
@@ -140,7 +143,8 @@ lrk_status lrki_lora_run(const lrki_lora_call *call, int64_t pieces, int64_t mos
                          lrk_status (*task)(const lrki_lora_call *call, const lrki_lane *lane))
 {
     work w = {.call = call, .pieces = pieces, .lanes = lrki_smaller(pieces, most), .task = task};
-    return run(w, call->is_small);
+    bool lone = w.lanes == 1 && !call->by_gemm; /* the GEMM wants a team even so: parallel.c */
+    return run(w, call->is_small || lone);
 }
 
 lrk_status lrki_lora_run_ranks(const lrki_lora_call *call, int64_t times,

@@ -6,11 +6,12 @@
 #include "lora_parts.h"
 
 /*
- * Work of a call, in multiply-adds of one product and the activations that it reads, weighed as MOVED multiply-adds each, up
- * to which a parallel loop costs more than it gives.
+ * Work of a call, in multiply-adds and the activations that they read, weighed as MOVED multiply-adds each, up to which a second
+ * thread gives less than it costs (docs/performance.md, "Small calls"). Of few rows each thread reads all rank rows for little.
  */
-#define SMALL (1 << 19)
-#define MOVED 6
+#define SMALL     (1 << 20)
+#define SMALL_FEW (1 << 21)
+#define MOVED     6
 
 /*
  * The same where the GEMM works: outside of a parallel loop OpenBLAS uses threads of its own for products of more than 2^18
@@ -71,12 +72,13 @@ int64_t lrki_lora_sums(int64_t rows)
 }
 
 /* Depends on shapes alone, like everything that decides about pieces. */
-static bool is_small(const lrki_lora_call *call)
+static bool is_small(const lrki_lora_call *call, bool backward)
 {
     double sum = 0.0;
     for (int64_t p = 0; p < call->n_parts; p++)
         sum += (double)(call->parts[p].rank + MOVED) * (double)(call->n_in + call->parts[p].n_out);
-    return sum * (double)call->rows <= (call->by_gemm ? GEMM_SMALL : SMALL);
+    if (call->by_gemm) return sum * (double)call->rows <= GEMM_SMALL;
+    return sum * (double)call->rows * (backward ? 2.0 : 1.0) <= (call->rows <= ONE_LANE ? SMALL_FEW : SMALL);
 }
 
 /* The GEMM takes calls with a part of more ranks than the fused kernels do. */
@@ -93,7 +95,7 @@ static void plan(lrki_lora_call *call, bool backward)
 {
     call->kernels = lrki_skinny_in(call->context);
     call->by_gemm = wants_gemm(call);
-    call->is_small = is_small(call) || (backward && !call->by_gemm && call->rows <= ONE_LANE);
+    call->is_small = is_small(call, backward) || (backward && !call->by_gemm && call->rows <= ONE_LANE);
     int64_t most = call->by_gemm ? LRKI_GEMM_ROWS : LRKI_LORA_ROWS;
     call->chunk_rows = call->is_small ? lrki_smaller(call->rows, most) : usual_rows(call->rows, most);
 }

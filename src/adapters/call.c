@@ -89,7 +89,8 @@ static lrki_lora_size size_of(const lrki_call *call)
     lrki_lora_size size = {.rows = call->x.rows, .tiles = drops(call->pass)};
     for (int32_t i = 0; i < call->n_modules; i++) {
         const lrki_module *m = &set->modules[call->modules[i]];
-        lrki_lora_size_add(&size, lrki_fused_ranks(set->context), m->n_in, m->n_out, m->bank.rank);
+        lrki_lora_size_add(&size, lrki_fused_ranks(set->context, size.rows, m->n_in, m->n_out), m->n_in,
+                           m->n_out, m->bank.rank);
     }
     return size;
 }
@@ -188,6 +189,7 @@ lrki_lora_part *lrki_call_add(lrki_call *call, int32_t module, lrki_share share,
                              .packed = scratch->packed + call->used.packed,
                              .sums = scratch->sums + lrki_lora_sums(rows) * call->used.gradients};
     list_ranks(call, m, target, part);
-    lrki_lora_size_add(&call->used, lrki_fused_ranks(call->lora.context), m->n_in, m->n_out, share.count);
+    lrki_lora_size_add(&call->used, lrki_fused_ranks(call->lora.context, rows, m->n_in, m->n_out), m->n_in,
+                       m->n_out, share.count);
     return part;
 }

@@ -22,7 +22,8 @@ static bool add_module(const lrk_adapters *set, const lrk_sketch *sketch, int64_
 {
     const lrki_module *m = &set->modules[i];
     int64_t ranks = sketch != NULL ? sketch->modules[i].samples : m->bank.rank;
-    return lrki_lora_size_add(size, lrki_fused_ranks(set->context), m->n_in, m->n_out, ranks);
+    return lrki_lora_size_add(size, lrki_fused_ranks(set->context, size->rows, m->n_in, m->n_out), m->n_in,
+                              m->n_out, ranks);
 }
 
 /* Size of the largest call that begins with module i: its group, counted at the group's first module. */

@@ -117,7 +117,7 @@ static void add_part(const lrk_sketch *sketch, lrki_lora_call *lora, const lrki_
         part->grad_a[j] = own->w + j * m->n_in;
         part->grad_b[j] = own->y + j * m->n_out;
     }
-    lrki_lora_size_add(used, lrki_fused_ranks(lora->context), m->n_in, m->n_out, s);
+    lrki_lora_size_add(used, lrki_fused_ranks(lora->context, rows, m->n_in, m->n_out), m->n_in, m->n_out, s);
 }
 
 static lrki_lora_size size_of(const lrk_sketch *sketch, const lrki_call *call)
@@ -125,8 +125,8 @@ static lrki_lora_size size_of(const lrk_sketch *sketch, const lrki_call *call)
     lrki_lora_size size = {.rows = call->x.rows};
     for (int32_t i = 0; i < call->n_modules; i++) {
         const lrki_module *m = &sketch->adapters->modules[call->modules[i]];
-        lrki_lora_size_add(&size, lrki_fused_ranks(sketch->adapters->context), m->n_in, m->n_out,
-                           sketch->modules[call->modules[i]].samples);
+        lrki_lora_size_add(&size, lrki_fused_ranks(sketch->adapters->context, size.rows, m->n_in, m->n_out),
+                           m->n_in, m->n_out, sketch->modules[call->modules[i]].samples);
     }
     return size;
 }

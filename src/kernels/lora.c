@@ -6,11 +6,12 @@
 #include "lora_parts.h"
 
 /*
- * Work of a call, in multiply-adds of one product and the activations that it reads, weighed as MOVED multiply-adds each, up
- * to which a parallel loop costs more than it gives.
+ * Work of a call, in multiply-adds and the activations that they read, weighed as MOVED multiply-adds each, up to which a second
+ * thread gives less than it costs (docs/performance.md, "Small calls"). Of few rows each thread reads all rank rows for little.
  */
-#define SMALL (1 << 19)
-#define MOVED 6
+#define SMALL     (1 << 20)
+#define SMALL_FEW (1 << 21)
+#define MOVED     6
 
 /*
  * The same where the GEMM works: outside of a parallel loop OpenBLAS uses threads of its own for products of more than 2^18
@@ -23,6 +24,8 @@
  * about as much as twelve rows do, and no call of so few rows has a third.
  */
 #define ONE_LANE 16
+_Static_assert(LRKI_FEW_TOKENS <= ONE_LANE,
+               "calls that take any ranks need no sums: a workspace was not measured for them");
 
 /* Floats that are copied or added, up to which the same holds. */
 #define LIGHT (1 << 16)
@@ -65,24 +68,26 @@ int64_t lrki_lora_lanes(int64_t chunks)
 
 int64_t lrki_lora_sums(int64_t rows)
 {
-    return lrki_lora_lanes(lrki_lora_chunks(rows)) - 1;
+    return rows <= ONE_LANE ? 0 : lrki_lora_lanes(lrki_lora_chunks(rows)) - 1;
 }
 
 /* Depends on shapes alone, like everything that decides about pieces. */
-static bool is_small(const lrki_lora_call *call)
+static bool is_small(const lrki_lora_call *call, bool backward)
 {
     double sum = 0.0;
     for (int64_t p = 0; p < call->n_parts; p++)
         sum += (double)(call->parts[p].rank + MOVED) * (double)(call->n_in + call->parts[p].n_out);
-    return sum * (double)call->rows <= (call->by_gemm ? GEMM_SMALL : SMALL);
+    if (call->by_gemm) return sum * (double)call->rows <= GEMM_SMALL;
+    return sum * (double)call->rows * (backward ? 2.0 : 1.0) <= (call->rows <= ONE_LANE ? SMALL_FEW : SMALL);
 }
 
 /* The GEMM takes calls with a part of more ranks than the fused kernels do. */
 static bool wants_gemm(const lrki_lora_call *call)
 {
-    int64_t most = lrki_fused_ranks(call->context);
-    for (int64_t p = 0; p < call->n_parts; p++)
-        if (call->parts[p].rank > most) return true;
+    for (int64_t p = 0; p < call->n_parts; p++) {
+        const lrki_lora_part *part = &call->parts[p];
+        if (part->rank > lrki_fused_ranks(call->context, call->rows, call->n_in, part->n_out)) return true;
+    }
     return false;
 }
 
@@ -90,7 +95,7 @@ static void plan(lrki_lora_call *call, bool backward)
 {
     call->kernels = lrki_skinny_in(call->context);
     call->by_gemm = wants_gemm(call);
-    call->is_small = is_small(call) || (backward && !call->by_gemm && call->rows <= ONE_LANE);
+    call->is_small = is_small(call, backward) || (backward && !call->by_gemm && call->rows <= ONE_LANE);
     int64_t most = call->by_gemm ? LRKI_GEMM_ROWS : LRKI_LORA_ROWS;
     call->chunk_rows = call->is_small ? lrki_smaller(call->rows, most) : usual_rows(call->rows, most);
 }
@@ -140,7 +145,8 @@ lrk_status lrki_lora_run(const lrki_lora_call *call, int64_t pieces, int64_t mos
                          lrk_status (*task)(const lrki_lora_call *call, const lrki_lane *lane))
 {
     work w = {.call = call, .pieces = pieces, .lanes = lrki_smaller(pieces, most), .task = task};
-    return run(w, call->is_small);
+    bool lone = w.lanes == 1 && !call->by_gemm; /* the GEMM wants a team even so: parallel.c */
+    return run(w, call->is_small || lone);
 }
 
 lrk_status lrki_lora_run_ranks(const lrki_lora_call *call, int64_t times,

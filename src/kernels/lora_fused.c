@@ -424,7 +424,7 @@ static lrk_status add_sums(const lrki_lora_call *call, const lrki_lane *lane)
 
 lrk_status lrki_fused_backward(const lrki_lora_call *call)
 {
-    int64_t chunks = lrki_call_chunks(call), lanes = lrki_lora_lanes(chunks);
+    int64_t chunks = lrki_call_chunks(call), lanes = call->is_small ? 1 : lrki_lora_lanes(chunks);
     lrk_status status = lrki_pack(call);
     if (status == LRK_OK) status = lrki_lora_run(call, chunks, lanes, backward_lane);
     if (status != LRK_OK || lanes == 1 || call->parts[0].grad_a == NULL) return status;

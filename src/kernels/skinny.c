@@ -33,9 +33,12 @@ const lrki_skinny *lrki_skinny_in(const lrk_context *context)
     return skinny_of(context->instructions);
 }
 
-int64_t lrki_fused_ranks(const lrk_context *context)
+int64_t lrki_fused_ranks(const lrk_context *context, int64_t rows, int64_t n_in, int64_t n_out)
 {
     int32_t kernels = context->host.kernels;
+    const lrki_skinny *skinny = lrki_skinny_in(context);
     if (kernels == LRK_KERNELS_BLAS) return 0;
-    return kernels == LRK_KERNELS_AUTO ? lrki_skinny_in(context)->many : INT64_MAX;
+    if (kernels != LRK_KERNELS_AUTO || rows <= LRKI_FEW_TOKENS) return INT64_MAX;
+    bool wide = n_in >= LRKI_WIDE || n_out >= LRKI_WIDE - n_in;
+    return wide ? skinny->many_wide : skinny->many;
 }

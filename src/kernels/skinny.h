@@ -17,6 +17,8 @@
 #include "lorank/context.h"
 
 #define LRKI_SKINNY_ROWS 64 /* rows that a list has at most, by custom: lists live on the stack */
+#define LRKI_WIDE        8192 /* n_in + n_out of modules whose rank rows do not stay in the second-level cache */
+#define LRKI_FEW_TOKENS  16 /* rows of a call up to which the GEMM is slower whatever the ranks */
 
 /* What later calls will read, to be fetched into the second-level cache meanwhile, for as many rows as the call walks. */
 typedef struct lrki_ahead {
@@ -54,9 +56,10 @@ typedef struct lrki_update_args {
 
 typedef struct lrki_skinny {
     const char *name;
-    int32_t group; /* most ranks of a dot call                       */
-    int32_t dest;  /* most rows of f32 that update takes in one pass */
-    int32_t many;  /* ranks of a module above which the GEMM is as fast, by measurement on it */
+    int32_t group;     /* most ranks of a dot call                       */
+    int32_t dest;      /* most rows of f32 that update takes in one pass */
+    int32_t many;      /* ranks of a module above which the GEMM is as fast, by measurement on it */
+    int32_t many_wide; /* the same of n_in + n_out >= LRKI_WIDE */
     void (*dot)(const lrki_dot_args *args);
     void (*update)(const lrki_update_args *args);
     void (*widen)(const void *from, int32_t dtype, int64_t n, float *to);
@@ -67,8 +70,8 @@ typedef struct lrki_skinny {
 const lrki_skinny *lrki_skinny_find(int32_t kernels);
 /* That of a context, which asked when it was made. */
 const lrki_skinny *lrki_skinny_in(const lrk_context *context);
-/* Most ranks of a module that the context's fused kernels take. */
-int64_t lrki_fused_ranks(const lrk_context *context);
+/* Most ranks of a module that the context's fused kernels take in a call of that many rows. */
+int64_t lrki_fused_ranks(const lrk_context *context, int64_t rows, int64_t n_in, int64_t n_out);
 
 extern const lrki_skinny lrki_skinny_generic, lrki_skinny_avx2, lrki_skinny_avx512, lrki_skinny_neon;
 

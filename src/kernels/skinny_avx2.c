@@ -10,6 +10,7 @@
 #define NAME         lrki_skinny_avx2
 #define INSTRUCTIONS "avx2"
 #define MANY         32
+#define MANY_WIDE    28
 #include "skinny_tile.h"
 
 INLINE vec widen_f16(bits16 half)

@@ -10,6 +10,7 @@
 #define NAME         lrki_skinny_avx512
 #define INSTRUCTIONS "avx512"
 #define MANY         128
+#define MANY_WIDE    MANY
 #define OWN_BF16
 #include "skinny_tile.h"
 

@@ -5,6 +5,7 @@
 #define NAME         lrki_skinny_generic
 #define INSTRUCTIONS "generic"
 #define MANY         32
+#define MANY_WIDE    MANY
 #include "skinny_tile.h"
 
 INLINE bits32 choose(bits32 where, bits32 yes, bits32 no)

@@ -10,6 +10,7 @@
 #define NAME         lrki_skinny_neon
 #define INSTRUCTIONS "neon"
 #define MANY         32
+#define MANY_WIDE    MANY
 #include "skinny_tile.h"
 
 INLINE vec widen_f16(bits16 half)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The source of all implementations of skinny.h. The including file defines LANES (floats of a vector), REGISTERS (32
- * or 16), widen_f16() and narrow_f16() for its instructions, NAME, MANY, and with OWN_BF16 also widen_bf16() and narrow_bf16().
+ * or 16), widen_f16() and narrow_f16() for its instructions, NAME, MANY, MANY_WIDE, and with OWN_BF16 also widen_bf16() and
+ * narrow_bf16().
  *
  * Both kernels keep a tile of accumulators in registers, and every loaded vector meets all of them. Loaded operands are
  * pinned (PIN), or the compiler would fold the load into each multiply-add and load it again and again.
@@ -475,4 +476,4 @@ static void narrow(const float *from, int32_t dtype, int64_t n, void *to)
 
 _Static_assert(GROUP <= 8 && DEST <= 8, "callers list at most 8");
 
-const lrki_skinny NAME = {INSTRUCTIONS, GROUP, DEST, MANY, dot, update, widen, narrow};
+const lrki_skinny NAME = {INSTRUCTIONS, GROUP, DEST, MANY, MANY_WIDE, dot, update, widen, narrow};

@@ -10,7 +10,8 @@ set -eu
 bench=$1 objects=$2 out=$3
 here=$(dirname "$0")
 mkdir -p "$out"
-export OMP_NUM_THREADS=1 OPENBLAS_CORETYPE=Haswell
+# All that the benchmark would otherwise set and start itself again for, which valgrind cannot follow.
+export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive OPENBLAS_CORETYPE=Haswell
 
 shapes() {
   for op in forward backward; do

@@ -293,6 +293,21 @@ START_TEST(scratch_grows_with_each_argument_and_notices_overflow)
 }
 END_TEST
 
+/* A pass may be measured for ranks that the GEMM gets, and then be called with so few rows that the fused kernels get them. */
+START_TEST(calls_of_few_tokens_fit_where_more_do)
+{
+    for (int64_t rows = 1; rows <= LRKI_FEW_TOKENS; rows++)
+        for (int64_t ranks = 33; ranks < 600; ranks += 90) {
+            lrki_lora_size few = {.rows = rows, .tiles = true}, more = {.rows = rows + 1, .tiles = true};
+            size_t need, have;
+            ck_assert(lrki_lora_size_add(&few, INT64_MAX, 100, 50, ranks));
+            ck_assert(lrki_lora_size_add(&more, 32, 100, 50, ranks));
+            ck_assert(lrki_lora_scratch_size(&few, &need) && lrki_lora_scratch_size(&more, &have));
+            ck_assert_uint_le(need, have);
+        }
+}
+END_TEST
+
 /* 0: the fused kernels alone; 1: the GEMM alone, whose calls have tiles */
 START_TEST(scratch_pieces_are_aligned_and_apart)
 {
@@ -350,6 +365,7 @@ Suite *kernels_suite(void)
     tcase_add_loop_test(tc, tiles_agree_with_single_elements, 0, 2);
     tcase_add_loop_test(tc, dropout_keeps_the_asked_share, 0, 4);
     tcase_add_test(tc, scratch_grows_with_each_argument_and_notices_overflow);
+    tcase_add_test(tc, calls_of_few_tokens_fit_where_more_do);
     tcase_add_loop_test(tc, scratch_pieces_are_aligned_and_apart, 0, 2);
     suite_add_tcase(suite, tc);
     return suite;

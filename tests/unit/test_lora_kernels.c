@@ -309,6 +309,39 @@ START_TEST(the_choice_is_readable_and_decides_who_multiplies)
 }
 END_TEST
 
+static bool multiplies_by_gemm(int64_t rows, int64_t n_in, int64_t n_out, int64_t rank)
+{
+    trial t = {.context = context,
+               .rows = rows,
+               .n = 1,
+               .shapes = {{n_in, n_out, rank, LRK_NO_GROUP, 0, 1.0}},
+               .backwards = 1};
+    int64_t before = f.gemm.calls;
+    run r = whole_run(&t);
+    trial_end(&t, &r);
+    return f.gemm.calls > before;
+}
+
+/* The GEMM is for many rows of many ranks: of fewer ranks where modules are wide. */
+START_TEST(the_gemm_gets_what_it_is_faster_at)
+{
+    open_kernels(_i);
+    if (context != NULL) {
+        const lrki_skinny *kernels = lrki_skinny_in(context);
+        bool always = _i == LRK_KERNELS_BLAS, chosen = _i <= LRK_KERNELS_BLAS;
+        int64_t rank = kernels->many_wide + 1, edge = LRKI_WIDE - 100;
+        ck_assert_int_eq(multiplies_by_gemm(LRKI_FEW_TOKENS, 90, 70, 200), always);
+        ck_assert_int_eq(multiplies_by_gemm(LRKI_FEW_TOKENS + 1, 90, 70, 200), chosen);
+        ck_assert_int_eq(multiplies_by_gemm(LRKI_FEW_TOKENS + 1, edge, 100, rank), chosen);
+        ck_assert_int_eq(multiplies_by_gemm(LRKI_FEW_TOKENS + 1, edge, 100, rank - 1), always);
+        ck_assert_int_eq(multiplies_by_gemm(LRKI_FEW_TOKENS + 1, edge, 99, rank),
+                         always || (chosen && rank > kernels->many));
+        ck_assert_int_eq(multiplies_by_gemm(LRKI_FEW_TOKENS + 1, LRKI_WIDE, 3, rank), chosen);
+    }
+    close_kernels();
+}
+END_TEST
+
 /* What a masked rank holds does not reach anything, unless its derivative is asked for. */
 START_TEST(silent_ranks_are_not_read)
 {
@@ -496,6 +529,7 @@ Suite *lora_kernels_suite(void)
     tcase_add_loop_test(tc, no_kernels_allocate_or_leave_their_workspace, 0, N_KERNELS);
     tcase_add_loop_test(tc, very_many_ranks_agree_with_the_oracle, 0, 2 * N_KERNELS);
     tcase_add_loop_test(tc, the_choice_is_readable_and_decides_who_multiplies, 0, N_KERNELS);
+    tcase_add_loop_test(tc, the_gemm_gets_what_it_is_faster_at, 0, N_KERNELS);
     tcase_add_loop_test(tc, silent_ranks_are_not_read, 0, N_KERNELS);
     tcase_add_loop_test(tc, a_factor_of_zero_stops_nan, 0, 2 * N_KERNELS);
     tcase_add_loop_test(tc, infinity_stays_in_its_row_and_column, 0, 3 * N_KERNELS);

@@ -65,7 +65,9 @@ typedef struct lrk_gemm_args {
  *   gemm              OpenBLAS through CBLAS. Returns 0 on success. Called from parallel_for tasks too, several at once.
  *   parallel_for      runs task(task_data, i) for every i in [0, n_tasks), each exactly once, in any order and on any
  *                     threads, and returns 0 after all are done. Default: OpenMP when the linked OpenBLAS is serial or
- *                     built on OpenMP, else a serial loop (two pools would spin against each other).
+ *                     built on OpenMP, else a serial loop (two pools would spin against each other). Tasks call BLAS
+ *                     and LAPACK: a loop of threads that OpenMP does not know should keep them at one thread in every
+ *                     task (OpenBLAS' OpenMP build: omp_set_num_threads(1) on each), or the last bits follow their width.
  *   log               text without newline; NULL means silence. lorank never prints.
  * `threads` is the width lorank assumes for parallel_for when it weighs whether splitting pays; 0 lets lorank ask its
  * default. Results never depend on it. They do depend, within the documented bounds, on `kernels`; lrk_context_describe()

@@ -12,6 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
 #define BLOCK_MAGIC 0x6c6f72616e6b2121u
 #define MAX_THREADS 16
 
@@ -90,11 +94,25 @@ typedef struct loop {
     void *data;
 } loop;
 
+/* Of the calling thread's OpenBLAS: a loop of threads that OpenMP does not know keeps it at one, so that bits are the same on all. */
+static int set_blas_width(int width)
+{
+#ifdef _OPENMP
+    int before = omp_get_max_threads();
+    omp_set_num_threads(width);
+    return before;
+#else
+    return width;
+#endif
+}
+
 static void *work(void *argument)
 {
     loop *l = argument;
+    int width = set_blas_width(1);
     for (int64_t i; (i = __atomic_fetch_add(&l->next, 1, __ATOMIC_RELAXED)) < l->n;)
         l->task(l->data, i);
+    (void)set_blas_width(width);
     return NULL;
 }
 

@@ -278,7 +278,7 @@ START_TEST(freezing_leaves_the_last_rank_of_the_depth)
         for (int t = 0; t < 3; t++) {
             lrk_tensor g = set_tensor(set, i, gradients[t]);
             before[i][t] = calloc((size_t)(g.rows * g.cols) + 1, sizeof(float));
-            memcpy(before[i][t], g.data, (size_t)(g.rows * g.cols) * sizeof(float));
+            if (g.data != NULL) memcpy(before[i][t], g.data, (size_t)(g.rows * g.cols) * sizeof(float));
         }
     ck_assert_int_eq(lrk_nested_freeze(set, _i), LRK_OK);
     for (int32_t i = 0; i < N; i++)

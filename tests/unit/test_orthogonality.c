@@ -122,6 +122,7 @@ START_TEST(orthonormal_rows_are_left_alone)
     for (int32_t m = 0; m < 3; m++)
         for (int32_t which = LRK_TENSOR_A; which <= LRK_TENSOR_B; which++) {
             lrk_tensor t = small_set_tensor(&s, m, which);
+            if (t.data == NULL) continue; /* a module without ranks */
             memset(t.data, 0, (size_t)(t.rows * t.cols) * sizeof *t.data);
             if (m == 2)
                 for (int64_t j = 0; j < t.rows; j++)

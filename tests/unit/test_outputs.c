@@ -560,8 +560,9 @@ START_TEST(what_has_no_share_is_refused)
         expect(&l, lrk_estimator_run(e, 0, &scores), LRK_ERR_NONFINITE, level == 0 ? "rank" : "module 'm1'");
         l.x[1].data[3] = 0;
         for (int32_t m = 0; m < 4; m++)
-            memset(l.set->modules[m].bank.b, 0,
-                   (size_t)(linear_shapes[m].rank * linear_shapes[m].n_out) * sizeof(float));
+            if (linear_shapes[m].rank > 0)
+                memset(l.set->modules[m].bank.b, 0,
+                       (size_t)(linear_shapes[m].rank * linear_shapes[m].n_out) * sizeof(float));
         expect(&l, lrk_estimator_run(e, 0, &scores), LRK_ERR_STATE, "no rank adds anything");
         ck_assert_ptr_null(scores);
         set_fill(l.set, 8);

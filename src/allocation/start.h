@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Starts, internal: what allocations before training share; one is one file, and one line in LRKI_STARTS. Every live rank goes, and new ones come: floors first, then the
- * pairs (module, index) that are offered, from the largest worth down, as far as budget and ceilings go. The result is a
- * plan on the account of an allocator that lives as long as the plan.
+ * Starts, internal: what allocations before training share; one is one file, and one line in LRKI_STARTS. Every live rank
+ * goes, and new ones come: floors first, then the pairs (module, index) that are offered, from the largest worth down, as far
+ * as budget and ceilings go. The result is a plan on the account of an allocator that lives as long as the plan.
  */
 #ifndef LRKI_START_H
 #define LRKI_START_H

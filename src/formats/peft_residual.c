@@ -2,10 +2,11 @@
 /*
  * The inverse of the fold, bit for bit. With f the factor and b0 = B' / f rounded to f32, B was b0 or one of its two neighbours:
  * |B' / f - B| is at most 1/|m_f| <= 1 unit in the last place of B, m_f the significand of f in [1, 2), since a unit of B' is
- * at most 2 of f times a unit of B; what doubles round is far below the half unit that is left. Of these three, those that fold to B' are two at most, as they lie m_f > 1 units of B apart and
- * what rounds to B' is no wider than 2. Where it is one, nothing need be kept; where it is two, a bit says which. Where B' is 0 or
- * subnormal (underflow, a gate of 0, B = 0) a bit says whether B is b0; if it is not, its value is kept in a list, an escape. So
- * what is kept is about a third of a bit an element at most, and nothing where f is a power of 2.
+ * at most 2 of f times a unit of B; what doubles round is far below the half unit that is left. Of these three, those that
+ * fold to B' are two at most, as they lie m_f > 1 units of B apart and what rounds to B' is no wider than 2. Where it is one,
+ * nothing need be kept; where it is two, a bit says which. Where B' is 0 or subnormal (underflow, a gate of 0, B = 0) a bit
+ * says whether B is b0; if it is not, its value is kept in a list, an escape. So what is kept is about a third of a bit an
+ * element at most, and nothing where f is a power of 2.
  *
  * Restoring folds again and compares, so that damaged metadata gives the delta that PEFT sees, or an error.
  */

@@ -254,51 +254,34 @@ START_TEST(backward_of_few_rows_is_one_task)
 }
 END_TEST
 
-/* One chunk is not worth a loop, however wide it is. */
-START_TEST(a_lone_chunk_is_no_loop)
+static void expect_loops_above(int64_t limit, shape wide)
 {
-    static const int64_t rows[] = {8, 9};
     lrk_host host = fault_host(&f);
     lrk_context *context = NULL;
     host.kernels = LRK_KERNELS_AUTO;
     ck_assert_int_eq(lrk_context_create(&host, &context, NULL, 0), LRK_OK);
-    for (int i = 0; i < 2; i++) {
-        trial t = {.context = context,
-                   .rows = rows[i],
-                   .n = 1,
-                   .shapes = {{4900, 4700, 24, LRK_NO_GROUP, 0, 1.0}},
-                   .saved = true};
+    for (int64_t rows = limit; rows <= limit + 1; rows++) {
+        trial t = {.context = context, .rows = rows, .n = 1, .shapes = {wide}, .saved = true};
         run r = trial_begin(&t, EVERY);
         int64_t before = f.loop.calls;
         trial_forward(&t, &r);
-        ck_assert_int_eq(f.loop.calls > before, rows[i] > 8);
+        ck_assert_int_eq(f.loop.calls > before, rows > limit);
         trial_end(&t, &r);
     }
     lrk_context_destroy(context);
+}
+
+/* One chunk is not worth a loop, however wide it is. */
+START_TEST(a_lone_chunk_is_no_loop)
+{
+    expect_loops_above(8, (shape){4900, 4700, 24, LRK_NO_GROUP, 0, 1.0});
 }
 END_TEST
 
 /* Of few rows a second thread reads all rank rows for little, so that twice the work stays on one. */
 START_TEST(few_rows_are_split_later)
 {
-    static const int64_t rows[] = {16, 17};
-    lrk_host host = fault_host(&f);
-    lrk_context *context = NULL;
-    host.kernels = LRK_KERNELS_AUTO;
-    ck_assert_int_eq(lrk_context_create(&host, &context, NULL, 0), LRK_OK);
-    for (int i = 0; i < 2; i++) {
-        trial t = {.context = context,
-                   .rows = rows[i],
-                   .n = 1,
-                   .shapes = {{1300, 1100, 24, LRK_NO_GROUP, 0, 1.0}},
-                   .saved = true};
-        run r = trial_begin(&t, EVERY);
-        int64_t before = f.loop.calls;
-        trial_forward(&t, &r);
-        ck_assert_int_eq(f.loop.calls > before, rows[i] > 16);
-        trial_end(&t, &r);
-    }
-    lrk_context_destroy(context);
+    expect_loops_above(16, (shape){1300, 1100, 24, LRK_NO_GROUP, 0, 1.0});
 }
 END_TEST
 

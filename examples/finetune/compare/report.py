@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Tables and plots of the runs that are there: results.json, table.md, TASK.svg, screening.svg in the comparison's folder."""
+"""Tables and plots of the runs that are there: results.json, results.csv, table.md, TASK.svg, TASK-parameters.svg in the
+comparison's folder."""
+import csv
 import os
 import re
 
@@ -10,6 +12,8 @@ from svg import Plot
 LEAST_PAIRS = 3  # for a probability
 METRIC = {"austen": ("test_loss", "test loss", -1), "gloss": ("test_accuracy", "test accuracy", 1)}
 POOLS = [1, 1.5, 2, 2.5, 3, 4, 5, 6]
+# Differences that a table against uniform and random does not show.
+PAIRS = [("alora", "alora/matched"), ("exact", "alora"), ("gradient-prune@P", "large-prune@P"), ("gradient-static@P", "alora")]
 MOVE_SHARE = 0.03  # allocation.move_share of both tasks
 
 
@@ -63,6 +67,28 @@ def table(rows, task):
                      f"| {number(r.get('holm'), '.2g')} | {pair(r['to_random'], r['to_random_error'])} | {r['final_ranks']:.0f} "
                      f"| {r['final_parameters']:.0f} | {r['mean_parameters']:.0f} |")
     return "\n".join(lines) + "\n"
+
+
+def pair_table(results, tasks):
+    lines = ["| pair | task | seeds | difference (s.e.) | p |", "|---|---|---|---|---|"]
+    for one, other in PAIRS:
+        for task in tasks:
+            n, (difference, error, p) = against(results, task, one, other)
+            if error is not None:
+                lines.append(f"| {one} − {other} | {task} | {n} | {difference:+.4f} ({error:.4f}) | {number(p if n >= LEAST_PAIRS else None, '.2g')} |")
+    return "\n".join(lines) + "\n"
+
+
+def write_csv(results, path):
+    """A line a run, for statistics of one's own."""
+    with open(path, "w", newline="") as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(["task", "method", "seed", "test_loss", "test_accuracy", "ranks", "parameters", "mean_parameters", "layer_forwards",
+                        "seconds"])
+        for (task, method, seed), r in sorted(results.items()):
+            run = r["run"]
+            lines.writerow([task, method, seed, f"{run['test_loss']:.6f}", number(run["test_accuracy"], ".4f"), run["final_ranks"],
+                            run["final_parameters"], f"{r['mean_parameters']:.0f}", run["layer_forwards"], f"{r['seconds']:.0f}"])
 
 
 # ---- the screening study
@@ -138,6 +164,8 @@ def write_report(options, results):
         text.append(table(rows, task))
         plot_task(rows, task, os.path.join(out, f"{task}.svg"))
         plot_parameters(rows, task, os.path.join(out, f"{task}-parameters.svg"))
+    text.append(pair_table(results, options.tasks))
+    write_csv(results, os.path.join(out, "results.csv"))
     curve = screening(results)
     if curve:
         text.append(screening_table(curve))
@@ -147,4 +175,4 @@ def write_report(options, results):
     with open(os.path.join(out, "table.md"), "w") as file:
         file.write("\n".join(text))
     print("\n".join(text))
-    print(f"{len(results)} runs, {seconds / 3600:.1f} hours of one core; written to {out}/results.json, table.md and SVG plots")
+    print(f"{len(results)} runs, {seconds / 3600:.1f} hours of one core; written to {out}/results.json, results.csv, table.md and SVG plots")

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Tests of the comparison's arithmetic: make check-compare."""
+import os
+import tempfile
 import unittest
 
 from methods import PARAMS, methods
-from report import layer_forwards, recovery
+from report import PAIRS, layer_forwards, pair_table, recovery, write_csv
 from stats import holm, incomplete_beta, paired, t_two_sided
 
 
@@ -46,6 +48,33 @@ class Table(unittest.TestCase):
 
     def test_a_control_brings_its_source(self):
         self.assertEqual([m.name for m in methods(["alora/again"])], ["alora", "alora/again"])
+
+
+def result(task, method, seed, loss, accuracy):
+    return (task, method, seed), {"task": task, "mean_parameters": 7.4, "seconds": 1.6,
+                                  "run": {"test_loss": loss, "test_accuracy": accuracy, "final_ranks": 3, "final_parameters": 8,
+                                          "layer_forwards": 9}}
+
+
+class Files(unittest.TestCase):
+    one, other = PAIRS[0]
+    results = dict([result("austen", one, 1, 3.0, None), result("austen", other, 1, 2.5, None),
+                    result("austen", one, 2, 3.0, None), result("austen", other, 2, 2.7, None),
+                    result("austen", one, 3, 1.0, None), result("gloss", one, 1, 1.5, 0.25)])
+
+    def test_pairs_have_the_seeds_in_common(self):
+        lines = pair_table(self.results, ["austen", "gloss"]).splitlines()
+        self.assertEqual(lines[2:], [f"| {self.one} − {self.other} | austen | 2 | +0.4000 (0.1000) |  |"])
+
+    def test_every_run_is_a_line(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "results.csv")
+            write_csv(self.results, path)
+            with open(path) as file:
+                lines = file.read().splitlines()
+        self.assertEqual(len(lines), 1 + len(self.results))
+        self.assertIn(f"austen,{self.other},2,2.700000,,3,8,7,9,2", lines)
+        self.assertEqual(lines[-1], f"gloss,{self.one},1,1.500000,0.2500,3,8,7,9,2")
 
 
 class Recovery(unittest.TestCase):

@@ -95,13 +95,20 @@ static void make_adapters(lrk_context *context, lrk_adapters **adapters)
 int main(void)
 {
     host h = {0};
-    lrk_host services = {sizeof services, 0, &h, allocate, give_back, &h, product, &h, loop, &h,
-                         report,          1, 0};
+    lrk_host services;
     lrk_evaluator evaluator;
     lrk_context *context;
     lrk_adapters *adapters;
     lrk_estimator *estimator;
     lrk_scores *scores;
+    must(lrk_host_init(&services, sizeof services));
+    services.memory_user = services.gemm_user = services.parallel_user = services.log_user = &h;
+    services.allocate = allocate;
+    services.release = give_back;
+    services.gemm = product;
+    services.parallel_for = loop;
+    services.log = report;
+    services.threads = 1;
     must(lrk_context_create(&services, &context, NULL, 0));
     make_adapters(context, &adapters);
     must(lrk_evaluator_init(&evaluator, sizeof evaluator));

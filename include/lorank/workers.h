@@ -54,6 +54,8 @@ extern "C" {
  *          those that got their copies go on. Workers out of step (they call differently, or did not all see a break)
  *          come to know it in their next exchange, by LRK_ERR_WORKERS, or where it is of unequal n, by a host that
  *          gives non-zero for that.
+ *          Copies that are not in the order of the workers' numbers, two workers of one number, or copies that were not
+ *          made, are LRK_ERR_HOST.
  *          Runs on the thread that made the collective call, and may not call lorank.
  */
 typedef struct lrk_workers {

@@ -47,7 +47,7 @@ static lrk_status gather_words(gathering *g, const void *values, int64_t n)
 static void put_words(const double *words, int64_t n, void *values)
 {
     for (int64_t i = 0; i < n; i++) {
-        uint32_t word = (uint32_t)words[i];
+        uint32_t word = lrki_talk_word(words[i]);
         memcpy((char *)values + i * (int64_t)sizeof word, &word, sizeof word);
     }
 }

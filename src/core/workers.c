@@ -11,8 +11,8 @@
 
 #define WORKERS_MOST 65536
 
-/* A head: where in which call, status, claims in halves. */
-enum { AT_PLACE = 0, AT_STATUS = 2, AT_CLAIMS = 3, HEAD = AT_CLAIMS + 2 * LRKI_CLAIMS };
+/* A head: where in which call, status, whose it is, claims in halves. */
+enum { AT_PLACE = 0, AT_STATUS = 2, AT_WORKER = 3, AT_CLAIMS = 4, HEAD = AT_CLAIMS + 2 * LRKI_CLAIMS };
 
 /* ---- the host's workers ------------------------------------------------------------------------------------------------ */
 
@@ -71,7 +71,7 @@ static void put(double *at, uint64_t value)
 
 static uint64_t taken(const double *at)
 {
-    return (uint64_t)at[0] | (uint64_t)at[1] << 32;
+    return lrki_talk_word(at[0]) | (uint64_t)lrki_talk_word(at[1]) << 32;
 }
 
 static uint64_t hash_text(uint64_t hash, const char *text)
@@ -86,13 +86,15 @@ static void fill_head(const lrki_talk *talk, const char *place, lrk_status own, 
 {
     put(head + AT_PLACE, hash_text(hash_text(0, talk->call), place));
     head[AT_STATUS] = own;
+    head[AT_WORKER] = lrki_worker(talk->context);
     for (int32_t i = 0; i < n_claims; i++)
         put(head + AT_CLAIMS + 2 * i, claims[i].value);
 }
 
 static lrk_status failure_of(const double *head)
 {
-    return (lrk_status)head[AT_STATUS];
+    double status = head[AT_STATUS];
+    return status >= INT32_MIN && status <= INT32_MAX ? (lrk_status)status : LRK_ERR_WORKERS;
 }
 
 /* Whether others failed: LRK_ERR_CANCELLED if all that did were told to stop. */
@@ -122,6 +124,16 @@ static lrk_status judge_place(const lrki_talk *talk, int32_t w, const char *plac
                      place);
 }
 
+/* Shares of the work go by the workers' numbers: copies in another order would be scores of other ranks. */
+static lrk_status judge_number(const lrki_talk *talk, int32_t w)
+{
+    double number = talk->context->heads[(int64_t)w * HEAD + AT_WORKER];
+    if (number == w) return LRK_OK;
+    return lrki_fail(talk->context, LRK_ERR_HOST,
+                     "%s: gather() gave what worker %g sent where that of worker %d belongs", talk->call,
+                     number, (int)w);
+}
+
 static lrk_status judge_claim(const lrki_talk *talk, int32_t w, const lrki_claim *claims, int32_t i)
 {
     const double *first = talk->context->heads, *head = first + (int64_t)w * HEAD;
@@ -133,6 +145,11 @@ static lrk_status judge_claim(const lrki_talk *talk, int32_t w, const lrki_claim
 }
 
 /* ---- exchanges --------------------------------------------------------------------------------------------------------- */
+
+uint32_t lrki_talk_word(double number)
+{
+    return number >= 0 && number <= UINT32_MAX ? (uint32_t)number : 0;
+}
 
 lrki_talk lrki_talk_begin(lrk_context *context, const char *call)
 {
@@ -160,6 +177,8 @@ lrk_status lrki_talk_agree(lrki_talk *talk, const char *place, lrk_status own, c
     int32_t n = lrki_workers(talk->context);
     for (int32_t w = 1; w < n && status == LRK_OK; w++)
         status = judge_place(talk, w, place);
+    for (int32_t w = 0; w < n && status == LRK_OK; w++)
+        status = judge_number(talk, w);
     for (int32_t i = 0; i < n_claims; i++)
         for (int32_t w = 1; w < n && status == LRK_OK; w++)
             status = judge_claim(talk, w, claims, i);

@@ -42,4 +42,7 @@ lrk_status lrki_talk_end(lrki_talk *talk, const char *place, lrk_status own, con
 /* After an agreement, with more than one worker: the host's gather of n finite numbers. */
 lrk_status lrki_talk_gather(lrki_talk *talk, const double *own, int64_t n, double *all);
 
+/* The 32 bits that a gathered number holds. 0 where the host's copy holds none. */
+uint32_t lrki_talk_word(double number);
+
 #endif

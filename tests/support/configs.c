@@ -3,6 +3,7 @@
  * Configurations for tests (configs.h).
  */
 #include "configs.h"
+#include "sets.h"
 
 #include <check.h>
 #include <string.h>
@@ -49,4 +50,13 @@ void configs_expect_at(const lrk_context *context, lrk_status status, lrk_status
     ck_assert_int_eq(info.status, want);
     ck_assert_msg(info.line == line && info.column == column, "not at %lld:%lld: %s", (long long)line,
                   (long long)column, text);
+}
+
+lrk_adapters *configs_adapters(lrk_context *context, const lrk_config *config)
+{
+    lrk_module_spec specs[3];
+    lrk_adapters *adapters = NULL;
+    sets_three(specs);
+    configs_ok(context, lrk_config_create_adapters(config, specs, 3, &adapters));
+    return adapters;
 }

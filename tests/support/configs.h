@@ -15,6 +15,8 @@ extern const lrk_config_key configs_keys[4];
 void configs_ok(const lrk_context *context, lrk_status status);
 /* keys may be NULL with 0. */
 lrk_config *configs_parse(lrk_context *context, const char *text, const lrk_config_key *keys, int64_t n);
+/* Of sets_three()'s modules. */
+lrk_adapters *configs_adapters(lrk_context *context, const lrk_config *config);
 /* status is `want`, the words contain `words`, and the place is line and column (0, 0: none). */
 void configs_expect_at(const lrk_context *context, lrk_status status, lrk_status want, int64_t line,
                        int64_t column, const char *words);

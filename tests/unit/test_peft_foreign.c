@@ -64,7 +64,7 @@ END_TEST
 
 START_TEST(scales_are_alpha_over_the_rank_or_its_root)
 {
-    static const struct {
+    const struct {
         const char *config;
         double q, k;
     } rows[] = {

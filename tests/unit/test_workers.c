@@ -4,6 +4,7 @@
  * failure (a callback, memory, the exchange) and every difference brought to all of them, who can then go on.
  */
 #include <check.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -204,6 +205,74 @@ START_TEST(an_exchange_that_breaks_for_one_is_noticed_by_all)
         ring_expect(r, wanted);
         ring_destroy(r);
     }
+    drop(t, wanted);
+}
+END_TEST
+
+static int32_t forget(void *user, const double *own, int64_t n, double *all)
+{
+    (void)user, (void)own, (void)n, (void)all;
+    return 0;
+}
+
+static int32_t give_no_numbers(void *user, const double *own, int64_t n, double *all)
+{
+    const lrk_context *context = user;
+    (void)own;
+    for (int64_t i = 0; i < n * context->workers.n_workers; i++)
+        all[i] = NAN;
+    return 0;
+}
+
+static void expect_refused(ring *r, lrk_status status, const char *words)
+{
+    ring_run(r);
+    for (int32_t w = 0; w < r->n; w++) {
+        ck_assert_ptr_null(r->seats[w].scores);
+        ck_assert_int_eq(r->seats[w].statuses[0], status);
+        ck_assert_msg(strstr(r->seats[w].words[0], words) != NULL, "%s", r->seats[w].words[0]);
+    }
+}
+
+START_TEST(workers_whose_numbers_are_mixed_up_are_told)
+{
+    table *t;
+    lrk_scores *wanted = ring_alone(_i, &t);
+    ring *r = ring_of(2, _i);
+    lrk_workers *first = &r->seats[0].table->context->workers, *second = &r->seats[1].table->context->workers;
+    first->worker = 1, second->worker = 0; /* in another order than their seats */
+    expect_refused(r, LRK_ERR_HOST, "gather() gave what worker 1 sent where that of worker 0 belongs");
+    first->worker = 0; /* both */
+    expect_refused(r, LRK_ERR_HOST, "gather() gave what worker 0 sent where that of worker 1 belongs");
+    second->worker = 1;
+    ring_run(r);
+    ring_expect(r, wanted);
+    ring_destroy(r);
+    drop(t, wanted);
+}
+END_TEST
+
+START_TEST(copies_that_were_not_made_are_noticed)
+{
+    table *t;
+    lrk_scores *wanted = ring_alone(_i, &t);
+    ring *r = ring_of(2, _i);
+    lrk_workers right[2];
+    for (int32_t w = 0; w < 2; w++) {
+        lrk_context *context = r->seats[w].table->context;
+        right[w] = context->workers;
+        context->workers.gather = forget;
+        context->workers.user = context;
+    }
+    expect_refused(r, LRK_ERR_HOST, "gather() gave what worker 0 sent where that of worker 1 belongs");
+    for (int32_t w = 0; w < 2; w++)
+        r->seats[w].table->context->workers.gather = give_no_numbers;
+    expect_refused(r, LRK_ERR_WORKERS, "worker 0 of 2 failed");
+    for (int32_t w = 0; w < 2; w++)
+        r->seats[w].table->context->workers = right[w];
+    ring_run(r);
+    ring_expect(r, wanted);
+    ring_destroy(r);
     drop(t, wanted);
 }
 END_TEST
@@ -536,6 +605,8 @@ Suite *workers_suite(void)
     tcase_add_loop_test(failures, memory_that_one_worker_lacks_fails_on_all_and_all_go_on, 0, RING_MODES);
     tcase_add_loop_test(failures, an_exchange_that_breaks_for_all_can_be_gone_on_from, 0, RING_MODES);
     tcase_add_loop_test(failures, an_exchange_that_breaks_for_one_is_noticed_by_all, 0, RING_MODES);
+    tcase_add_loop_test(failures, workers_whose_numbers_are_mixed_up_are_told, 0, RING_MODES);
+    tcase_add_loop_test(failures, copies_that_were_not_made_are_noticed, 0, RING_MODES);
     suite_add_tcase(suite, failures);
     TCase *differences = tcase_create("differences");
     tcase_add_test(differences, what_workers_differ_in_is_named);

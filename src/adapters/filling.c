@@ -29,6 +29,6 @@ lrk_status lrki_filling_tell(lrki_filling *f, int64_t i)
     f->done += bytes;
     if (f->call == NULL || bytes == 0 || f->call(f->user, f->done, f->total) == 0) return LRK_OK;
     return lrki_fail_callback(f->set->context, LRK_ERR_CANCELLED, LRKI_NOWHERE, failures,
-                              "progress() stopped %s after %" PRIu64 " of %" PRIu64 " bytes", f->what, f->done,
-                              f->total);
+                              "progress() stopped %s after %" PRIu64 " of %" PRIu64 " bytes", f->what,
+                              f->done, f->total);
 }

@@ -137,6 +137,12 @@ typedef struct lrk_adapters_options {
     int32_t init;               /* LRK_INIT_... [LRK_INIT_KAIMING_UNIFORM]                              */
     int32_t gates;              /* LRK_GATES_... [LRK_GATES_ONE]                                        */
     const lrk_storage *storage; /* copied [NULL: memory from the context's allocator]                   */
+    void *user;                 /* of progress                                                          */
+    /*
+     * Loading and resizing alone, with the values: told after each module, in bytes of A and B filled. Non-zero: LRK_ERR_CANCELLED,
+     * and there is no set [NULL]
+     */
+    int32_t (*progress)(void *user, uint64_t done, uint64_t total);
 } lrk_adapters_options;
 
 typedef struct lrk_module_info {

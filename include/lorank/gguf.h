@@ -109,7 +109,7 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_gguf_write(const lrk_adapters *adapters, 
  *          LRK_ERR_NOT_FOUND    no such file; a tensor that no rule names, or that is none of `modules`
  *          LRK_ERR_SHAPE        a pair that does not fit its module, or heads that do not divide its rows
  *          LRK_ERR_ARGUMENT     as above; n_head is needed and not set; two modules for one tensor
- *          LRK_ERR_IO, LRK_ERR_VERSION, LRK_ERR_NOMEM, those of lrk_adapters_create()
+ *          LRK_ERR_IO, LRK_ERR_VERSION, LRK_ERR_NOMEM, LRK_ERR_CANCELLED (adapters_options->progress), those of lrk_adapters_create()
  * Threads  any.   Since 0.1
  */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_gguf_load(lrk_context *context, const char *path,

@@ -70,7 +70,7 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_kohya_write(const lrk_adapters *adapters,
  *          LRK_ERR_NOT_FOUND    no such file; a pair for no module
  *          LRK_ERR_SHAPE        a pair that does not fit its module
  *          LRK_ERR_ARGUMENT     modules and n_modules contradict each other; two modules that are one pair; unknown flags
- *          LRK_ERR_IO, LRK_ERR_VERSION, LRK_ERR_NOMEM, those of lrk_adapters_create()
+ *          LRK_ERR_IO, LRK_ERR_VERSION, LRK_ERR_NOMEM, LRK_ERR_CANCELLED (adapters_options->progress), those of lrk_adapters_create()
  * Threads  any.   Since 0.1
  */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_kohya_load(lrk_context *context, const char *path,

@@ -87,7 +87,7 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_peft_write(const lrk_adapters *adapters, 
  *          LRK_ERR_NOT_FOUND    no such file; a pair for none of `modules`
  *          LRK_ERR_SHAPE        a pair that does not fit its module
  *          LRK_ERR_ARGUMENT     a pair that fits several modules, a module that several pairs fit; `modules` with lorank's own metadata
- *          LRK_ERR_IO, LRK_ERR_NOMEM, LRK_ERR_VERSION, those of lrk_adapters_create()
+ *          LRK_ERR_IO, LRK_ERR_NOMEM, LRK_ERR_VERSION, LRK_ERR_CANCELLED (adapters_options->progress), those of lrk_adapters_create()
  * Threads  any.   Since 0.1
  */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_peft_load(lrk_context *context, const char *directory,

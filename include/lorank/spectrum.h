@@ -43,7 +43,8 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_module_distance(const lrk_adapters *a, in
  * norm (truncated SVD), A' = V^T sqrt(sigma / s), B' = U^T sqrt(sigma / s) (sign of s in B), gates 1, the same scales;
  * ranks beyond the delta's own are A = 0, B = 0. ranks[i] equal to the module's rank copies its A, B and gates as they are.
  * Identities and births are new ones. `options` as for lrk_adapters_create() (init is not used).
- * Errors   LRK_ERR_ARGUMENT (a rank < 0), LRK_ERR_NONFINITE, LRK_ERR_NOMEM, those of lrk_adapters_create().   Since 0.1
+ * Errors   LRK_ERR_ARGUMENT (a rank < 0), LRK_ERR_NONFINITE, LRK_ERR_NOMEM, LRK_ERR_CANCELLED (options->progress),
+ *          those of lrk_adapters_create().   Since 0.1
  */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_adapters_resize(const lrk_adapters *adapters, const int64_t *ranks,
                                                        const lrk_adapters_options *options, lrk_adapters **resized);

@@ -10,6 +10,7 @@
 #include "../kernels/dense.h"
 #include "delta.h"
 #include "factored.h"
+#include "filling.h"
 #include "lorank/spectrum.h"
 
 typedef struct svd {
@@ -81,9 +82,10 @@ static void copy_module(const lrki_module *from, lrki_module *to)
     memcpy(to->bank.gates, from->bank.gates, rank * sizeof(float));
 }
 
-static lrk_status fill(const lrk_adapters *from, lrk_adapters *to)
+static lrk_status fill(const lrk_adapters *from, const lrk_adapters_options *options, lrk_adapters *to)
 {
     lrk_status status = LRK_OK;
+    lrki_filling filling = lrki_filling_begin(to, options, "resizing");
     for (int64_t i = 0; i < from->n_modules && status == LRK_OK; i++) {
         const lrki_module *m = &from->modules[i];
         status = lrki_parameters_check(from, (int32_t)i);
@@ -92,6 +94,7 @@ static lrk_status fill(const lrk_adapters *from, lrk_adapters *to)
             copy_module(m, &to->modules[i]);
         else
             status = fill_truncated(from->context, m, &to->modules[i]);
+        if (status == LRK_OK) status = lrki_filling_tell(&filling, i);
     }
     return status;
 }
@@ -138,7 +141,7 @@ lrk_status lrk_adapters_resize(const lrk_adapters *adapters, const int64_t *rank
                              adapters->modules[i].name, ranks[i]);
     status = create(adapters, ranks, options, resized);
     if (status != LRK_OK) return status;
-    status = fill(adapters, *resized);
+    status = fill(adapters, options, *resized);
     if (status == LRK_OK) return LRK_OK;
     lrk_adapters_destroy(*resized);
     *resized = NULL;

@@ -10,7 +10,7 @@
 #include "loaded.h"
 #include "peft_parts.h"
 
-#include "../adapters/set.h"
+#include "../adapters/filling.h"
 
 #define NO_MODULE (-1)
 
@@ -243,11 +243,13 @@ static lrk_status create_set(const gguf_loader *loader, const lrk_adapters_optio
     lrk_status status =
         lrki_adapters_create_zero(loader->context, loader->specs, loader->n_specs, options, adapters);
     if (status != LRK_OK || !lrki_loaded_wants_values(*adapters)) return status;
+    lrki_filling filling = lrki_filling_begin(*adapters, options, "loading");
     for (int64_t i = 0; i < loader->n_pairs && status == LRK_OK; i++) {
         const gguf_pair *pair = &loader->pairs[i];
         lrki_bank *bank = &(*adapters)->modules[pair->module].bank;
         status = fill_a(loader, pair, bank);
         if (status == LRK_OK) status = fill_b(loader, pair, bank);
+        if (status == LRK_OK) status = lrki_filling_tell(&filling, pair->module);
     }
     return lrki_loaded_end(status, adapters);
 }

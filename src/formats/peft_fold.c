@@ -21,48 +21,50 @@ lrki_peft_module lrki_peft_module_of(const lrk_adapters *adapters, int32_t i)
                               .gates = m->bank.gates};
 }
 
-/* Are they once narrowed? */
-static bool narrows_finite(const float *values, int64_t n, const lrki_dtype *dtype)
+/* Magnitudes of floats order as their bits do; infinity and NaN are above all others. */
+static uint32_t greatest_magnitude(const float *values, int64_t n)
 {
-    enum { PIECE = 256 };
-    float back[PIECE];
-    unsigned char narrow[PIECE * sizeof(float)];
-    if (dtype->from_f32 == NULL) return true;
-    for (int64_t at = 0; at < n; at += PIECE) {
-        int64_t n_piece = n - at < PIECE ? n - at : PIECE;
-        dtype->from_f32(values + at, narrow, (size_t)n_piece);
-        dtype->to_f32(narrow, back, (size_t)n_piece);
-        if (!lrki_all_finite(back, n_piece)) return false;
+    uint32_t most = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits = lrki_bits(values[i]) & 0x7fffffffu;
+        most = bits > most ? bits : most;
     }
-    return true;
+    return most;
 }
 
-static bool folds_finite(const lrki_peft_module *m, double alpha, const lrki_dtype *dtype)
+/* Is the value finite in dtype? */
+static bool is_finite_in(const lrki_dtype *dtype, float value)
 {
-    enum { PIECE = 256 };
-    float folded[PIECE];
-    for (int64_t j = 0; j < m->rank; j++) {
-        const float *b = m->b + j * m->n_out;
-        double factor = lrki_fold_factor(m, alpha, j);
-        for (int64_t at = 0; at < m->n_out; at += PIECE) {
-            int64_t n = m->n_out - at < PIECE ? m->n_out - at : PIECE;
-            for (int64_t i = 0; i < n; i++)
-                folded[i] = lrki_fold(b[at + i], factor);
-            if (!lrki_all_finite(folded, n) || !narrows_finite(folded, n, dtype)) return false;
-        }
+    unsigned char narrow[sizeof(float)];
+    if (dtype->from_f32 != NULL) {
+        dtype->from_f32(&value, narrow, 1);
+        dtype->to_f32(narrow, &value, 1);
     }
-    return true;
+    return lrki_all_finite(&value, 1);
+}
+
+/* Folding and narrowing keep the order of magnitudes, so that the greatest of a row speaks for all. */
+static bool folds_finite(const lrki_peft_module *m, double alpha, const lrki_dtype *dtype, bool *b_is_finite)
+{
+    bool finite = true;
+    *b_is_finite = true;
+    for (int64_t j = 0; j < m->rank; j++) {
+        float most = lrki_float(greatest_magnitude(m->b + j * m->n_out, m->n_out));
+        *b_is_finite = *b_is_finite && lrki_all_finite(&most, 1);
+        finite = finite && is_finite_in(dtype, lrki_fold(most, lrki_fold_factor(m, alpha, j)));
+    }
+    return finite;
 }
 
 lrk_status lrki_fold_check(lrk_context *context, const lrki_peft_module *m, double alpha,
                            const lrki_dtype *dtype)
 {
     const char *what = NULL;
-    if (!lrki_all_finite(m->a, m->rank * m->n_in) || !narrows_finite(m->a, m->rank * m->n_in, dtype))
-        what = "A";
-    if (!lrki_all_finite(m->b, m->rank * m->n_out)) what = "B";
+    bool b_is_finite, fold_is_finite = folds_finite(m, alpha, dtype, &b_is_finite);
+    if (!is_finite_in(dtype, lrki_float(greatest_magnitude(m->a, m->rank * m->n_in)))) what = "A";
+    if (!b_is_finite) what = "B";
     if (!lrki_all_finite(m->gates, m->rank)) what = "gates";
-    if (what == NULL && !folds_finite(m, alpha, dtype)) what = "B times scale and gates";
+    if (what == NULL && !fold_is_finite) what = "B times scale and gates";
     if (what == NULL) return LRK_OK;
     lrki_place place = {m->index, 0, 0, 0};
     return lrki_fail_at(context, LRK_ERR_NONFINITE, place,
@@ -70,32 +72,67 @@ lrk_status lrki_fold_check(lrk_context *context, const lrki_peft_module *m, doub
                         dtype->from_f32 == NULL ? "" : " in ", dtype->from_f32 == NULL ? "" : dtype->name);
 }
 
-static void store_rows(const lrki_peft_module *m, double alpha, int64_t begin, int64_t end, float *stored)
+/* Blocks that stay in the nearest cache, tiles that stay in registers. */
+enum { BLOCK = 128, TILE = 4 };
+
+/* to[c * to_step + r] = from[r * from_step + c], r below n_rows <= TILE, c below n. */
+static void transpose_rows(const float *from, int64_t from_step, int64_t n_rows, int64_t n, float *to,
+                           int64_t to_step)
 {
-    for (int64_t j = 0; j < m->rank; j++) {
-        double factor = lrki_fold_factor(m, alpha, j);
-        for (int64_t i = begin; i < end; i++)
-            stored[i * m->width + j] = lrki_fold(m->b[j * m->n_out + i], factor);
+    int64_t c = 0;
+    for (; n_rows == TILE && c + TILE <= n; c += TILE) {
+        float tile[TILE][TILE];
+        for (int64_t r = 0; r < TILE; r++)
+            for (int64_t i = 0; i < TILE; i++)
+                tile[r][i] = from[r * from_step + c + i];
+        for (int64_t i = 0; i < TILE; i++)
+            for (int64_t r = 0; r < TILE; r++)
+                to[(c + i) * to_step + r] = tile[r][i];
     }
-    for (int64_t j = m->rank; j < m->width; j++)
-        for (int64_t i = begin; i < end; i++)
-            stored[i * m->width + j] = 0;
+    for (; c < n; c++)
+        for (int64_t r = 0; r < n_rows; r++)
+            to[c * to_step + r] = from[r * from_step + c];
 }
 
-void lrki_fold_store(const lrki_peft_module *module, double alpha, float *stored)
+static int64_t at_most(int64_t n, int64_t most)
 {
-    for (int64_t begin = 0; begin < module->n_out; begin += LRKI_FOLD_ROWS) {
-        int64_t end = begin + LRKI_FOLD_ROWS;
-        store_rows(module, alpha, begin, end < module->n_out ? end : module->n_out, stored);
+    return n < most ? n : most;
+}
+
+/* Columns [begin, begin + n) of the ranks [j, j + n_rows), folded, in rows of BLOCK. */
+static void fold_rows(const lrki_peft_module *m, double alpha, int64_t j, int64_t n_rows, int64_t begin,
+                      int64_t n, float *folded)
+{
+    for (int64_t r = 0; r < n_rows; r++) {
+        double factor = lrki_fold_factor(m, alpha, j + r);
+        const float *b = m->b + (j + r) * m->n_out + begin;
+        if (factor == 1)
+            memcpy(folded + r * BLOCK, b, (size_t)n * sizeof *b);
+        else
+            for (int64_t i = 0; i < n; i++)
+                folded[r * BLOCK + i] = (float)((double)b[i] * factor);
+    }
+}
+
+void lrki_fold_store(const lrki_peft_module *m, double alpha, float *stored)
+{
+    float folded[TILE * BLOCK];
+    for (int64_t begin = 0; begin < m->n_out; begin += BLOCK) {
+        int64_t n = at_most(m->n_out - begin, BLOCK);
+        float *to = stored + begin * m->width;
+        for (int64_t j = 0; j < m->rank; j += TILE) {
+            int64_t n_rows = at_most(m->rank - j, TILE);
+            fold_rows(m, alpha, j, n_rows, begin, n, folded);
+            transpose_rows(folded, BLOCK, n_rows, n, to + j, m->width);
+        }
+        for (int64_t i = 0; i < n && m->rank < m->width; i++)
+            memset(to + i * m->width + m->rank, 0, (size_t)(m->width - m->rank) * sizeof *to);
     }
 }
 
 void lrki_fold_transpose(const float *stored, int64_t rank, int64_t n_out, float *b)
 {
-    for (int64_t begin = 0; begin < n_out; begin += LRKI_FOLD_ROWS) {
-        int64_t end = n_out - begin < LRKI_FOLD_ROWS ? n_out : begin + LRKI_FOLD_ROWS;
-        for (int64_t j = 0; j < rank; j++)
-            for (int64_t i = begin; i < end; i++)
-                b[j * n_out + i] = stored[i * rank + j];
-    }
+    for (int64_t begin = 0; begin < n_out; begin += BLOCK)
+        for (int64_t i = begin; i < at_most(n_out, begin + BLOCK); i += TILE)
+            transpose_rows(stored + i * rank, rank, at_most(n_out - i, TILE), rank, b + i, n_out);
 }

@@ -11,7 +11,7 @@
 #include "lorank/safetensors.h"
 #include "peft_parts.h"
 
-#include "../adapters/set.h"
+#include "../adapters/filling.h"
 
 #define NO_MODULE (-1)
 
@@ -315,8 +315,12 @@ static lrk_status create_set(const foreign_loader *loader, const lrk_adapters_op
     lrk_status status =
         lrki_adapters_create_zero(loader->context, loader->specs, loader->n_specs, options, adapters);
     if (status != LRK_OK || !lrki_loaded_wants_values(*adapters)) return status;
-    for (int64_t i = 0; i < loader->n_pairs && status == LRK_OK; i++)
-        status = fill_pair(loader, &loader->pairs[i], &(*adapters)->modules[loader->pairs[i].module].bank);
+    lrki_filling filling = lrki_filling_begin(*adapters, options, "loading");
+    for (int64_t i = 0; i < loader->n_pairs && status == LRK_OK; i++) {
+        const foreign_pair *pair = &loader->pairs[i];
+        status = fill_pair(loader, pair, &(*adapters)->modules[pair->module].bank);
+        if (status == LRK_OK) status = lrki_filling_tell(&filling, pair->module);
+    }
     return lrki_loaded_end(status, adapters);
 }
 

@@ -12,7 +12,7 @@
 #include "lorank/safetensors.h"
 #include "peft_parts.h"
 
-#include "../adapters/set.h"
+#include "../adapters/filling.h"
 
 typedef struct peft_reader {
     lrk_context *context;
@@ -300,13 +300,17 @@ static lrk_status fill_values(const peft_reader *reader, lrki_peft_module *live,
                      reader->name, live->name);
 }
 
-static lrk_status fill_set(peft_reader *reader, lrk_adapters *adapters)
+static lrk_status fill_set(peft_reader *reader, const lrk_adapters_options *options, lrk_adapters *adapters)
 {
+    lrki_filling filling = lrki_filling_begin(adapters, options, "loading");
     lrk_status status = parse_key(reader, LRKI_KEY_FOLD, &reader->fold);
     for (int64_t i = 0; i < reader->n; i++)
         fill_ranks(lrki_json_at(reader->modules, i), &adapters->modules[i], reader->initial_ranks[i]);
-    for (int64_t i = 0; i < reader->n_live && status == LRK_OK; i++)
-        status = fill_values(reader, &reader->live[i], &adapters->modules[reader->live[i].index].bank);
+    for (int64_t i = 0; i < reader->n_live && status == LRK_OK; i++) {
+        int32_t index = reader->live[i].index;
+        status = fill_values(reader, &reader->live[i], &adapters->modules[index].bank);
+        if (status == LRK_OK) status = lrki_filling_tell(&filling, index);
+    }
     adapters->next_identity = (uint64_t)reader->next_identity;
     return status;
 }
@@ -352,7 +356,7 @@ lrk_status lrki_peft_own_load(const lrki_peft_files *files, const lrk_adapters_o
     if (status == LRK_OK)
         status = lrki_adapters_create_zero(reader.context, reader.specs, reader.n, options, adapters);
     if (status == LRK_OK && lrki_loaded_wants_values(*adapters))
-        status = lrki_loaded_end(fill_set(&reader, *adapters), adapters);
+        status = lrki_loaded_end(fill_set(&reader, options, *adapters), adapters);
     reader_free(&reader);
     return status;
 }

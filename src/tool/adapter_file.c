@@ -85,6 +85,9 @@ bool adapter_read(const command_run *run, const char *path, const adapter_option
     lrk_status status = LRK_OK;
     (void)lrk_adapters_options_init(&inference, sizeof inference);
     inference.flags = LRK_ADAPTERS_INFERENCE | (options->outline ? LRK_ADAPTERS_OUTLINE : 0);
+    command_progress progress = command_progress_new(options->quiet != NULL, "MB", 1e-6);
+    inference.user = &progress;
+    inference.progress = command_progress_show;
     *read = (adapter){.kind = file_kind_of(path)};
     switch (read->kind) {
     case FILE_PEFT:
@@ -100,6 +103,7 @@ bool adapter_read(const command_run *run, const char *path, const adapter_option
     default:
         return refuse(run, path, read->kind);
     }
+    command_progress_end(&progress);
     if (status == LRK_OK) return true;
     (void)command_fail(run);
     return false;

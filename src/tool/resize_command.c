@@ -228,7 +228,13 @@ static bool make(const resizing *r, const resize_args *args, const lrk_adapters_
 {
     if (args->first != NULL) return cut(r, args->one_rank, options, resized);
     if (!wanted_ranks(r, args) || !find_lost(r)) return false;
-    if (lrk_adapters_resize(r->set, r->ranks, options, resized) == LRK_OK) return true;
+    lrk_adapters_options shown = *options;
+    command_progress progress = command_progress_new(r->is_quiet, "MB", 1e-6);
+    shown.user = &progress;
+    shown.progress = command_progress_show;
+    lrk_status status = lrk_adapters_resize(r->set, r->ranks, &shown, resized);
+    command_progress_end(&progress);
+    if (status == LRK_OK) return true;
     (void)command_fail(r->run);
     return false;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Progress of saving, in every format: it grows to the bytes of all tensors, and a host that wants no more is left with the
- * file that it had.
+ * file that it had. Progress of loading and resizing: a call for each module that has ranks; one that is stopped makes no set.
  */
 #include <check.h>
 #include <stdlib.h>
@@ -122,6 +122,87 @@ START_TEST(a_save_that_is_stopped_leaves_the_file_that_was_there)
 }
 END_TEST
 
+/* ---- loading and resizing ---------------------------------------------------------------------------------------------- */
+
+static lrk_status load_peft(const lrk_adapters_options *options, lrk_adapters **set)
+{
+    return lrk_peft_load(peft_context, peft_dir, NULL, 0, options, set);
+}
+
+static lrk_status load_gguf(const lrk_adapters_options *options, lrk_adapters **set)
+{
+    return lrk_gguf_load(peft_context, scratch_path(&peft_files, "file"), NULL, NULL, 0, options, set);
+}
+
+static lrk_status load_kohya(const lrk_adapters_options *options, lrk_adapters **set)
+{
+    return lrk_kohya_load(peft_context, scratch_path(&peft_files, "file"), NULL, NULL, 0, options, set);
+}
+
+static lrk_status save_own(const lrk_adapters *set, watch *w)
+{
+    (void)w;
+    return lrk_peft_save(set, peft_dir, NULL);
+}
+
+static lrk_status resize(const lrk_adapters_options *options, lrk_adapters **resized)
+{
+    static const int64_t ranks[] = {3, 1, 0}; /* of one kept as it is, one cut, one that stays without */
+    const lrk_module_spec specs[] = {sets_spec("a", 5, 8, 3), sets_spec("b", 9, 4, 2),
+                                     sets_spec("c", 9, 4, 0)};
+    lrk_adapters *set = sets_create(peft_context, specs, 3, NULL);
+    sets_fill(set);
+    lrk_status status = lrk_adapters_resize(set, ranks, options, resized);
+    lrk_adapters_destroy(set);
+    return status;
+}
+
+static const struct making {
+    lrk_status (*save)(const lrk_adapters *set, watch *w); /* before it [NULL] */
+    lrk_status (*make)(const lrk_adapters_options *options, lrk_adapters **set);
+    const char *words;
+} makings[] = {
+    {save_own, load_peft, "progress() stopped loading after"},
+    {save_peft, load_peft, "progress() stopped loading after"}, /* of 16 bits: as of another program */
+    {save_gguf, load_gguf, "progress() stopped loading after"},
+    {save_kohya, load_kohya, "progress() stopped loading after"},
+    {NULL, resize, "progress() stopped resizing after"}};
+enum { MAKINGS = sizeof makings / sizeof makings[0] };
+
+START_TEST(making_a_set_tells_of_each_module_and_can_be_stopped)
+{
+    const struct making *making = &makings[_i];
+    watch saved = {.stop_at = -1}, w = {.stop_at = -1};
+    lrk_adapters_options options;
+    lrk_adapters *set = make_set(), *made = NULL;
+    ck_assert_int_eq(lrk_adapters_options_init(&options, sizeof options), LRK_OK);
+    ck_assert(options.progress == NULL);
+    if (making->save != NULL) ck_assert_int_eq(making->save(set, &saved), LRK_OK);
+    options.user = &w;
+    options.progress = see;
+    ck_assert_int_eq(making->make(&options, &made), LRK_OK);
+    ck_assert_int_eq(w.calls, 2);
+    ck_assert_uint_eq(w.done, w.total);
+    ck_assert_uint_eq(w.total, 4 * (3 * 13 + 1 * 13));
+    lrk_adapters_destroy(made);
+    for (int64_t at = 0; at < 2; at++) {
+        w = (watch){.stop_at = at};
+        made = set;
+        sets_expect(peft_context, making->make(&options, &made), LRK_ERR_CANCELLED, making->words);
+        ck_assert_int_eq(w.calls, at + 1);
+        ck_assert_ptr_null(made);
+    }
+    w = (watch){.stop_at = 0};
+    options.flags = LRK_ADAPTERS_OUTLINE;
+    if (making->save != NULL) {
+        ck_assert_int_eq(making->make(&options, &made), LRK_OK);
+        ck_assert_int_eq(w.calls, 0);
+        lrk_adapters_destroy(made);
+    }
+    lrk_adapters_destroy(set);
+}
+END_TEST
+
 Suite *progress_suite(void);
 
 Suite *progress_suite(void)
@@ -131,6 +212,7 @@ Suite *progress_suite(void)
     tcase_add_checked_fixture(tcase, peft_setup, peft_teardown);
     tcase_add_loop_test(tcase, progress_grows_to_the_bytes_of_all_tensors, 0, FORMATS);
     tcase_add_loop_test(tcase, a_save_that_is_stopped_leaves_the_file_that_was_there, 0, FORMATS);
+    tcase_add_loop_test(tcase, making_a_set_tells_of_each_module_and_can_be_stopped, 0, MAKINGS);
     suite_add_tcase(suite, tcase);
     return suite;
 }

@@ -4,11 +4,13 @@
  * directory and checkpoint, and as many bytes by dd, in turn. All writes are synced; reads follow the write, from the
  * system's cache. PEFT directories are written with an lora_alpha that leaves B as it is, and with one that does not. dd reads
  * through a buffer of 1 MiB, as reading a tensor at a time does, and whole into memory of its own, as loading a set does.
- * Prints the least and the most seconds of each, and the shares of dd's speed. What was written is removed.
+ * Prints the least, the median and the most seconds of each, the shares of dd's speed in both, and the least processor
+ * seconds, dd's and the kernel's included, which other work on the machine moves less. What was written is removed.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -251,6 +253,53 @@ static const struct {
             {"checkpoint, restore", read_checkpoint, READ_WHOLE}};
 #define N_ACTS ((int)(sizeof acts / sizeof *acts))
 
+static int by_value(const void *left, const void *right)
+{
+    double a = *(const double *)left, b = *(const double *)right;
+    return (a > b) - (a < b);
+}
+
+static double processor_seconds(void)
+{
+    struct rusage of[2];
+    double seconds = 0;
+    getrusage(RUSAGE_SELF, &of[0]);
+    getrusage(RUSAGE_CHILDREN, &of[1]);
+    for (int i = 0; i < 2; i++)
+        seconds += (double)(of[i].ru_utime.tv_sec + of[i].ru_stime.tv_sec) +
+                   1e-6 * (double)(of[i].ru_utime.tv_usec + of[i].ru_stime.tv_usec);
+    return seconds;
+}
+
+static void measure(bench *b, int rounds, double *took[N_ACTS], double *used[N_ACTS])
+{
+    for (int round = 0; round < rounds; round++)
+        for (int i = 0; i < N_ACTS; i++) {
+            double start = now(), start_used = processor_seconds();
+            acts[i].act(b);
+            used[i][round] = processor_seconds() - start_used;
+            took[i][round] = now() - start;
+        }
+    for (int i = 0; i < N_ACTS; i++) {
+        qsort(took[i], (size_t)rounds, sizeof(double), by_value);
+        qsort(used[i], (size_t)rounds, sizeof(double), by_value);
+    }
+}
+
+static void report(const bench *b, int rounds, double *took[N_ACTS], double *used[N_ACTS])
+{
+    printf(
+        "%.2f GB, %d rounds: seconds, shares of dd's speed in the least and the median, processor seconds\n",
+        (double)b->n_modules * PER_MODULE * 1e-9, rounds);
+    printf("%-20s %6s %6s %6s  %6s %6s  %6s\n", "", "least", "median", "most", "least", "median", "used");
+    for (int i = 0; i < N_ACTS; i++) {
+        const double *t = took[i], *dd = took[acts[i].against];
+        printf("%-20s %6.2f %6.2f %6.2f  %4.0f %% %4.0f %%  %6.2f  %s\n", acts[i].name, t[0], t[rounds / 2],
+               t[rounds - 1], 100 * dd[0] / t[0], 100 * dd[rounds / 2] / t[rounds / 2], used[i][0],
+               acts[acts[i].against].name);
+    }
+}
+
 static void remove_all(bench *b)
 {
     static const char *const files[] = {"dd", "set.safetensors", "peft/adapter_model.safetensors",
@@ -263,32 +312,31 @@ static void remove_all(bench *b)
 int main(int argc, char **argv)
 {
     bench b = {0};
-    double least[N_ACTS], most[N_ACTS];
+    double *took[N_ACTS], *used[N_ACTS];
     if (argc < 2) {
         fputs("usage: files FOLDER [GIB [ROUNDS]]\n", stderr);
         return 2;
     }
     snprintf(b.folder, sizeof b.folder, "%s", argv[1]);
     b.n_modules = (int64_t)((argc > 2 ? atof(argv[2]) : 1) * 0x1p30 / PER_MODULE + 0.5);
-    if (b.n_modules < 1 || b.n_modules > MODULES) fail("GIB: 0.004 to 16");
-    int rounds = argc > 3 ? atoi(argv[3]) : 3;
+    int rounds = argc > 3 ? atoi(argv[3]) : 5;
+    if (b.n_modules < 1 || b.n_modules > MODULES || rounds < 1) fail("GIB: 0.004 to 16; ROUNDS: 1 or more");
+    for (int i = 0; i < N_ACTS; i++) {
+        took[i] = calloc((size_t)rounds, sizeof(double));
+        used[i] = calloc((size_t)rounds, sizeof(double));
+        if (took[i] == NULL || used[i] == NULL) fail("no memory");
+    }
     check(&b, lrk_context_create(NULL, &b.context, NULL, 0), "context");
     make_adapters(&b);
-    for (int round = 0; round < rounds; round++)
-        for (int i = 0; i < N_ACTS; i++) {
-            double start = now();
-            acts[i].act(&b);
-            double took = now() - start;
-            if (round == 0 || took < least[i]) least[i] = took;
-            if (round == 0 || took > most[i]) most[i] = took;
-        }
-    printf("%.2f GB, least and most seconds of %d rounds\n", (double)b.n_modules * PER_MODULE * 1e-9, rounds);
-    for (int i = 0; i < N_ACTS && rounds > 0; i++)
-        printf("%-20s %6.2f %6.2f  %3.0f %% of %s\n", acts[i].name, least[i], most[i],
-               100 * least[acts[i].against] / least[i], acts[acts[i].against].name);
+    measure(&b, rounds, took, used);
+    report(&b, rounds, took, used);
     remove_all(&b);
     lrk_adapters_destroy(b.adapters);
     lrk_context_destroy(b.context);
+    for (int i = 0; i < N_ACTS; i++) {
+        free(took[i]);
+        free(used[i]);
+    }
     free(b.specs);
     free(b.names);
     free(b.tensors);

@@ -52,6 +52,7 @@ taylor           | R  |    | importance.estimator=taylor
 taylor-signed    | R  |    | importance.estimator=taylor importance.taylor=signed
 magnitude        | R  |    | importance.estimator=magnitude
 selection        | R  |    | importance.estimator=selection
+gora             | -  | m  | FIXED start.kind=gora
 autolora         | -  | mt | allocation.policy=threshold allocation.threshold=0.999999 adapters.uniform={ranks2} importance.estimator=selection schedule.rounds=1
 nested           | R  |    | FIXED adapters.nested=cumulative
 nested-frozen    | R  |    | FIXED adapters.nested=frozen

@@ -133,7 +133,8 @@ static lrk_status choose(gora *g)
         budget += root_of(&set->modules[i]) * (double)round->slots[i].rank;
     }
     if (!(sum > 0))
-        return lrki_fail(set->context, LRK_ERR_NO_GRADIENT, "the weights times their gradients are 0 in all modules");
+        return lrki_fail(set->context, LRK_ERR_NO_GRADIENT,
+                         "the weights times their gradients are 0 in all modules");
     for (int32_t i = 0; i < set->n_modules; i++) {
         if (round->slots[i].rank > 0) round->add[i] = rank_of(g, i, budget * (g->importance[i] / sum));
         taken += round->add[i];
@@ -238,8 +239,8 @@ static lrk_status start_with(const lrk_sketch *sketch, const lrk_gora_options *g
     if (plan == NULL || given == NULL || step < 0)
         return lrki_fail(context, LRK_ERR_ARGUMENT, "plan and options must not be NULL, and step >= 0");
     lrk_gora_options_init(&options, sizeof options);
-    lrk_status status = lrki_struct_read(context, &options, sizeof options, given, 2 * sizeof(uint32_t),
-                                         "lrk_gora_options");
+    lrk_status status =
+        lrki_struct_read(context, &options, sizeof options, given, 2 * sizeof(uint32_t), "lrk_gora_options");
     if (status == LRK_OK) status = check_options(context, &options);
     if (status == LRK_OK && options.weight == NULL)
         status = lrki_fail(context, LRK_ERR_ARGUMENT, "weight must not be NULL");
@@ -265,8 +266,8 @@ lrk_status lrk_gora_plan(const lrk_sketch *sketch, const lrk_gora_options *optio
 /* ---- in a text ----------------------------------------------------------------------------------------------------- */
 
 #define KEY(...) LRKI_KEY(lrk_gora_options, "start", __VA_ARGS__)
-static const lrki_key keys[] = {KEY("descent", REAL, descent, ), KEY("least", REAL, least, ),
-                                KEY("most", REAL, most, ), {.name = NULL}};
+static const lrki_key keys[] = {
+    KEY("descent", REAL, descent, ), KEY("least", REAL, least, ), KEY("most", REAL, most, ), {.name = NULL}};
 #undef KEY
 
 static void init_chosen(void *options)

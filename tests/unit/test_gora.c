@@ -17,9 +17,8 @@
 #define MOST (20 * 16)
 
 /* The weights of the last are small, so that it falls to its least rank. */
-static const shape shapes[N] = {{20, 16, 2, LRK_NO_GROUP, 0, 0.5},
-                                {15, 15, 3, LRK_NO_GROUP, 1, -2.0},
-                                {12, 20, 4, LRK_NO_GROUP, 1, 1.0}};
+static const shape shapes[N] = {
+    {20, 16, 2, LRK_NO_GROUP, 0, 0.5}, {15, 15, 3, LRK_NO_GROUP, 1, -2.0}, {12, 20, 4, LRK_NO_GROUP, 1, 1.0}};
 static const double spectra[N][K] = {{8, 7, 5, 3, 2, 1}, {3, 2, 1, 1, 0.5, 0.2}, {1, 1, 0.5, 0.2, 0.1, 0.1}};
 static const double sizes[N] = {2, 1, 0.1};
 
@@ -159,8 +158,8 @@ static void want_column(int32_t i, const lrk_tensor *a, int64_t o, double *colum
     }
     solve(r, m, column);
     for (int64_t j = 0; j < r; j++)
-        column[j] *= -options.descent * sqrt((double)n_in / (double)r) /
-                     (shapes[i].scale * (double)options.batches);
+        column[j] *=
+            -options.descent * sqrt((double)n_in / (double)r) / (shapes[i].scale * (double)options.batches);
 }
 
 static void check_set(void)
@@ -260,9 +259,11 @@ START_TEST(what_is_wrong_is_refused)
     options = good, options.weight = NULL, refuse(LRK_ERR_ARGUMENT, "weight must not be NULL");
     options = good, refuses = 1, refuse(LRK_ERR_HOST, "module 'm1': the host refused its weight");
     refuses = -1, orientation = 9, refuse(LRK_ERR_ARGUMENT, "module 'm0': unknown orientation");
-    orientation = LRK_WEIGHT_OUT_IN, weights[1][7] = NAN, refuse(LRK_ERR_NONFINITE, "'m1': its weight is not");
+    orientation = LRK_WEIGHT_OUT_IN, weights[1][7] = NAN,
+    refuse(LRK_ERR_NONFINITE, "'m1': its weight is not");
     weights[1][7] = 0, set->modules[2].scale = 0, refuse(LRK_ERR_ARGUMENT, "module 'm2': its scale is 0");
-    set->modules[2].scale = 1, options.least = options.most = 0, refuse(LRK_ERR_BUDGET, "the caps leave no rank");
+    set->modules[2].scale = 1, options.least = options.most = 0,
+    refuse(LRK_ERR_BUDGET, "the caps leave no rank");
     options = good;
     lrk_pass *pass = sketch_pass(set, sketch, 8);
     refuse(LRK_ERR_BUSY, "an open pass feeds the sketch");

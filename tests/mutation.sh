@@ -50,6 +50,7 @@ near()
     src/adapters/*) echo change create match mask merge snapshot gradients ;;
     src/importance/*) echo importance importance_hosts scores screened random outputs ;;
     src/allocation/eva.c | src/allocation/start.c) echo eva gradient_start ;;
+    src/allocation/gora.c) echo gora ;;
     src/allocation/twonn.c | src/allocation/gelora.c) echo gelora ;;
     src/allocation/*_start.c | src/allocation/gradient_init.c) echo weight_start gradient_init gradient_start ;;
     src/allocation/*) echo alora plan transaction limits round ;;

@@ -142,15 +142,6 @@ static lrk_status plan_gelora(const ft_trainer *t, const lrk_config *config, con
     return status;
 }
 
-static lrk_status make_plan(const ft_trainer *t, const lrk_config *config, const material *m, lrk_plan **plan)
-{
-    if (m->points) return plan_gelora(t, config, m, plan);
-    return m->pca ? lrk_config_plan_eva(config, m->pca, t->step, plan)
-                  : lrk_config_plan_start(config, m->sketch, t->step, plan);
-}
-
-/* ---- starts from weights, and what starts subtract ---- */
-
 /* The layer of a module; kinds count on over blocks. */
 static int64_t layer_of(const ft_trainer *t, const char *name)
 {
@@ -177,6 +168,15 @@ static int32_t give_weight(void *user, int32_t module, lrk_weight *weight)
     weight->data = weight_of(user, module, &weight->ld);
     return weight->data == NULL;
 }
+
+static lrk_status make_plan(ft_trainer *t, const lrk_config *config, const material *m, lrk_plan **plan)
+{
+    if (m->points) return plan_gelora(t, config, m, plan);
+    return m->pca ? lrk_config_plan_eva(config, m->pca, t->step, plan)
+                  : lrk_config_plan_gradients(config, m->sketch, give_weight, t, t->step, plan);
+}
+
+/* ---- starts from weights, and what starts subtract ---- */
 
 /* The model's weights lose what the adapters begin with, and the trainer remembers it for the export. */
 static int subtract(ft_trainer *t, ft_error *error)

@@ -106,15 +106,16 @@ LRK_API const char *lrk_config_summary(const char *key, int64_t i);
  *   adapters   by patterns over the host's modules (rank and scale in `modules` are ignored)
  *   estimator  n_cut is the allocator's n_move, at least 1 (NULL if the mode needs none)
  *   schedule   total_steps and steps_per_epoch from the host
- *   sketch     of start.kind gradient, lora_ga and lora_one; *batches says on how many batches the host is to run forward and backward with it before
+ *   sketch     of start.kind gradient, lora_ga, lora_one and gora; *batches says on how many batches the host is to run forward and backward with it before
  *              training. Under another start.kind *sketch is NULL and *batches 0
  *   pca        of start.kind eva: forward alone; *batches are the most, settle_eva says after each whether it was the last
  *   twonn      how start.kind gelora estimates dimensions (options->struct_size set), and on how many batches' hidden states
  *   plan_weights  of start.kind pissa, olora and orthogonal; under another *plan is NULL
+ *   plan_gradients  as plan_start, for those that want the frozen weights too (gora); weight as in lrk_weight_start_options
  *   plan_...   the plan of that start, with budget and limits of section allocation. The allocator is made before the plan is
  *              committed: a budget `initial` is what adapters.modules say, and multiples of it are what a start fills
  * Errors: those of the lrk_xxx_create() functions, LRK_ERR_CONFIG if a needed section is missing, LRK_ERR_ARGUMENT if plan_start,
- * settle_eva, plan_eva or plan_gelora is not for the start that the text names. Since 0.1
+ * plan_gradients, settle_eva, plan_eva or plan_gelora is not for the start that the text names. Since 0.1
  */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_config_create_adapters(const lrk_config *config, const lrk_module_spec *modules,
                                                               int64_t n_modules, lrk_adapters **adapters);
@@ -122,6 +123,10 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_config_create_sketch(const lrk_config *co
                                                             lrk_sketch **sketch, int64_t *batches);
 LRK_API LRK_WARN_UNUSED lrk_status lrk_config_plan_start(const lrk_config *config, const lrk_sketch *sketch,
                                                          int64_t step, lrk_plan **plan);
+LRK_API LRK_WARN_UNUSED lrk_status lrk_config_plan_gradients(const lrk_config *config, const lrk_sketch *sketch,
+                                                             int32_t (*weight)(void *user, int32_t module,
+                                                                               lrk_weight *weight),
+                                                             void *user, int64_t step, lrk_plan **plan);
 LRK_API LRK_WARN_UNUSED lrk_status lrk_config_create_pca(const lrk_config *config, lrk_adapters *adapters,
                                                          lrk_pca **pca, int64_t *batches);
 LRK_API LRK_WARN_UNUSED lrk_status lrk_config_settle_eva(const lrk_config *config, lrk_pca *pca, int64_t *open);

@@ -25,6 +25,7 @@
 #include "export.h"
 #include "gelora.h"
 #include "gguf.h"
+#include "gora.h"
 #include "gradient_init.h"
 #include "gradient_start.h"
 #include "importance.h"

@@ -5,7 +5,7 @@
  * bit. Without one, or with one worker, nothing is exchanged.
  *
  * Collective calls: lrk_estimator_run(), lrk_allocator_plan(), lrk_plan_prepare(); the starts' lrk_gradient_start_plan(),
- * lrk_gradient_init_plan(), lrk_eva_plan(), lrk_gelora_plan(), lrk_weight_start_plan(), lrk_sketch_gather(), lrk_pca_gather();
+ * lrk_gradient_init_plan(), lrk_gora_plan(), lrk_eva_plan(), lrk_gelora_plan(), lrk_weight_start_plan(), lrk_sketch_gather(), lrk_pca_gather();
  * and what makes them (lrk_round_run(), a bound schedule's steps, lrk_config_plan_...()). All workers make the same ones in the same order, one at a
  * time within a context, on handles made alike (specs, seed, options; n_parts and max_per_call of the evaluator) and
  * with the same parameters, nonce and step. Every other call is one worker's own.

@@ -14,6 +14,7 @@
 #include "lorank/allocation.h"
 #include "lorank/eva.h"
 #include "lorank/gelora.h"
+#include "lorank/gora.h"
 #include "lorank/gradient_init.h"
 #include "lorank/gradient_start.h"
 #include "lorank/weight_start.h"

@@ -24,6 +24,7 @@ typedef struct lrki_start_terms {
     int64_t n_limits;
     uint64_t seed;
     int64_t step; /* of the plan */
+    int64_t batches;
     const lrk_sketch *sketch;
     const lrk_pca *inputs; /* for a plan; to settle: pca         */
     lrk_pca *pca;
@@ -55,7 +56,8 @@ typedef struct lrki_start_kind {
     X(lora_one)                                                                                              \
     X(pissa)                                                                                                 \
     X(olora)                                                                                                 \
-    X(orthogonal)
+    X(orthogonal)                                                                                            \
+    X(gora)
 
 #define LRKI_START_EXTERN(name) extern const lrki_start_kind lrki_start_##name;
 LRKI_STARTS(LRKI_START_EXTERN)
@@ -88,6 +90,10 @@ lrk_status lrki_start_take(lrki_start *start);
 void lrki_start_keep(lrki_start *start);
 /* An open plan of the round, checked against it. */
 lrk_status lrki_start_plan(lrki_start *start, int64_t step, lrk_plan **plan);
+/* A module's frozen weight from the host, checked: finite, with its stride. The detail of a failure names the module. */
+lrk_status lrki_start_weight(const lrk_adapters *adapters, int32_t module,
+                             int32_t (*give)(void *user, int32_t module, lrk_weight *weight), void *user,
+                             lrk_weight *weight);
 /* A row of A as LRK_INIT_KAIMING_UNIFORM, for ranks that a start has no direction for. */
 void lrki_start_usual_row(const lrki_start *start, int32_t module, uint64_t identity, float *row);
 /* The end of making a plan: hands it out if all went well, else frees it (NULL: there is none). Returns `status`. */

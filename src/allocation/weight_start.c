@@ -37,6 +37,7 @@ static lrk_status check_options(lrk_context *context, const lrk_weight_start_opt
 /* One module's work: M [rows x cols] as it lies in memory. */
 typedef struct work {
     lrk_context *context;
+    const lrk_adapters *adapters;
     const lrk_weight_start_options *options;
     const lrki_module *module;
     int32_t index;
@@ -57,10 +58,15 @@ typedef struct work {
     lrk_status status;
 } work;
 
+static lrk_status fail_of(const lrk_adapters *adapters, int32_t i, lrk_status status, const char *what)
+{
+    return lrki_fail_at(adapters->context, status, (lrki_place){.module = i}, "module '%s': %s",
+                        adapters->modules[i].name, what);
+}
+
 static lrk_status fail(const work *w, lrk_status status, const char *what)
 {
-    return lrki_fail_at(w->context, status, (lrki_place){.module = w->index}, "module '%s': %s",
-                        w->module->name, what);
+    return fail_of(w->adapters, w->index, status, what);
 }
 
 /* ---- products and factorisations ----------------------------------------------------------------------------------- */
@@ -219,32 +225,33 @@ static lrk_status take_memory(work *w)
     return LRK_OK;
 }
 
-static lrk_status check_weight(work *w)
+static lrk_status check_weight(const lrk_adapters *adapters, int32_t i, lrk_weight *weight)
 {
-    bool t = is_transposed(w);
-    if (w->weight.orientation != LRK_WEIGHT_OUT_IN && !t)
-        return fail(w, LRK_ERR_ARGUMENT, "unknown orientation");
-    if (w->weight.data == NULL) return fail(w, LRK_ERR_ARGUMENT, "its weight is NULL");
-    w->rows = t ? w->module->n_in : w->module->n_out;
-    w->cols = t ? w->module->n_out : w->module->n_in;
-    if (w->weight.ld == 0) w->weight.ld = w->cols;
-    if (w->weight.ld < w->cols) return fail(w, LRK_ERR_SHAPE, "ld of its weight is too small");
-    for (int64_t i = 0; i < w->rows; i++)
-        for (int64_t c = 0; c < w->cols; c++)
-            if (!isfinite(w->weight.data[i * w->weight.ld + c]))
-                return fail(w, LRK_ERR_NONFINITE, "its weight is not finite");
+    const lrki_module *m = &adapters->modules[i];
+    bool t = weight->orientation == LRK_WEIGHT_IN_OUT;
+    if (weight->orientation != LRK_WEIGHT_OUT_IN && !t)
+        return fail_of(adapters, i, LRK_ERR_ARGUMENT, "unknown orientation");
+    if (weight->data == NULL) return fail_of(adapters, i, LRK_ERR_ARGUMENT, "its weight is NULL");
+    int64_t rows = t ? m->n_in : m->n_out, cols = t ? m->n_out : m->n_in;
+    if (weight->ld == 0) weight->ld = cols;
+    if (weight->ld < cols) return fail_of(adapters, i, LRK_ERR_SHAPE, "ld of its weight is too small");
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t c = 0; c < cols; c++)
+            if (!isfinite(weight->data[row * weight->ld + c]))
+                return fail_of(adapters, i, LRK_ERR_NONFINITE, "its weight is not finite");
     return LRK_OK;
 }
 
-static lrk_status get_weight(work *w)
+lrk_status lrki_start_weight(const lrk_adapters *adapters, int32_t i,
+                             int32_t (*give)(void *user, int32_t module, lrk_weight *weight), void *user,
+                             lrk_weight *weight)
 {
-    lrk_weight given = {.struct_size = sizeof given, .orientation = LRK_WEIGHT_OUT_IN};
-    uint64_t before = lrki_failures(w->context);
-    if (w->options->weight(w->options->user, w->index, &given) != 0)
-        return lrki_fail_callback(w->context, LRK_ERR_HOST, (lrki_place){.module = w->index}, before,
-                                  "module '%s': the host refused its weight", w->module->name);
-    w->weight = given;
-    return check_weight(w);
+    *weight = (lrk_weight){.struct_size = sizeof *weight, .orientation = LRK_WEIGHT_OUT_IN};
+    uint64_t before = lrki_failures(adapters->context);
+    if (give(user, i, weight) != 0)
+        return lrki_fail_callback(adapters->context, LRK_ERR_HOST, (lrki_place){.module = i}, before,
+                                  "module '%s': the host refused its weight", adapters->modules[i].name);
+    return check_weight(adapters, i, weight);
 }
 
 static lrk_status begin_of_weight(work *w, int64_t n, float *a, float *b)
@@ -253,7 +260,10 @@ static lrk_status begin_of_weight(work *w, int64_t n, float *a, float *b)
     int64_t least = lrki_smaller(w->module->n_in, w->module->n_out);
     if (pissa && w->module->scale == 0) return fail(w, LRK_ERR_ARGUMENT, "its scale is 0");
     w->q = pissa ? lrki_smaller(least, 2 * n + MORE) : n;
-    lrk_status status = get_weight(w);
+    lrk_status status =
+        lrki_start_weight(w->adapters, w->index, w->options->weight, w->options->user, &w->weight);
+    w->rows = is_transposed(w) ? w->module->n_in : w->module->n_out;
+    w->cols = is_transposed(w) ? w->module->n_out : w->module->n_in;
     if (status == LRK_OK) status = take_memory(w);
     if (status == LRK_OK) status = pissa ? find_triples(w) : olora_rows(w, a, b);
     if (status == LRK_OK && pissa) pissa_rows(w, n, a, b);
@@ -307,7 +317,8 @@ static lrk_status begin_module(const lrk_adapters *adapters, int32_t i,
                                lrk_plan *plan)
 {
     const lrki_module *m = &adapters->modules[i];
-    work w = {.context = adapters->context, .options = options, .module = m, .index = i};
+    work w = {
+        .context = adapters->context, .adapters = adapters, .options = options, .module = m, .index = i};
     float *a = plan->rows + (plan->change_parts[i].added_a - plan->rows);
     float *b = plan->rows_b + (plan->change_parts[i].added_b - plan->rows_b);
     int64_t rank = plan->parts[i].n_added, n = lrki_smaller(rank, lrki_smaller(m->n_in, m->n_out));

@@ -60,15 +60,28 @@ lrk_status lrk_config_create_sketch(const lrk_config *config, lrk_adapters *adap
     return lrki_config_made(config, "start", lrk_sketch_create(adapters, &options, sketch));
 }
 
-lrk_status lrk_config_plan_start(const lrk_config *config, const lrk_sketch *sketch, int64_t step,
+static lrk_status plan_gradients(const lrk_config *config, const char *call, lrki_start_terms *terms,
                                  lrk_plan **plan)
 {
     if (plan != NULL) *plan = NULL;
-    lrk_status status = lrki_config_check_call(config, sketch, plan);
-    if (status == LRK_OK) status = check_material(config, LRKI_START_OF_GRADIENTS, "lrk_config_plan_start");
-    if (status != LRK_OK) return status;
+    lrk_status status = lrki_config_check_call(config, terms->sketch, plan);
+    if (status == LRK_OK) status = check_material(config, LRKI_START_OF_GRADIENTS, call);
+    return status == LRK_OK ? make_plan(config, terms, plan) : status;
+}
+
+lrk_status lrk_config_plan_start(const lrk_config *config, const lrk_sketch *sketch, int64_t step,
+                                 lrk_plan **plan)
+{
     lrki_start_terms terms = {.sketch = sketch, .step = step};
-    return make_plan(config, &terms, plan);
+    return plan_gradients(config, "lrk_config_plan_start", &terms, plan);
+}
+
+lrk_status lrk_config_plan_gradients(const lrk_config *config, const lrk_sketch *sketch,
+                                     int32_t (*weight)(void *user, int32_t module, lrk_weight *weight),
+                                     void *user, int64_t step, lrk_plan **plan)
+{
+    lrki_start_terms terms = {.sketch = sketch, .weight = weight, .user = user, .step = step};
+    return plan_gradients(config, "lrk_config_plan_gradients", &terms, plan);
 }
 
 /* ---- from inputs --------------------------------------------------------------------------------------------------- */

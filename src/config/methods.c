@@ -111,6 +111,7 @@ void lrki_config_start_terms(const lrki_settings *s, const lrk_limit *limits, in
     terms->limits = limits;
     terms->n_limits = n_limits;
     terms->seed = s->seed;
+    terms->batches = s->batches;
 }
 
 /* ---- checks of a text -------------------------------------------------------------------------------------------------- */

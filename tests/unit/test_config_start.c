@@ -175,8 +175,9 @@ START_TEST(starts_of_both_factors_come_from_their_words)
     static const struct {
         const char *kind;
         bool weights, subtracts;
-    } kinds[] = {{"lora_ga", false, true}, {"lora_one", false, false},  {"pissa", true, true},
-                 {"olora", true, true},    {"orthogonal", true, false}, {"uniform", false, false}};
+    } kinds[] = {{"lora_ga", false, true}, {"lora_one", false, false}, {"gora", false, false},
+                 {"pissa", true, true},    {"olora", true, true},      {"orthogonal", true, false},
+                 {"uniform", false, false}};
     float weight[64];
     for (int i = 0; i < 64; i++)
         weight[i] = (float)(i * i % 17);
@@ -187,7 +188,7 @@ START_TEST(starts_of_both_factors_come_from_their_words)
     int64_t batches = 0;
     ck_assert_int_eq(lrk_config_start_subtracts(config), kinds[_i].subtracts);
     configs_ok(context, lrk_config_create_sketch(config, adapters, &sketch, &batches));
-    ck_assert_int_eq(sketch != NULL, _i < 2);
+    ck_assert_int_eq(sketch != NULL, _i < 3);
     configs_ok(context, lrk_config_plan_weights(config, adapters, give_ones, weight, 0, &plan));
     ck_assert_int_eq(plan != NULL, kinds[_i].weights);
     if (plan != NULL) expect_and_give_up(plan, 2); /* ranks stay */
@@ -195,6 +196,18 @@ START_TEST(starts_of_both_factors_come_from_their_words)
         feed_all(adapters, sketch);
         configs_ok(context, lrk_config_plan_start(config, sketch, 0, &plan));
         expect_and_give_up(plan, 2);
+    }
+    if (_i == 2) { /* GoRA sees the weights too */
+        feed_all(adapters, sketch);
+        sets_expect(context, lrk_config_plan_start(config, sketch, 0, &plan), LRK_ERR_ARGUMENT,
+                    "weight must not");
+        configs_ok(context, lrk_config_plan_gradients(config, sketch, give_ones, weight, 0, &plan));
+        configs_ok(context, lrk_plan_abandon(plan));
+        lrk_plan_destroy(plan);
+    } else if (plan == NULL && sketch == NULL) {
+        sets_expect(context,
+                    lrk_config_plan_gradients(config, (lrk_sketch *)&host, give_ones, weight, 0, &plan),
+                    LRK_ERR_ARGUMENT, "lrk_config_plan_gradients is not for");
     }
     ck_assert_int_eq(lrk_config_start_subtracts(NULL), 0);
     ck_assert_ptr_null(lrk_config_start(NULL));
@@ -310,7 +323,7 @@ Suite *config_start_suite(void)
     tcase_add_test(tests, a_gradient_start_and_pruning_come_from_their_sections);
     tcase_add_test(tests, eva_comes_from_its_section);
     tcase_add_test(tests, gelora_comes_from_its_section);
-    tcase_add_loop_test(tests, starts_of_both_factors_come_from_their_words, 0, 6);
+    tcase_add_loop_test(tests, starts_of_both_factors_come_from_their_words, 0, 7);
     tcase_add_test(tests, a_uniform_start_needs_no_sketch);
     tcase_add_test(tests, a_plan_of_another_start_is_refused);
     tcase_add_test(tests, failures_of_a_start_are_pointed_to);

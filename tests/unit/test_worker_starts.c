@@ -35,6 +35,7 @@ enum kind {
     GRADIENT_OF_CONFIG,
     LORA_GA,
     LORA_ONE,
+    GORA,
     EVA,
     EVA_OF_CONFIG,
     GELORA,
@@ -65,7 +66,7 @@ static enum kind kind;
 
 static bool is_sketched(void)
 {
-    return kind <= LORA_ONE;
+    return kind <= GORA;
 }
 
 static bool is_pca(void)
@@ -163,6 +164,8 @@ static lrk_status plan_of(worker *w, lrk_plan **plan)
 {
     lrk_gradient_init_options init;
     lrk_weight_start_options from;
+    lrk_gora_options gora;
+    (void)lrk_gora_options_init(&gora, sizeof gora);
     (void)lrk_gradient_init_options_init(&init, sizeof init);
     (void)lrk_weight_start_options_init(&from, sizeof from);
     init.method = kind == LORA_GA ? LRK_GRADIENT_INIT_LORA_GA : LRK_GRADIENT_INIT_LORA_ONE;
@@ -170,6 +173,8 @@ static lrk_status plan_of(worker *w, lrk_plan **plan)
     from.weight = give_weight;
     from.user = w;
     from.seed = w->seed;
+    gora.weight = give_weight;
+    gora.user = w;
     switch (kind) {
     case GRADIENT:
         return lrk_gradient_start_plan(w->sketch, NULL, w->step, plan);
@@ -178,6 +183,8 @@ static lrk_status plan_of(worker *w, lrk_plan **plan)
     case LORA_GA:
     case LORA_ONE:
         return lrk_gradient_init_plan(w->sketch, &init, w->step, plan);
+    case GORA:
+        return lrk_gora_plan(w->sketch, &gora, w->step, plan);
     case EVA:
         return lrk_eva_plan(w->pca, NULL, w->step, plan);
     case EVA_OF_CONFIG:
@@ -365,6 +372,7 @@ static void gather_all(ring_seat *seat)
 START_TEST(an_altered_worker_is_found_by_all_and_none_begins)
 {
     static const char *const words[N_KINDS] = {"what the sketch was fed",
+                                               "what the sketch was fed",
                                                "what the sketch was fed",
                                                "what the sketch was fed",
                                                "what the sketch was fed",

@@ -349,6 +349,50 @@ START_TEST(estimators_that_ask_nothing_are_compared_too)
 }
 END_TEST
 
+/* Selection weights of n workers; of one with one step more by worker 2 if `differs`. */
+static ring *selection_of(int32_t n, bool differs)
+{
+    ring *r = ring_create(n);
+    for (int32_t w = 0; w < n; w++) {
+        lrk_evaluator evaluator = table_evaluator(r->seats[w].table);
+        lrk_selection_options options;
+        (void)lrk_selection_options_init(&options, sizeof options);
+        options.steps = w == 2 && differs ? 5 : 4;
+        ck_assert_int_eq(lrk_estimator_create_selection(r->seats[w].table->adapters, &evaluator, &options,
+                                                        &r->seats[w].estimator),
+                         LRK_OK);
+    }
+    return r;
+}
+
+START_TEST(selection_weights_are_those_of_one_on_all_workers)
+{
+    ring *alone = selection_of(1, false);
+    ring_run(alone);
+    ck_assert_int_eq(alone->seats[0].statuses[0], LRK_OK);
+    for (int32_t n = 2; n <= RING_MOST; n++) {
+        ring *r = selection_of(n, false);
+        ring_run(r);
+        ring_expect(r, alone->seats[0].scores);
+        ring_destroy(r);
+    }
+    for (int32_t w = 0; w < 3; w++)
+        for (int32_t call = 0; call < 4; call++) {
+            ring *r = selection_of(3, false);
+            r->seats[w].table->fail_call = call;
+            ring_run(r);
+            ck_assert_int_eq(r->seats[w].table->fail_call, -1);
+            expect_failure(r, w, LRK_ERR_HOST, LRK_ERR_WORKERS, alone->seats[0].scores);
+            ring_destroy(r);
+        }
+    ring_destroy(alone);
+    ring *r = selection_of(3, false);
+    r->seats[2].table->gradient[0][3] += 1.0 / 1024;
+    expect_difference(r, "the mask derivatives at 1");
+    expect_difference(selection_of(3, true), "the estimator");
+}
+END_TEST
+
 static void observe(ring_seat *seat)
 {
     lrk_adapters *set = seat->table->adapters;
@@ -611,6 +655,7 @@ Suite *workers_suite(void)
     TCase *differences = tcase_create("differences");
     tcase_add_test(differences, what_workers_differ_in_is_named);
     tcase_add_test(differences, estimators_that_ask_nothing_are_compared_too);
+    tcase_add_test(differences, selection_weights_are_those_of_one_on_all_workers);
     tcase_add_test(differences, what_was_observed_is_compared);
     suite_add_tcase(suite, differences);
     TCase *plans = tcase_create("plans");

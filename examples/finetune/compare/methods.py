@@ -51,6 +51,11 @@ sensitivity-pair | R  |    | SENSITIVITY importance.sensitivity=pair
 taylor           | R  |    | importance.estimator=taylor
 taylor-signed    | R  |    | importance.estimator=taylor importance.taylor=signed
 magnitude        | R  |    | importance.estimator=magnitude
+selection        | R  |    | importance.estimator=selection
+gora             | -  | m  | FIXED start.kind=gora
+autolora         | -  | mt | allocation.policy=threshold allocation.threshold=0.999999 adapters.uniform={ranks2} importance.estimator=selection schedule.rounds=1
+nested           | R  |    | FIXED adapters.nested=cumulative
+nested-frozen    | R  |    | FIXED adapters.nested=frozen
 """
 
 # Costs several times what the others do: not run unless it is named.
@@ -86,7 +91,7 @@ def _row(line):
         full = name + ("@P" if budget == "P" else "")
         method = Method(full, budget, _fill(settings, budget))
         yield method
-        if "m" in controls and budget == "R":  # at equal parameters it is `uniform` itself
+        if "m" in controls and budget != "P":  # at equal parameters it is `uniform` itself
             yield Method(full + "/matched", budget, [SHORT["FIXED"], "adapters.uniform_unit=parameters",
                                                      "adapters.uniform={final_parameters}"], full, "matched")
         if "t" in controls:

@@ -32,12 +32,12 @@ class Run:
             return None
 
     def settings(self, source):
-        """The method's, with what the source's result fills in, and those common to all."""
+        """Those common to all and the method's, which hold, with what the source's result fills in."""
         values = {}
         if source:
             values = {"final_parameters": source["run"]["final_parameters"], "pattern": source["pattern"]}
         own = [s.format(**values) for s in self.method.settings]
-        return own + self.options.common[self.task]
+        return self.options.common[self.task] + own
 
     def command(self, source):
         data = f"{self.options.root}/examples/data/{self.task}"

@@ -3,10 +3,12 @@
 """Tests of the comparison's arithmetic: make check-compare."""
 import os
 import tempfile
+import types
 import unittest
 
 from methods import PARAMS, methods
 from report import PAIRS, layer_forwards, pair_table, recovery, write_csv
+from runs import Run
 from stats import holm, incomplete_beta, paired, t_two_sided
 
 
@@ -48,6 +50,25 @@ class Table(unittest.TestCase):
 
     def test_a_control_brings_its_source(self):
         self.assertEqual([m.name for m in methods(["alora/again"])], ["alora", "alora/again"])
+
+    def test_a_size_that_is_part_of_the_method_has_its_controls(self):
+        by_name = {m.name: m for m in methods()}
+        self.assertEqual(by_name["autolora/matched"].source, "autolora")
+        self.assertEqual(by_name["autolora/again"].source, "autolora")
+        self.assertNotIn("alora@P/matched", by_name)
+
+    def test_selection_and_nested_ranks_have_the_common_budget(self):
+        by_name = {m.name: m for m in methods()}
+        for name in "selection", "nested", "nested-frozen":
+            self.assertEqual(by_name[name].budget, "R")
+            self.assertFalse([s for s in by_name[name].settings if s.startswith(("adapters.uniform", "adapters.modules"))])
+        self.assertIn("allocation.policy=fixed", by_name["nested"].settings)
+
+    def test_a_methods_own_settings_hold(self):
+        options = types.SimpleNamespace(out="", common={"austen": ["schedule.rounds=3"]})
+        run = Run(options, "austen", methods(["autolora"])[0], 1)
+        rounds = [s for s in run.settings(None) if s.startswith("schedule.rounds=")]
+        self.assertEqual(rounds[-1], "schedule.rounds=1")  # the last of a key counts
 
 
 def result(task, method, seed, loss, accuracy):

@@ -198,6 +198,22 @@ INLINE void give_sums(const vec *v, const int n, const bool add, float *out)
 INLINE void dot_step(vec acc[8][8], const void *const *rows, const float *const *ranks, const int dtype,
                      const int r, const int j, int64_t k)
 {
+    if (REGISTERS == 16 &&
+        r < j) { /* the shorter list is held: 12 sums, 3 rows and a rank are 16 registers */
+        vec row[8];
+        UNROLL for (int a = 0; a < r; a++)
+        {
+            row[a] = load(at(rows[a], dtype, k), dtype);
+            PIN(row[a]);
+        }
+        UNROLL for (int b = 0; b < j; b++)
+        {
+            vec rank = load(ranks[b] + k, F32);
+            PIN(rank);
+            UNROLL for (int a = 0; a < r; a++) acc[a][b] += row[a] * rank;
+        }
+        return;
+    }
     vec rank[8];
     UNROLL for (int b = 0; b < j; b++)
     {
@@ -258,7 +274,7 @@ INLINE void dot_tile(const lrki_dot_args *args, int32_t first, const int dtype, 
 #define DOT_ROWS(j) ((j) <= 3 ? 8 : (j) <= 6 ? 4 : 2)
 #else
 #define GROUP       4
-#define DOT_ROWS(j) ((j) == 1 ? 8 : (j) == 2 ? 4 : (j) == 3 ? 4 : 2)
+#define DOT_ROWS(j) ((j) == 1 ? 8 : (j) == 2 ? 4 : (j) == 3 ? 4 : 3)
 #endif
 
 typedef void dot_function(const lrki_dot_args *args, int32_t first);
@@ -377,9 +393,11 @@ INLINE void update_part(const lrki_update_args *args, int32_t first, int64_t k, 
 /* Vectors of a tile of r rows. */
 #if REGISTERS == 32
 #define DEST              8
+#define LONG              4
 #define UPDATE_VECTORS(r) ((r) <= 2 ? 8 : (r) <= 5 ? 4 : (r) <= 7 ? 3 : 2)
 #else
 #define DEST              6
+#define LONG              6
 #define UPDATE_VECTORS(r) ((r) == 1 ? 8 : (r) == 2 ? 4 : 2)
 #endif
 
@@ -418,22 +436,21 @@ typedef void update_function(const lrki_update_args *args, int32_t first);
 EACH_DEST(UPDATE, F32, F32)
 EACH_DEST(UPDATE, F32, BF16)
 EACH_DEST(UPDATE, F32, F16)
-EACH_SMALL(UPDATE, BF16, F32)
-EACH_SMALL(UPDATE, F16, F32)
+EACH_DEST(UPDATE, BF16, F32)
+EACH_DEST(UPDATE, F16, F32)
 
 #define UPDATE_ENTRY(r, d, s) update_##r##_##d##_##s,
 static update_function *const update_by_src[3][DEST] = {{EACH_DEST(UPDATE_ENTRY, F32, F32)},
                                                         {EACH_DEST(UPDATE_ENTRY, F32, BF16)},
                                                         {EACH_DEST(UPDATE_ENTRY, F32, F16)}};
-static update_function *const update_by_dest[3][4] = {{EACH_SMALL(UPDATE_ENTRY, F32, F32)},
-                                                      {EACH_SMALL(UPDATE_ENTRY, BF16, F32)},
-                                                      {EACH_SMALL(UPDATE_ENTRY, F16, F32)}};
+static update_function *const update_by_dest[3][DEST] = {{EACH_DEST(UPDATE_ENTRY, F32, F32)},
+                                                         {EACH_DEST(UPDATE_ENTRY, BF16, F32)},
+                                                         {EACH_DEST(UPDATE_ENTRY, F16, F32)}};
 
-/* Lists of up to DEST rows of f32 are one tile; longer ones are cut into tiles of 4. */
+/* Lists of up to DEST rows of f32 are one tile; longer ones are cut into tiles of LONG. */
 static void update(const lrki_update_args *args)
 {
-    int32_t whole = args->dest_dtype == F32 ? DEST : 4;
-    int32_t tile = args->n_dest <= whole ? args->n_dest : 4;
+    int32_t tile = args->n_dest <= DEST ? args->n_dest : LONG;
     for (int32_t i = 0; i < args->n_dest; i += tile) {
         int32_t r = args->n_dest - i < tile ? args->n_dest - i : tile;
         update_function *f = args->dest_dtype == F32 ? update_by_src[args->src_dtype][r - 1]

@@ -13,7 +13,7 @@ import time
 
 from methods import PARAMS, RANKS, methods
 from report import write_report
-from runs import Run
+from runs import Run, read_known
 
 QUICK_SETTINGS = {"austen": "host.epochs=0.8 schedule.rounds=3 schedule.warmup=0.3 schedule.recovery=0.1".split(),
                   "gloss": "host.epochs=0.3 schedule.rounds=3 schedule.warmup=0.1 schedule.recovery=0.05".split()}
@@ -30,6 +30,8 @@ def parse():
     p.add_argument("--seeds", default="1,2,3,4,5", help="as in 1,2,3 or 1-5")
     p.add_argument("--tasks", default="austen,gloss")
     p.add_argument("--methods", help="names, with commas; default: all")
+    p.add_argument("--known", metavar="CSV",
+                   help="results.csv of an earlier comparison: only its runs whose pattern another needs are made again")
     p.add_argument("--quick", action="store_true", help="2 seeds, 4 methods, shortened training")
     p.add_argument("--set", action="append", default=[], help="KEY=VALUE for every run")
     p.add_argument("--report", action="store_true", help="run nothing, write results, tables and plots")
@@ -56,7 +58,16 @@ class Comparison:
         self.runs = [Run(options, task, method, seed)
                      for seed in options.seeds for method in options.methods for task in options.tasks]
         self.results = {run.key: result for run in self.runs if (result := run.load())}
+        self.results.update(self.known(read_known(options.known) if options.known else {}))
         self.begun, self.active, self.failed, self.stopping = time.time(), [], [], False
+
+    def known(self, known):
+        """Those that are not there; a run that others are to be trained again from is made for its pattern."""
+        there = {run.key: known[run.key] for run in self.runs if run.key in known and run.key not in self.results}
+        for run in self.runs:
+            if run.method.kind == "again" and run.key not in there and run.key not in self.results:
+                there.pop((run.task, run.method.source, run.seed), None)
+        return there
 
     def source(self, run):
         return self.results.get((run.task, run.method.source, run.seed)) if run.method.source else None
@@ -131,6 +142,8 @@ def check_common(results, new):
     for other in results.values():
         if (other["task"], other["seed"]) != (new["task"], new["seed"]):
             continue
+        if "digests" not in other["run"] or "digests" not in new["run"]:
+            continue  # known by its figures alone
         mine, its = new["run"]["digests"], other["run"]["digests"]
         for what in ("order", "validation") + (() if touched(new) or touched(other) else ("initial",)):
             if mine[what] != its[what]:

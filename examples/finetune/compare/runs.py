@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""One run: the trainer's command line, its working folder, and the result that is kept as one JSON file."""
+"""One run: the trainer's command line, its working folder, and the result that is kept as one JSON file; and runs that are
+known by their line of results.csv alone."""
+import csv
 import json
 import os
 import shutil
@@ -35,7 +37,7 @@ class Run:
         """Those common to all and the method's, which hold, with what the source's result fills in."""
         values = {}
         if source:
-            values = {"final_parameters": source["run"]["final_parameters"], "pattern": source["pattern"]}
+            values = {"final_parameters": source["run"]["final_parameters"], "pattern": source.get("pattern")}
         own = [s.format(**values) for s in self.method.settings]
         return self.options.common[self.task] + own
 
@@ -92,6 +94,22 @@ class Run:
         write_json(self.result_path, result)
         shutil.rmtree(self.work)
         os.unlink(self.base + ".log")
+
+
+def read_known(path):
+    """Results as the tables need them, by task, method and seed. There is no pattern among them, no digests and no states."""
+    known = {}
+    with open(path, newline="") as file:
+        for line in csv.DictReader(file):
+            task, method, seed = line["task"], line["method"], int(line["seed"])
+            accuracy = line["test_accuracy"]
+            known[task, method, seed] = {
+                "task": task, "method": method, "seed": seed, "settings": [], "states": [], "seconds": float(line["seconds"]),
+                "mean_parameters": float(line["mean_parameters"]),
+                "run": {"test_loss": float(line["test_loss"]), "test_accuracy": float(accuracy) if accuracy else None,
+                        "final_ranks": int(line["ranks"]), "final_parameters": int(line["parameters"]),
+                        "layer_forwards": int(line["layer_forwards"])}}
+    return known
 
 
 def write_json(path, value):

@@ -6,9 +6,10 @@ import tempfile
 import types
 import unittest
 
+from compare import Comparison
 from methods import PARAMS, methods
 from report import PAIRS, layer_forwards, pair_table, recovery, write_csv
-from runs import Run
+from runs import Run, read_known
 from stats import holm, incomplete_beta, paired, t_two_sided
 
 
@@ -96,6 +97,40 @@ class Files(unittest.TestCase):
         self.assertEqual(len(lines), 1 + len(self.results))
         self.assertIn(f"austen,{self.other},2,2.700000,,3,8,7,9,2", lines)
         self.assertEqual(lines[-1], f"gloss,{self.one},1,1.500000,0.2500,3,8,7,9,2")
+
+
+class Known(unittest.TestCase):
+    def comparison(self, folder, names, lines):
+        path = os.path.join(folder, "known.csv")
+        write_csv(dict(lines), path)
+        return Comparison(types.SimpleNamespace(out=folder, known=path, seeds=[1, 2], tasks=["gloss"],
+                                                methods=methods(names), limit=None, common={"gloss": []}))
+
+    def test_figures_come_back(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "known.csv")
+            write_csv(Files.results, path)
+            known = read_known(path)
+            write_csv(known, path + "2")
+            with open(path) as first, open(path + "2") as second:
+                self.assertEqual(first.read(), second.read())
+        self.assertEqual(set(known), set(Files.results))
+        self.assertIsNone(known["austen", Files.one, 1]["run"]["test_accuracy"])
+
+    def test_known_runs_are_not_made_again(self):
+        with tempfile.TemporaryDirectory() as folder:
+            c = self.comparison(folder, ["uniform"], [result("gloss", "uniform", 1, 1.5, 0.25), result("gloss", "other", 2, 1.5, 0.25)])
+            self.assertEqual(c.ready().key, ("gloss", "uniform", 2))
+
+    def test_a_pattern_that_is_needed_is_made(self):
+        lines = [result("gloss", "alora", 1, 1.5, 0.25), result("gloss", "alora", 2, 1.5, 0.25), result("gloss", "alora/again", 2, 1.5, 0.25)]
+        with tempfile.TemporaryDirectory() as folder:
+            c = self.comparison(folder, ["alora/again"], lines)
+            self.assertEqual(set(c.results), {("gloss", "alora", 2), ("gloss", "alora/again", 2)})
+            self.assertEqual(c.ready().key, ("gloss", "alora", 1))
+            c = self.comparison(folder, ["alora/matched"], lines)
+            self.assertEqual(c.ready().key, ("gloss", "alora/matched", 1))
+            self.assertIn("adapters.uniform=8", c.ready().settings(c.source(c.ready())))
 
 
 class Recovery(unittest.TestCase):

@@ -13,7 +13,10 @@ LEAST_PAIRS = 3  # for a probability
 METRIC = {"austen": ("test_loss", "test loss", -1), "gloss": ("test_accuracy", "test accuracy", 1)}
 POOLS = [1, 1.5, 2, 2.5, 3, 4, 5, 6]
 # Differences that a table against uniform and random does not show.
-PAIRS = [("alora", "alora/matched"), ("exact", "alora"), ("gradient-prune@P", "large-prune@P"), ("gradient-static@P", "alora")]
+PAIRS = [("alora", "alora/matched"), ("alora/again", "alora"), ("exact", "alora"), ("gradient-prune@P", "large-prune@P"),
+         ("gradient-prune@P/again", "gradient-prune@P"), ("gradient-prune/again", "gradient-prune/matched"),
+         ("large-prune/again", "large-prune/matched"), ("gradient-static@P", "alora"), ("autolora", "autolora/matched"),
+         ("gora", "gora/matched")]
 MOVE_SHARE = 0.03  # allocation.move_share of both tasks
 
 
@@ -155,6 +158,7 @@ def plot_parameters(rows, task, path):
 
 def write_report(options, results):
     out = options.out
+    os.makedirs(out, exist_ok=True)
     tables, text = {}, []
     for task in options.tasks:
         rows = rows_of(results, task, [m.name for m in options.methods])

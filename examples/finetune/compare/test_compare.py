@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Tests of the comparison's arithmetic: make check-compare."""
+import contextlib
+import io
 import os
 import tempfile
 import types
@@ -8,7 +10,7 @@ import unittest
 
 from compare import Comparison
 from methods import PARAMS, methods
-from report import PAIRS, layer_forwards, pair_table, recovery, write_csv
+from report import PAIRS, layer_forwards, pair_table, recovery, write_csv, write_report
 from runs import Run, read_known
 from stats import holm, incomplete_beta, paired, t_two_sided
 
@@ -116,6 +118,14 @@ class Known(unittest.TestCase):
                 self.assertEqual(first.read(), second.read())
         self.assertEqual(set(known), set(Files.results))
         self.assertIsNone(known["austen", Files.one, 1]["run"]["test_accuracy"])
+
+    def test_a_report_of_known_runs_needs_no_run(self):
+        with tempfile.TemporaryDirectory() as folder:
+            known = {key: r for key, r in read_known("docs/results.csv").items() if r["method"] in ("uniform", "alora")}
+            options = types.SimpleNamespace(out=os.path.join(folder, "new"), tasks=["austen", "gloss"], methods=methods(["uniform", "alora"]))
+            with contextlib.redirect_stdout(io.StringIO()):
+                write_report(options, known)
+            self.assertIn("results.csv", os.listdir(options.out))
 
     def test_known_runs_are_not_made_again(self):
         with tempfile.TemporaryDirectory() as folder:

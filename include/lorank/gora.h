@@ -6,7 +6,7 @@
  * A is as LRK_INIT_KAIMING_UNIFORM, and with its new rank r and scale s
  *     B = -gamma sqrt(n_in / r) / s (A A^T)^-1 A G^T   [r x n_out],
  * so that s B^T A is a step down the gradient in the row space of A. Nothing is subtracted. The published code leaves the sign to
- * its caller and rounds the share of the budget before it divides; here both are as in the paper.
+ * its caller and rounds the share of the budget before it divides. Gamma, f and the bounds are as other public code quotes the paper.
  *
  * The mean over entries is no function of a few products: G comes from the factors of a sketch (sketch.h), entry by entry and without being
  * held. It is exact, up to rounding, where the sketch has all directions of a module or G has no more than it holds; else G is the

@@ -12,7 +12,7 @@
 #include "../kernels/lora.h"
 #include "start.h"
 
-#define DESCENT 0.05 /* gamma of the paper */
+#define DESCENT 0.05 /* gamma, as public code quotes the paper */
 #define LEAST   0.5
 #define MOST    4.0
 

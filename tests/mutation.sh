@@ -43,6 +43,7 @@ near()
     */lora_outputs.c) echo outputs ;;
     src/kernels/*) echo skinny lora lora_kernels kernels ;;
     src/adapters/gather.c) echo worker_starts ;;
+    src/adapters/filling.c) echo progress ;;
     src/adapters/pca*) echo pca eva ;;
     src/adapters/set.c) echo create outline adalora gates ;;
     src/adapters/nested.c) echo nested ;;

@@ -12,7 +12,8 @@
 
 #include "../adapters/filling.h"
 
-#define NO_MODULE (-1)
+#define NO_MODULE    (-1)
+#define ROWS_AT_ONCE 16 /* of B^T: a cache line of B */
 
 typedef struct gguf_pair {
     const lrki_gguf_tensor *a; /* ne [n_in, rank]  */
@@ -214,7 +215,7 @@ static lrk_status fill_a(const gguf_loader *loader, const gguf_pair *pair, lrki_
 /* B of the file is [n_out x rank], rows in the file's order; the set's is [rank x n_out]. */
 static void place_rows(const gguf_pair *pair, const float *stored, int64_t begin, int64_t end, float *b)
 {
-    int64_t rank = pair->b->ne[0], n_out = pair->b->ne[1], file_rows[LRKI_FOLD_ROWS];
+    int64_t rank = pair->b->ne[0], n_out = pair->b->ne[1], file_rows[ROWS_AT_ONCE];
     for (int64_t row = begin; row < end; row++)
         file_rows[row - begin] = lrki_gguf_file_row(row, pair->head) * rank;
     for (int64_t j = 0; j < rank; j++)
@@ -229,8 +230,8 @@ static lrk_status fill_b(const gguf_loader *loader, const gguf_pair *pair, lrki_
     if (stored == NULL) return lrki_fail_nomem(loader->context, pair->b->name);
     lrk_status status = lrki_gguf_values(&loader->file, pair->b, stored);
     if (status == LRK_OK) status = check_finite(loader, pair->b, stored);
-    for (int64_t begin = 0; status == LRK_OK && begin < n_out; begin += LRKI_FOLD_ROWS) {
-        int64_t end = begin + LRKI_FOLD_ROWS;
+    for (int64_t begin = 0; status == LRK_OK && begin < n_out; begin += ROWS_AT_ONCE) {
+        int64_t end = begin + ROWS_AT_ONCE;
         place_rows(pair, stored, begin, end < n_out ? end : n_out, bank->b);
     }
     lrki_array_free(loader->context, stored, count, sizeof *stored);

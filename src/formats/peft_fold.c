@@ -5,6 +5,7 @@
 #include "peft_fold.h"
 
 #include "../adapters/set.h"
+#include "../kernels/lora.h"
 
 lrki_peft_module lrki_peft_module_of(const lrk_adapters *adapters, int32_t i)
 {
@@ -94,11 +95,6 @@ static void transpose_rows(const float *from, int64_t from_step, int64_t n_rows,
             to[c * to_step + r] = from[r * from_step + c];
 }
 
-static int64_t at_most(int64_t n, int64_t most)
-{
-    return n < most ? n : most;
-}
-
 /* Columns [begin, begin + n) of the ranks [j, j + n_rows), folded, in rows of BLOCK. */
 static void fold_rows(const lrki_peft_module *m, double alpha, int64_t j, int64_t n_rows, int64_t begin,
                       int64_t n, float *folded)
@@ -106,11 +102,8 @@ static void fold_rows(const lrki_peft_module *m, double alpha, int64_t j, int64_
     for (int64_t r = 0; r < n_rows; r++) {
         double factor = lrki_fold_factor(m, alpha, j + r);
         const float *b = m->b + (j + r) * m->n_out + begin;
-        if (factor == 1)
-            memcpy(folded + r * BLOCK, b, (size_t)n * sizeof *b);
-        else
-            for (int64_t i = 0; i < n; i++)
-                folded[r * BLOCK + i] = (float)((double)b[i] * factor);
+        for (int64_t i = 0; i < n; i++)
+            folded[r * BLOCK + i] = lrki_fold(b[i], factor);
     }
 }
 
@@ -118,10 +111,10 @@ void lrki_fold_store(const lrki_peft_module *m, double alpha, float *stored)
 {
     float folded[TILE * BLOCK];
     for (int64_t begin = 0; begin < m->n_out; begin += BLOCK) {
-        int64_t n = at_most(m->n_out - begin, BLOCK);
+        int64_t n = lrki_smaller(m->n_out - begin, BLOCK);
         float *to = stored + begin * m->width;
         for (int64_t j = 0; j < m->rank; j += TILE) {
-            int64_t n_rows = at_most(m->rank - j, TILE);
+            int64_t n_rows = lrki_smaller(m->rank - j, TILE);
             fold_rows(m, alpha, j, n_rows, begin, n, folded);
             transpose_rows(folded, BLOCK, n_rows, n, to + j, m->width);
         }
@@ -133,6 +126,6 @@ void lrki_fold_store(const lrki_peft_module *m, double alpha, float *stored)
 void lrki_fold_transpose(const float *stored, int64_t rank, int64_t n_out, float *b)
 {
     for (int64_t begin = 0; begin < n_out; begin += BLOCK)
-        for (int64_t i = begin; i < at_most(n_out, begin + BLOCK); i += TILE)
-            transpose_rows(stored + i * rank, rank, at_most(n_out - i, TILE), rank, b + i, n_out);
+        for (int64_t i = begin; i < lrki_smaller(n_out, begin + BLOCK); i += TILE)
+            transpose_rows(stored + i * rank, rank, lrki_smaller(n_out - i, TILE), rank, b + i, n_out);
 }

@@ -49,8 +49,6 @@ char *lrki_peft_tensor_name(lrk_context *context, const char *name, const char *
 
 /* ---- fold (peft_fold.c), and its inverse (peft_residual.c) ---- */
 
-#define LRKI_FOLD_ROWS 16 /* of B^T that are transposed at a time: a cache line of B */
-
 /* LRK_ERR_NONFINITE if a value of A, B, gates or folded B is not finite; also once narrowed to dtype. */
 lrk_status lrki_fold_check(lrk_context *context, const lrki_peft_module *module, double alpha,
                            const lrki_dtype *dtype);

@@ -447,7 +447,7 @@ static update_function *const update_by_dest[3][DEST] = {{EACH_DEST(UPDATE_ENTRY
                                                          {EACH_DEST(UPDATE_ENTRY, BF16, F32)},
                                                          {EACH_DEST(UPDATE_ENTRY, F16, F32)}};
 
-/* Lists of up to DEST rows of f32 are one tile; longer ones are cut into tiles of LONG. */
+/* Lists of up to DEST rows are one tile; longer ones are cut into tiles of LONG. */
 static void update(const lrki_update_args *args)
 {
     int32_t tile = args->n_dest <= DEST ? args->n_dest : LONG;

@@ -14,11 +14,11 @@
 
 #define N    3
 #define K    6
-#define MOST (20 * 16)
+#define MOST (15 * 90)
 
-/* The weights of the last are small, so that it falls to its least rank. */
+/* The weights of the last are small, so that it falls to its least rank; the second is large, so that its ranks cost more. */
 static const shape shapes[N] = {
-    {20, 16, 2, LRK_NO_GROUP, 0, 0.5}, {15, 15, 3, LRK_NO_GROUP, 1, -2.0}, {12, 20, 4, LRK_NO_GROUP, 1, 1.0}};
+    {20, 16, 2, LRK_NO_GROUP, 0, 0.5}, {15, 90, 3, LRK_NO_GROUP, 1, -2.0}, {12, 20, 4, LRK_NO_GROUP, 1, 1.0}};
 static const double spectra[N][K] = {{8, 7, 5, 3, 2, 1}, {3, 2, 1, 1, 0.5, 0.2}, {1, 1, 0.5, 0.2, 0.1, 0.1}};
 static const double sizes[N] = {2, 1, 0.1};
 
@@ -183,7 +183,9 @@ START_TEST(ranks_and_rows_are_those_of_the_formulas)
 {
     options.descent = 0.3;
     options.batches = 4;
+    options.most = 8;
     ck_assert_int_gt(want_rank(0), shapes[0].rank);
+    ck_assert_int_lt(want_rank(0), shapes[0].n_out); /* capped by nothing */
     ck_assert_int_eq(want_rank(2), 2); /* its least */
     carry_out();
     check_set();

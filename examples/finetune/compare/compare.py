@@ -20,7 +20,7 @@ QUICK_SETTINGS = {"austen": "host.epochs=0.8 schedule.rounds=3 schedule.warmup=0
 STOP_SECONDS = 30  # a run that is told to stop finishes its step or its evaluation
 
 
-def parse():
+def parse(arguments=None):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--trainer", default="build/release/finetune", help="the finetune program")
     p.add_argument("--root", default=".", help="folder that holds examples/")
@@ -36,7 +36,9 @@ def parse():
     p.add_argument("--set", action="append", default=[], help="KEY=VALUE for every run")
     p.add_argument("--report", action="store_true", help="run nothing, write results, tables and plots")
     p.add_argument("--list", action="store_true", help="print the methods and their settings")
-    o = p.parse_args()
+    o = p.parse_args(arguments)
+    if o.known and (o.quick or o.set):
+        p.error("--known is for runs as the table of methods has them: not with --quick or --set")
     o.tasks = o.tasks.split(",")
     o.seeds = read_seeds("1,2" if o.quick and o.seeds == "1,2,3,4,5" else o.seeds)
     o.methods = methods(o.methods.split(",") if o.methods else None, o.quick)

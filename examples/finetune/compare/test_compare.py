@@ -8,7 +8,7 @@ import tempfile
 import types
 import unittest
 
-from compare import Comparison
+from compare import Comparison, parse
 from methods import PARAMS, methods
 from report import PAIRS, layer_forwards, pair_table, recovery, write_csv, write_report
 from runs import Run, read_known
@@ -131,6 +131,12 @@ class Known(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             c = self.comparison(folder, ["uniform"], [result("gloss", "uniform", 1, 1.5, 0.25), result("gloss", "other", 2, 1.5, 0.25)])
             self.assertEqual(c.ready().key, ("gloss", "uniform", 2))
+
+    def test_runs_of_other_settings_are_not_known(self):
+        self.assertEqual(parse(["--known", "x.csv"]).known, "x.csv")
+        for other in ["--quick"], ["--set", "seed=1"]:
+            with self.assertRaises(SystemExit), contextlib.redirect_stderr(io.StringIO()):
+                parse(["--known", "x.csv"] + other)
 
     def test_a_pattern_that_is_needed_is_made(self):
         lines = [result("gloss", "alora", 1, 1.5, 0.25), result("gloss", "alora", 2, 1.5, 0.25), result("gloss", "alora/again", 2, 1.5, 0.25)]

@@ -186,7 +186,7 @@ START_TEST(ranks_and_rows_are_those_of_the_formulas)
     options.most = 8;
     ck_assert_int_gt(want_rank(0), shapes[0].rank);
     ck_assert_int_lt(want_rank(0), shapes[0].n_out); /* capped by nothing */
-    ck_assert_int_eq(want_rank(2), 2); /* its least */
+    ck_assert_int_eq(want_rank(2), 2);               /* its least */
     carry_out();
     check_set();
 }

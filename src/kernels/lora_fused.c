@@ -76,7 +76,7 @@ static lrki_ahead ahead_chunk(const lrki_lora_call *call, const lrki_activations
     return t.row + 2 * t.n_rows <= call->rows ? ahead_at(matrix, t.row + t.n_rows, 0, n_cols) : nothing;
 }
 
-/* Part i of n of a block, by columns: the groups of a product share the fetching. */
+/* Part i of n of a block, by columns: calls that walk the same rows share the fetching. */
 static lrki_ahead ahead_share(lrki_ahead ahead, int64_t i, int64_t n)
 {
     int64_t lines = (ahead.bytes + 63) / 64, first = lines * i / n;
@@ -286,7 +286,10 @@ static void clear_sums(const lrki_lora_call *call, int64_t lane)
     }
 }
 
-/* Columns of t of dA (dB) += coef[rows of t x rank]^T times block of `rows`, in groups as the kernels take them. */
+/*
+ * Columns of t of dA (dB) += coef[rows of t x rank]^T times block of `rows`, in groups as the kernels take them. The groups share the
+ * fetching by rows, so that it goes on all the time: a line waited for holds up sources that are near.
+ */
 static void add_gradients(const lrki_lora_call *call, const lrki_lora_part *part, const lrki_lane *lane,
                           bool of_a, void *const *rows, int32_t dtype, lrki_tile t, lrki_ahead ahead)
 {
@@ -302,7 +305,9 @@ static void add_gradients(const lrki_lora_call *call, const lrki_lora_part *part
                                        .n_dest = (int32_t)n,
                                        .n_src = (int32_t)t.n_rows,
                                        .n = t.n_cols,
-                                       .src_ahead = ahead_share(ahead, g, groups),
+                                       .src_ahead = ahead,
+                                       .src_ahead_from = (int32_t)(t.n_rows * g / groups),
+                                       .src_ahead_to = (int32_t)(t.n_rows * (g + 1) / groups),
                                        .coef = (of_a ? part->d : part->scaled_h) + t.row * part->rank + first,
                                        .ld_coef = part->rank};
         call->kernels->update(&args);

@@ -50,6 +50,9 @@ typedef struct lrki_update_args {
     int64_t n;
     lrki_ahead dest_ahead;
     lrki_ahead src_ahead;
+    int32_t
+        src_ahead_from; /* its rows that are fetched are from..to-1, each beside the source of its number */
+    int32_t src_ahead_to;
     const float *coef; /* element (i, j) at i + j * ld_coef */
     int64_t ld_coef;
 } lrki_update_args;

@@ -344,7 +344,7 @@ INLINE void update_step(vec acc[8][8], const char *p, const float *coef, const i
     }
 }
 
-/* r rows of dest, c vectors from column k on: dest += coef src. What comes next is fetched in the loop only if there is some. */
+/* r rows of dest, c vectors from column k on: dest += coef src. */
 INLINE void update_tile(const lrki_update_args *args, void *const dest[8], const float *coef,
                         uintptr_t dest_ahead, int64_t k, const int dest_dtype, const int src_dtype,
                         const int r, const int c)
@@ -359,15 +359,17 @@ INLINE void update_tile(const lrki_update_args *args, void *const dest[8], const
     if (dest_ahead != 0)
         UNROLL for (int a = 0; a < r; a++, dest_ahead += (uintptr_t)args->dest_ahead.stride)
             PREFETCH_LINES(dest_ahead, dest_dtype, c, 1, 2);
-    if (src_ahead == 0)
-        for (int32_t b = 0; b < args->n_src; b++, coef += args->ld_coef)
-            update_step(acc, at(args->src[b], src_dtype, k), coef, src_dtype, r, c);
-    else
-        for (int32_t b = 0; b < args->n_src; b++, coef += args->ld_coef) {
-            PREFETCH_LINES(src_ahead, src_dtype, c, 0, 2);
-            src_ahead += (uintptr_t)args->src_ahead.stride;
-            update_step(acc, at(args->src[b], src_dtype, k), coef, src_dtype, r, c);
-        }
+    int32_t b = 0, from = src_ahead == 0 ? args->n_src : args->src_ahead_from;
+    for (; b < from; b++, coef += args->ld_coef)
+        update_step(acc, at(args->src[b], src_dtype, k), coef, src_dtype, r, c);
+    src_ahead += (uintptr_t)(args->src_ahead.stride * b);
+    for (; b < args->src_ahead_to; b++, coef += args->ld_coef) {
+        PREFETCH_LINES(src_ahead, src_dtype, c, 0, 2);
+        src_ahead += (uintptr_t)args->src_ahead.stride;
+        update_step(acc, at(args->src[b], src_dtype, k), coef, src_dtype, r, c);
+    }
+    for (; b < args->n_src; b++, coef += args->ld_coef)
+        update_step(acc, at(args->src[b], src_dtype, k), coef, src_dtype, r, c);
     UNROLL for (int a = 0; a < r; a++) UNROLL for (int v = 0; v < c; v++)
     {
         void *p = at_mut(dest[a], dest_dtype, k + v * LANES);

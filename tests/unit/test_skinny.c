@@ -121,6 +121,8 @@ static void check_update(const lrki_skinny *kernels, int32_t dest_type, int32_t 
                                    .n = n,
                                    .dest_ahead = {(uintptr_t)dest.list[0], 64, n % 2 ? 64 : 0},
                                    .src_ahead = {(uintptr_t)dest.list[0], 64, n % 3 ? 64 : 0},
+                                   .src_ahead_from = n_src / 3,
+                                   .src_ahead_to = n_src - n_src / 4,
                                    .coef = coef.data,
                                    .ld_coef = coef.ld};
     kernels->update(&args);

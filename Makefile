@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# `make help` lists the targets. Yours to set: CC CFLAGS LDFLAGS LDLIBS PREFIX LIBDIR DESTDIR BUILD.
+# `make help` lists the targets. Yours to set: CC CFLAGS LDFLAGS LDLIBS PREFIX LIBDIR DESTDIR BUILD; V=1 shows the compiler's calls.
 
 num  = $(shell awk '$$2=="LRK_$(1)"{print $$3}' include/lorank/version.h)
 ABI := $(call num,ABI)
@@ -28,16 +28,19 @@ ifeq ($(MAKELEVEL)$(filter $(WHOLE_RUNS),$(MAKECMDGOALS)),0)
 MAKEFLAGS += $(JOBS)
 endif
 
-PACKAGES     := build-essential pkg-config libopenblas-openmp-dev libyaml-dev libjansson-dev zlib1g-dev libpcre2-dev check
+PACKAGES     := build-essential pkg-config libopenblas-openmp-dev libyaml-dev libjansson-dev libdeflate-dev libpcre2-dev check
 DEV_PACKAGES := clang clang-format clang-tidy gcovr valgrind libclang-rt-14-dev
-ARM_PACKAGES := libopenblas0-openmp libopenblas-openmp-dev libgfortran5 libyaml-0-2 libyaml-dev libjansson4 libjansson-dev zlib1g zlib1g-dev \
+ARM_PACKAGES := libopenblas0-openmp libopenblas-openmp-dev libgfortran5 libyaml-0-2 libyaml-dev libjansson4 libjansson-dev libdeflate0 libdeflate-dev \
   libpcre2-8-0 libpcre2-dev check libsubunit0 libsubunit-dev
 
+# A build rule says what it makes; V=1 shows how.
+Q       := $(if $(V),,@)
+say      = @echo "  $(1)  $@"
 pkg      = $(shell pkg-config $(1) $(2) 2>/dev/null)
 WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla $(if $(OPENMP),,-Wno-unknown-pragmas) $(WERROR)
 INCLUDE := -Iinclude -Isrc
 ALL_C    = -std=c11 -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE $(WARN) $(INCLUDE) -MMD -MP $(CPPFLAGS) $(CFLAGS)
-LIB_DEPS = $(call pkg,--libs,yaml-0.1 jansson zlib openblas) -lm -lpthread $(OPENMP)
+LIB_DEPS = $(call pkg,--libs,yaml-0.1 jansson libdeflate openblas) -lm -lpthread $(OPENMP)
 
 # Asked when a recipe runs: `make deps check` may have no compiler before.
 on_x86   = $(if $(filter x86_64%,$(shell $(CC) -dumpmachine)),$(1))
@@ -58,16 +61,19 @@ all: $(STATIC) $(SHARED) $(BUILD)/lorank ## both libraries and the lorank comman
 
 $(STATIC): $(LIB_OBJ)
 	@mkdir -p $(@D)
-	rm -f $@ && $(AR) rcs $@ $^
+	$(call say,AR)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
 $(SHARED): $(LIB_OBJ) src/lorank.map
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -shared -Wl,-soname,liblorank.so.$(ABI) -Wl,--version-script=src/lorank.map -Wl,-z,defs \
+	$(call say,LD)
+	$(Q)$(CC) $(LDFLAGS) -shared -Wl,-soname,liblorank.so.$(ABI) -Wl,--version-script=src/lorank.map -Wl,-z,defs \
 	  -o $@ $(LIB_OBJ) $(LIB_DEPS) $(LDLIBS)
-	ln -sf $(@F) $(LIB)/liblorank.so.$(ABI) && ln -sf liblorank.so.$(ABI) $(LIB)/liblorank.so
+	$(Q)ln -sf $(@F) $(LIB)/liblorank.so.$(ABI) && ln -sf liblorank.so.$(ABI) $(LIB)/liblorank.so
 
 $(BUILD)/lorank: $(TOOL_OBJ) $(STATIC)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIB_DEPS) $(LDLIBS)
+	$(call say,LD)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIB_DEPS) $(LDLIBS)
 
 $(BUILD)/src/kernels/%.o: OMP = $(OPENMP)
 $(BUILD)/src/kernels/skinny_%.o: ISA += -ffp-contract=fast
@@ -75,7 +81,8 @@ $(BUILD)/src/kernels/skinny_avx2.o: ISA += $(call on_x86,-mavx2 -mfma -mf16c)
 $(BUILD)/src/kernels/skinny_avx512.o: ISA += $(call on_x86,-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq)
 $(BUILD)/src/%.o: src/%.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_C) $(OMP) $(ISA) -fPIC -fvisibility=hidden -c -o $@ $<
+	$(call say,CC)
+	$(Q)$(CC) $(ALL_C) $(OMP) $(ISA) -fPIC -fvisibility=hidden -c -o $@ $<
 
 # `make deps check`: packages first.
 $(LIB_OBJ) $(TOOL_OBJ) $(FT_OBJ) $(PLAIN_OBJ) $(TEST_OBJ) $(BENCH_OBJ) $(EXAMPLES): | $(filter deps,$(MAKECMDGOALS))
@@ -84,16 +91,21 @@ $(LIB_OBJ) $(TOOL_OBJ) $(FT_OBJ) $(PLAIN_OBJ) $(TEST_OBJ) $(BENCH_OBJ) $(EXAMPLE
 
 $(BUILD)/examples/finetune/%.o: examples/finetune/%.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_C) $(NATIVE) $(OPENMP) -DLORANK $(call pkg,--cflags,openblas) -c -o $@ $<
+	$(call say,CC)
+	$(Q)$(CC) $(ALL_C) $(NATIVE) $(OPENMP) -DLORANK $(call pkg,--cflags,openblas) -c -o $@ $<
 $(BUILD)/plain/examples/finetune/%.o: examples/finetune/%.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_C) $(NATIVE) $(OPENMP) $(call pkg,--cflags,openblas) -c -o $@ $<
+	$(call say,CC)
+	$(Q)$(CC) $(ALL_C) $(NATIVE) $(OPENMP) $(call pkg,--cflags,openblas) -c -o $@ $<
 $(BUILD)/finetune: $(FT_OBJ) $(STATIC)
-	$(CC) $(LDFLAGS) -o $@ $^ $(call pkg,--libs,libpcre2-8) $(LIB_DEPS) $(LDLIBS)
+	$(call say,LD)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(call pkg,--libs,libpcre2-8) $(LIB_DEPS) $(LDLIBS)
 $(BUILD)/finetune-static: $(FT_OBJ) $(STATIC)
-	$(CC) $(LDFLAGS) -static -o $@ $^ -lpcre2-8 -lyaml -ljansson -lz $(call pkg,--libs --static,openblas) -lquadmath -lm -lpthread $(OPENMP) $(LDLIBS)
+	$(call say,LD)
+	$(Q)$(CC) $(LDFLAGS) -static -o $@ $^ -lpcre2-8 -lyaml -ljansson -ldeflate $(call pkg,--libs --static,openblas) -lquadmath -lm -lpthread $(OPENMP) $(LDLIBS)
 $(BUILD)/finetune-plain: $(PLAIN_OBJ) $(STATIC)
-	$(CC) $(LDFLAGS) -o $@ $^ $(call pkg,--libs,libpcre2-8) $(LIB_DEPS) $(LDLIBS)
+	$(call say,LD)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(call pkg,--libs,libpcre2-8) $(LIB_DEPS) $(LDLIBS)
 
 # The trainer over MPI: an own set of objects, so that nothing else needs MPI.
 MPICC ?= mpicc
@@ -101,9 +113,11 @@ MPIRUN ?= mpirun --oversubscribe $(if $(filter 0,$(shell id -u)),--allow-run-as-
 MPI_OBJ := $(patsubst %.c,$(BUILD)/mpi/%.o,$(wildcard examples/finetune/*.c))
 $(BUILD)/mpi/examples/finetune/%.o: examples/finetune/%.c
 	@mkdir -p $(@D)
-	$(MPICC) $(ALL_C) $(NATIVE) $(OPENMP) -DLORANK -DFT_MPI $(call pkg,--cflags,openblas) -c -o $@ $<
+	$(call say,CC)
+	$(Q)$(MPICC) $(ALL_C) $(NATIVE) $(OPENMP) -DLORANK -DFT_MPI $(call pkg,--cflags,openblas) -c -o $@ $<
 $(BUILD)/finetune-mpi: $(MPI_OBJ) $(STATIC)
-	$(MPICC) $(LDFLAGS) -o $@ $^ $(call pkg,--libs,libpcre2-8) $(LIB_DEPS) $(LDLIBS)
+	$(call say,LD)
+	$(Q)$(MPICC) $(LDFLAGS) -o $@ $^ $(call pkg,--libs,libpcre2-8) $(LIB_DEPS) $(LDLIBS)
 finetune-mpi: $(BUILD)/finetune-mpi ## the trainer, data-parallel over MPI: mpirun -n 2 build/release/finetune-mpi ...
 MPI_PARTS ?= starts resume rounds
 check-mpi: ## 1, 2, 3 and 4 workers: starts, resume, rounds, counts, digests (openmpi-bin libopenmpi-dev; MPI_PARTS)
@@ -114,7 +128,8 @@ check-mpi: ## 1, 2, 3 and 4 workers: starts, resume, rounds, counts, digests (op
 
 $(BUILD)/examples/%: examples/%.c $(STATIC)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_C) -o $@ $< $(STATIC) $(LIB_DEPS) $(LDLIBS)
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_C) -o $@ $< $(STATIC) $(LIB_DEPS) $(LDLIBS)
 
 examples: $(EXAMPLES) $(BUILD)/finetune $(BUILD)/finetune-plain ## the numbered examples and the trainer
 check-examples: examples ## run the numbered examples against their expected output
@@ -139,13 +154,15 @@ $(BUILD)/suites.def: always
 	@for s in $(SUITES); do echo "SUITE($$s)"; done >$@.new; cmp -s $@.new $@ || cp $@.new $@
 $(BUILD)/tests/%.o: tests/%.c $(BUILD)/suites.def
 	@mkdir -p $(@D)
-	$(CC) $(ALL_C) $(OPENMP) -I$(BUILD) -I. -Itests/support -DLORANK -Wno-missing-prototypes $(call pkg,--cflags,check) -c -o $@ $<
+	$(call say,CC)
+	$(Q)$(CC) $(ALL_C) $(OPENMP) -I$(BUILD) -I. -Itests/support -DLORANK -Wno-missing-prototypes $(call pkg,--cflags,check) -c -o $@ $<
 TEST_LINK = $(TEST_OBJ) $(filter-out %/main.o,$(FT_OBJ)) $(filter-out %/main.o,$(TOOL_OBJ)) $(STATIC)
 $(BUILD)/run-tests: $(TEST_LINK)
-	$(CC) $(LDFLAGS) -o $@ $(TEST_LINK) $(call pkg,--libs,check libpcre2-8) $(LIB_DEPS) $(LDLIBS)
+	$(call say,LD)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(TEST_LINK) $(call pkg,--libs,check libpcre2-8) $(LIB_DEPS) $(LDLIBS)
 
 check: $(BUILD)/run-tests $(BUILD)/lorank $(BUILD)/finetune ## build and run the test suite
-	LRK_BUILD=$(BUILD) CK_DEFAULT_TIMEOUT=60 $(TEST_ENV) $(TEST_WRAP) $(BUILD)/run-tests
+	@LRK_BUILD=$(BUILD) CK_DEFAULT_TIMEOUT=60 $(TEST_ENV) $(TEST_WRAP) $(BUILD)/run-tests
 
 check-interop: $(SHARED) ## the files' real readers: llama.cpp, gguf and peft, in a virtual environment (long)
 	tests/interop/run.sh $(SHARED) $(BUILD)/interop
@@ -159,18 +176,22 @@ TORCH_PYTHON ?= $(if $(wildcard /usr/lib/python3/dist-packages/torch),/usr/bin/p
 BENCH = $(BUILD)/bench-kernels --torch tests/bench/torch_lora.py --python $(TORCH_PYTHON)
 $(BUILD)/tests/bench/%.o: tests/bench/%.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_C) $(NATIVE) $(OPENMP) -ffp-contract=fast $(call pkg,--cflags,openblas jansson) -c -o $@ $<
+	$(call say,CC)
+	$(Q)$(CC) $(ALL_C) $(NATIVE) $(OPENMP) -ffp-contract=fast $(call pkg,--cflags,openblas jansson) -c -o $@ $<
 $(BUILD)/bench-kernels: $(BENCH_OBJ) $(BUILD)/examples/finetune/restart.o $(STATIC)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIB_DEPS) $(LDLIBS)
+	$(call say,LD)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIB_DEPS) $(LDLIBS)
 
 bench: $(BUILD)/bench-kernels ## the kernels against BLAS, PyTorch and the floor, full grid (BENCH_ARGS, TORCH_PYTHON)
 	$(BENCH) $(BENCH_ARGS)
 bench-quick: $(BUILD)/bench-kernels ## the same on eight shapes, under 50 seconds
 	$(BENCH) --quick $(BENCH_ARGS)
 $(BUILD)/bench-files: $(BUILD)/tests/bench/io/files.o $(STATIC)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIB_DEPS) $(LDLIBS)
+	$(call say,LD)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIB_DEPS) $(LDLIBS)
 $(BUILD)/bench-inspect: $(BUILD)/tests/bench/io/inspect.o $(STATIC)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIB_DEPS) $(LDLIBS)
+	$(call say,LD)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIB_DEPS) $(LDLIBS)
 bench-io: $(BUILD)/bench-files $(BUILD)/bench-inspect $(BUILD)/lorank ## files of 1 GB against dd on the same file system, all synced; inspect of 1,000 modules
 	$(BUILD)/bench-inspect $(BUILD)/lorank $(BUILD)
 	$(BUILD)/bench-files $(BUILD) $(BENCH_ARGS)
@@ -178,12 +199,14 @@ bench-io: $(BUILD)/bench-files $(BUILD)/bench-inspect $(BUILD)/lorank ## files o
 FOLDER ?= $(BUILD)
 GIB ?= 4
 $(BUILD)/bench-merge: tests/bench/io/merge.c $(STATIC)
-	$(CC) $(filter-out -MMD -MP,$(ALL_C)) $(LDFLAGS) -o $@ $^ $(LIB_DEPS) $(LDLIBS)
+	$(call say,LD)
+	$(Q)$(CC) $(filter-out -MMD -MP,$(ALL_C)) $(LDFLAGS) -o $@ $^ $(LIB_DEPS) $(LDLIBS)
 bench-merge: $(BUILD)/bench-merge ## time and memory of merging a model of GIB gibibytes in FOLDER, which holds it twice
 	$(BUILD)/bench-merge $(FOLDER) $(GIB)
 
 $(BUILD)/bench-sketch: tests/bench/sketch/sketch_main.c $(filter-out %/main.o,$(FT_OBJ)) $(STATIC)
-	$(CC) $(filter-out -MMD -MP,$(ALL_C)) $(OPENMP) -I. -DLORANK -Wno-missing-prototypes $(call pkg,--cflags,openblas) $(LDFLAGS) \
+	$(call say,LD)
+	$(Q)$(CC) $(filter-out -MMD -MP,$(ALL_C)) $(OPENMP) -I. -DLORANK -Wno-missing-prototypes $(call pkg,--cflags,openblas) $(LDFLAGS) \
 	  -o $@ $^ $(call pkg,--libs,libpcre2-8) $(LIB_DEPS) $(LDLIBS)
 bench-sketch: $(BUILD)/bench-sketch ## gradient sketches of the bundled model against the dense gradient
 	$(BUILD)/bench-sketch $(BENCH_ARGS)
@@ -198,7 +221,8 @@ FUZZ ?= $(firstword $(FUZZERS))
 TIME ?= 600
 FUZZ_SAN = -fsanitize=address,undefined
 $(BUILD)/replay-%: tests/fuzz/fuzz_%.c tests/fuzz/replay_main.c $(STATIC)
-	$(CC) $(filter-out -MMD -MP,$(ALL_C)) -Wno-missing-prototypes $(LDFLAGS) -o $@ $^ $(LIB_DEPS) $(LDLIBS)
+	$(call say,LD)
+	$(Q)$(CC) $(filter-out -MMD -MP,$(ALL_C)) -Wno-missing-prototypes $(LDFLAGS) -o $@ $^ $(LIB_DEPS) $(LDLIBS)
 fuzz-replay: $(FUZZERS:%=$(BUILD)/replay-%) ## every fuzz target over its committed corpus
 	@for f in $(FUZZERS); do echo "$$f: $$($(BUILD)/replay-$$f tests/fuzz/corpus/$$f/*)" || exit 1; done
 fuzz: ## libFuzzer with ASan and UBSan: FUZZ=one of tests/fuzz, TIME=seconds
@@ -245,9 +269,9 @@ docs-links: ## links between the documents, and the names that they mention
 	tests/docs_links.sh
 FORMATTED = $(shell git ls-files '*.c' '*.h' 2>/dev/null || find include src tests examples -name '*.[ch]')
 format: ## format the sources in place
-	clang-format -i $(FORMATTED)
+	@clang-format -i $(FORMATTED)
 format-check: ## fail if a source is not formatted
-	clang-format --dry-run -Werror $(FORMATTED)
+	@clang-format --dry-run -Werror $(FORMATTED)
 tidy: $(patsubst %,%.tidy,$(wildcard src/*/*.c)) ## clang-tidy over src/, one file at a time
 %.c.tidy: %.c
 	clang-tidy --quiet $< -- -std=c11 -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE $(INCLUDE) \

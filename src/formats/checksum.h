@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Checksums of files: CRC-32 as in gzip and PNG, by zlib, whose header the library includes in checksum.c alone. */
+/* Checksums of files: CRC-32 as in gzip and PNG, by libdeflate, whose header the library includes in checksum.c alone. */
 #ifndef LRKI_CHECKSUM_H
 #define LRKI_CHECKSUM_H
 

@@ -212,7 +212,7 @@ static lrk_status gather_group(gathering *g, const double *values, int64_t n, do
         int64_t here = lrki_smaller(PIECE / 2, n - first);
         status = gather_words(g, values + first, 2 * here);
         for (int32_t w = 0; w < workers && status == LRK_OK; w++)
-            put_words(g->all + 2 * w * here, 2 * here, theirs + w * n + first);
+            put_words(g->all + 2 * (w * here), 2 * here, theirs + w * n + first);
     }
     return status;
 }

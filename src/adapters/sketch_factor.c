@@ -47,14 +47,21 @@ static double *cut(double *base, int64_t *at, int64_t n)
     return piece;
 }
 
-/* Cuts the pieces for a module from `base` (NULL: only counts); their doubles, -1 if LAPACK cannot take them. */
+/* Doubles that LAPACK takes for a module, -1 if it is too large. */
+static int64_t lapack_scratch(const lrki_module *m, const lrki_sketch_module *own)
+{
+    int64_t k = own->directions, s = own->samples;
+    int64_t of_in = lrki_svd_scratch(s, m->n_in), of_out = lrki_svd_scratch(s, m->n_out),
+            of_qr = lrki_qr_scratch(s, k), of_core = lrki_svd_scratch(k, k);
+    if (of_in < 0 || of_out < 0 || of_qr < 0 || of_core < 0) return -1;
+    return larger(larger(of_in, of_out), larger(of_qr, of_core));
+}
+
+/* Cuts the pieces for a module, which LAPACK can take, from `base` (NULL: only counts); their doubles. */
 static int64_t lay_out(const lrki_module *m, const lrki_sketch_module *own, double *base, scratch *t)
 {
     int64_t k = own->directions, s = own->samples, n = larger(m->n_in, m->n_out), least = lrki_smaller(s, n),
             at = 0;
-    int64_t of_in = lrki_svd_scratch(s, m->n_in), of_out = lrki_svd_scratch(s, m->n_out),
-            of_qr = lrki_qr_scratch(s, k), of_core = lrki_svd_scratch(k, k);
-    if (of_in < 0 || of_out < 0 || of_qr < 0 || of_core < 0) return -1;
     t->f = (lrki_sketch_factors){.n_in = m->n_in, .n_out = m->n_out, .n = k};
     t->f.values = cut(base, &at, k);
     t->f.right = cut(base, &at, k * m->n_in);
@@ -72,7 +79,7 @@ static int64_t lay_out(const lrki_module *m, const lrki_sketch_module *own, doub
     t->near = cut(base, &at, s * k);
     t->far = cut(base, &at, s * k);
     t->triangle = cut(base, &at, k * k);
-    t->lapack = cut(base, &at, larger(larger(of_in, of_out), larger(of_qr, of_core)));
+    t->lapack = cut(base, &at, lapack_scratch(m, own));
     return at;
 }
 
@@ -264,12 +271,12 @@ static lrk_status measure_lanes(factoring *work)
 {
     const lrk_adapters *set = work->sketch->adapters;
     for (int32_t i = work->first; i < work->first + work->n; i++) {
+        const lrki_sketch_module *own = &work->sketch->modules[i];
         scratch t;
-        int64_t need = lay_out(&set->modules[i], &work->sketch->modules[i], NULL, &t);
-        if (need < 0)
+        if (lapack_scratch(&set->modules[i], own) < 0)
             return lrki_fail_at(set->context, LRK_ERR_SHAPE, (lrki_place){.module = i},
                                 "module '%s': its sketch is too large for LAPACK", set->modules[i].name);
-        work->each = larger(work->each, need);
+        work->each = larger(work->each, lay_out(&set->modules[i], own, NULL, &t));
     }
     return LRK_OK;
 }
@@ -326,7 +333,6 @@ lrk_status lrk_sketch_spectrum(const lrk_sketch *sketch, int32_t module, int64_t
                          "lrk_sketch_spectrum: module '%s': values is NULL or n is not in 1..%lld",
                          set->modules[module].name, (long long)most);
     lrk_status status = lrki_sketch_check_idle(sketch, "lrk_sketch_spectrum");
-    if (status != LRK_OK) return status;
     if (status != LRK_OK) return status;
     wanted w = {n, values, right, left, found};
     return lrki_sketch_each(sketch, module, 1, give_spectrum, &w);

@@ -203,7 +203,7 @@ static lrk_status begin_module(gora *g, int32_t i)
 static lrk_status fill(gora *g, int64_t step)
 {
     lrk_status status = LRK_OK;
-    int32_t n = g->sketch->adapters->n_modules;
+    int64_t n = g->sketch->adapters->n_modules;
     g->importance = lrki_array(context_of(g), n, sizeof *g->importance);
     if (g->importance == NULL) return lrki_fail_nomem(context_of(g), "a start from weights and gradients");
     memset(g->importance, 0, (size_t)n * sizeof *g->importance);

@@ -229,9 +229,16 @@ bool lrki_entry_named(const lrk_config *config, const lrki_entry *entry);
 /* check.c: checks the settings as the layers that own them do. */
 lrk_status lrki_config_check(const lrk_config *config);
 
-/* create.c: LRK_ERR_ARGUMENT if one is NULL. */
-lrk_status lrki_config_check_call(const lrk_config *config, const void *input, void *out);
-/* A failed creation, located in a section. */
+/* LRK_ERR_ARGUMENT if one is NULL. */
+static inline lrk_status lrki_config_check_call(const lrk_config *config, const void *input, const void *out)
+{
+    if (config == NULL) return LRK_ERR_ARGUMENT;
+    if (input == NULL || out == NULL)
+        return lrki_fail(config->context, LRK_ERR_ARGUMENT, "an argument of lrk_config_create_... is NULL");
+    return LRK_OK;
+}
+
+/* create.c: a failed creation, located in a section. */
 lrk_status lrki_config_made(const lrk_config *config, const char *section, lrk_status status);
 /* The same where it may be that of a limit. */
 lrk_status lrki_config_made_with_limits(const lrk_config *config, const char *section, lrk_status status);

@@ -11,14 +11,6 @@ lrk_status lrki_config_made(const lrk_config *config, const char *section, lrk_s
     return lrki_config_locate(config, section, status, status);
 }
 
-lrk_status lrki_config_check_call(const lrk_config *config, const void *input, void *out)
-{
-    if (config == NULL) return LRK_ERR_ARGUMENT;
-    if (input == NULL || out == NULL)
-        return lrki_fail(config->context, LRK_ERR_ARGUMENT, "an argument of lrk_config_create_... is NULL");
-    return LRK_OK;
-}
-
 /* ---- training ---------------------------------------------------------------------------------------------------------- */
 
 lrk_status lrk_config_create_optimizer(const lrk_config *config, lrk_adapters *adapters,

@@ -88,7 +88,7 @@ static void fill_head(const lrki_talk *talk, const char *place, lrk_status own, 
     head[AT_STATUS] = own;
     head[AT_WORKER] = lrki_worker(talk->context);
     for (int32_t i = 0; i < n_claims; i++)
-        put(head + AT_CLAIMS + 2 * i, claims[i].value);
+        put(head + AT_CLAIMS + 2 * (int64_t)i, claims[i].value);
 }
 
 static lrk_status failure_of(const double *head)

@@ -34,7 +34,6 @@ static void read_pairs(lrki_line *line, const lrki_json *list, uint64_t *identit
 
 static void read_module(lrki_line *line, const lrki_json *json, lrki_recorded_module *module)
 {
-    lrk_context *context = line->recording->context;
     module->name = lrki_line_text(line, json, "name");
     int64_t stage = lrki_line_count(line, json, "stage");
     module->n_in = lrki_line_count(line, json, "n_in");
@@ -47,13 +46,10 @@ static void read_module(lrki_line *line, const lrki_json *json, lrki_recorded_mo
                        module->name);
     if (line->status != LRK_OK) return;
     module->stage = (int32_t)stage;
-    module->identities = lrki_array(context, rank, sizeof *module->identities);
-    module->births = lrki_array(context, rank, sizeof *module->births);
+    module->identities = lrki_line_take(line, rank, sizeof *module->identities);
+    module->births = lrki_line_take(line, rank, sizeof *module->births);
     module->rank = rank;
-    if (module->identities == NULL || module->births == NULL)
-        lrki_line_fail_nomem(line);
-    else
-        read_pairs(line, ranks, module->identities, module->births);
+    read_pairs(line, ranks, module->identities, module->births);
 }
 
 static void read_modules(lrki_line *line, const lrki_json *list)
@@ -62,10 +58,10 @@ static void read_modules(lrki_line *line, const lrki_json *list)
     int64_t n = lrki_json_count(list);
     if (n == 0 || n > INT32_MAX) lrki_line_fail(line, "field 'modules' is empty or too long");
     if (line->status != LRK_OK) return;
-    r->modules = lrki_array(r->context, n, sizeof *r->modules);
-    if (r->modules != NULL) r->final_ranks = lrki_array(r->context, n, sizeof *r->final_ranks);
-    if (r->modules != NULL) r->n_modules = n;
-    if (r->final_ranks == NULL) lrki_line_fail_nomem(line);
+    r->modules = lrki_line_take(line, n, sizeof *r->modules);
+    if (r->modules == NULL) return;
+    r->n_modules = n;
+    r->final_ranks = lrki_line_take(line, n, sizeof *r->final_ranks);
     for (int64_t i = 0; i < n && line->status == LRK_OK; i++) {
         read_module(line, lrki_json_at(list, i), &r->modules[i]);
         r->final_ranks[i] = r->modules[i].rank;

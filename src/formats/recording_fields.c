@@ -23,9 +23,16 @@ void lrki_line_fail(lrki_line *line, const char *format, ...)
                                 line->recording->path, line->number, text);
 }
 
-void lrki_line_fail_nomem(lrki_line *line)
+static void fail_nomem(lrki_line *line)
 {
     if (line->status == LRK_OK) line->status = lrki_fail_nomem(line->recording->context, "a trace");
+}
+
+void *lrki_line_take(lrki_line *line, int64_t n, size_t size)
+{
+    void *array = lrki_array(line->recording->context, n, size);
+    if (array == NULL) fail_nomem(line);
+    return array;
 }
 
 /* ---- values ---------------------------------------------------------------------------------------------------------- */
@@ -87,7 +94,7 @@ char *lrki_line_text(lrki_line *line, const lrki_json *object, const char *key)
     if (text == NULL) fail_field(line, key, "a text");
     if (line->status != LRK_OK) return NULL;
     char *copy = lrki_text_copy(line->recording->context, text);
-    if (copy == NULL) lrki_line_fail_nomem(line);
+    if (copy == NULL) fail_nomem(line);
     return copy;
 }
 

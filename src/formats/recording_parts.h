@@ -19,7 +19,8 @@ typedef struct lrki_line {
 
 /* LRK_ERR_FORMAT "<path>:<line>: <sentence>", unless the line has failed already. */
 void lrki_line_fail(lrki_line *line, const char *format, ...) LRKI_PRINTF(2, 3);
-void lrki_line_fail_nomem(lrki_line *line);
+/* An array, zeroed; NULL and LRK_ERR_NOMEM on lack of memory. */
+void *lrki_line_take(lrki_line *line, int64_t n, size_t size);
 
 /* The field of an object, of the type; 0 or NULL after a failure. */
 int64_t lrki_line_count(lrki_line *line, const lrki_json *object, const char *key);

@@ -50,8 +50,7 @@ static void read_scores(lrki_line *line, const lrki_json *json, lrki_recorded_ro
 {
     const lrki_json *rows = lrki_line_array(line, json, "scores");
     int64_t n = round->facts.n = lrki_json_count(rows);
-    round->scores = lrki_array(line->recording->context, n, sizeof *round->scores);
-    if (round->scores == NULL) lrki_line_fail_nomem(line);
+    round->scores = lrki_line_take(line, n, sizeof *round->scores);
     int64_t before = 0;
     for (int64_t i = 0; i < n && line->status == LRK_OK; i++) {
         lrk_score *score = &round->scores[i];
@@ -78,8 +77,7 @@ static void read_dropped(lrki_line *line, const lrki_json *json, lrki_recorded_r
 {
     const lrki_json *list = lrki_line_array(line, json, "dropped");
     int64_t n = round->n_dropped = lrki_json_count(list);
-    round->dropped = lrki_array(line->recording->context, n, sizeof *round->dropped);
-    if (round->dropped == NULL) lrki_line_fail_nomem(line);
+    round->dropped = lrki_line_take(line, n, sizeof *round->dropped);
     for (int64_t i = 0; i < n && line->status == LRK_OK; i++) {
         round->dropped[i] = lrki_line_identity(line, lrki_json_at(list, i));
         (void)lrki_line_module(line, lrki_json_at(list, i));
@@ -88,12 +86,10 @@ static void read_dropped(lrki_line *line, const lrki_json *json, lrki_recorded_r
 
 static void read_added(lrki_line *line, const lrki_json *json, lrki_recorded_round *round)
 {
-    lrk_context *context = line->recording->context;
     const lrki_json *list = lrki_line_array(line, json, "added");
     int64_t n = round->n_added = lrki_json_count(list);
-    round->added = lrki_array(context, n, sizeof *round->added);
-    round->added_modules = lrki_array(context, n, sizeof *round->added_modules);
-    if (round->added == NULL || round->added_modules == NULL) lrki_line_fail_nomem(line);
+    round->added = lrki_line_take(line, n, sizeof *round->added);
+    round->added_modules = lrki_line_take(line, n, sizeof *round->added_modules);
     for (int64_t i = 0; i < n && line->status == LRK_OK; i++) {
         round->added[i] = lrki_line_identity(line, lrki_json_at(list, i));
         round->added_modules[i] = lrki_line_module(line, lrki_json_at(list, i));
@@ -107,8 +103,7 @@ static void read_module_ranks(lrki_line *line, const lrki_json *json, lrki_recor
     if (line->status == LRK_OK && lrki_json_count(list) != n)
         lrki_line_fail(line, "field 'module_ranks' has %" PRId64 " entries for %" PRId64 " modules",
                        lrki_json_count(list), n);
-    round->module_ranks = lrki_array(line->recording->context, n, sizeof *round->module_ranks);
-    if (round->module_ranks == NULL) lrki_line_fail_nomem(line);
+    round->module_ranks = lrki_line_take(line, n, sizeof *round->module_ranks);
     for (int64_t i = 0; i < n && line->status == LRK_OK; i++)
         if (!lrki_is_count(lrki_json_at(list, i), &round->module_ranks[i]))
             lrki_line_fail(line, "field 'module_ranks' holds what is not an integer >= 0 (up to 10^12)");

@@ -167,7 +167,6 @@ static lrk_status find_out(lrk_estimator *estimator)
 {
     const lrki_ablation *state = estimator->state;
     lrk_status status = LRK_OK;
-    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): begun, or current */
     for (advance(estimator); status == LRK_OK && state->run->step != LRKI_FINISHED;) {
         status = ask(estimator);
         if (status != LRK_OK) return status;
@@ -188,7 +187,8 @@ static lrk_status run_ablation(lrk_estimator *estimator, uint64_t nonce, lrk_sco
 {
     (void)nonce;
     lrki_ablation *state = estimator->state;
-    lrk_status status = state->run == NULL ? lrki_ablation_begin(estimator) : check_current(estimator);
+    lrk_status status =
+        state->run == NULL ? lrki_ablation_begin(estimator, &state->run) : check_current(estimator);
     if (status != LRK_OK) return status;
     status = find_out(estimator);
     if (status == LRK_OK) status = lrki_ablation_finish(estimator);

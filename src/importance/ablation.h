@@ -91,8 +91,8 @@ typedef struct lrki_ablation {
 lrk_status lrki_ablation_run_create(lrk_estimator *estimator, lrk_scores *scores, lrki_ablation_run **run);
 void lrki_ablation_run_free(lrk_estimator *estimator, lrki_ablation_run *run);
 
-/* A run over the set's present ranks becomes the estimator's: LRK_ERR_NOMEM leaves no run. */
-lrk_status lrki_ablation_begin(lrk_estimator *estimator);
+/* A run over the set's present ranks: LRK_ERR_NOMEM leaves none. */
+lrk_status lrki_ablation_begin(lrk_estimator *estimator, lrki_ablation_run **run);
 void lrki_ablation_forget(lrk_estimator *estimator);
 
 /* Ranks that are ablated exactly, of n live ones, before a screen's pool grows. */

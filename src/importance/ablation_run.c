@@ -76,12 +76,12 @@ lrk_status lrki_ablation_run_create(lrk_estimator *estimator, lrk_scores *scores
     return status;
 }
 
-lrk_status lrki_ablation_begin(lrk_estimator *estimator)
+lrk_status lrki_ablation_begin(lrk_estimator *estimator, lrki_ablation_run **run)
 {
-    lrki_ablation *state = estimator->state;
+    const lrki_ablation *state = estimator->state;
     lrk_scores *scores = lrki_scores_new(estimator->adapters, mode_names[state->options.mode]);
     if (scores == NULL) return LRK_ERR_NOMEM;
-    return lrki_ablation_run_create(estimator, scores, &state->run);
+    return lrki_ablation_run_create(estimator, scores, run);
 }
 
 void lrki_ablation_forget(lrk_estimator *estimator)

@@ -5,6 +5,7 @@
  * host its set cannot change.
  */
 #include <math.h>
+#include <string.h>
 
 #include "importance.h"
 
@@ -95,7 +96,7 @@ lrk_estimator *lrki_estimator_new(lrk_adapters *adapters, int32_t kind)
     return estimator;
 }
 
-lrk_status lrki_estimator_create(lrk_adapters *adapters, int32_t kind, const char *what,
+lrk_status lrki_estimator_create(lrk_adapters *adapters, int32_t kind, const char *what, const void *state,
                                  lrk_estimator **estimator)
 {
     if (estimator != NULL) *estimator = NULL;
@@ -106,8 +107,11 @@ lrk_status lrki_estimator_create(lrk_adapters *adapters, int32_t kind, const cha
     if (types[kind]->observe != NULL && (adapters->flags & LRK_ADAPTERS_INFERENCE) != 0)
         return lrki_fail(adapters->context, LRK_ERR_UNSUPPORTED,
                          "%s: an inference-only set has no gradients to observe", what);
-    *estimator = lrki_estimator_new(adapters, kind);
-    return *estimator != NULL ? LRK_OK : LRK_ERR_NOMEM;
+    lrk_estimator *made = lrki_estimator_new(adapters, kind);
+    if (made == NULL) return LRK_ERR_NOMEM;
+    if (state != NULL) memcpy(made->state, state, types[kind]->state_size);
+    *estimator = made;
+    return LRK_OK;
 }
 
 lrk_status lrki_estimate_nothing(const lrk_estimator *estimator, lrk_estimate *estimate)

@@ -47,5 +47,5 @@ const lrki_estimator_type lrki_estimator_gate = {
 
 lrk_status lrk_estimator_create_gate(lrk_adapters *adapters, lrk_estimator **estimator)
 {
-    return lrki_estimator_create(adapters, LRKI_KIND_gate, "gate estimator", estimator);
+    return lrki_estimator_create(adapters, LRKI_KIND_gate, "gate estimator", NULL, estimator);
 }

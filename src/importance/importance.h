@@ -120,7 +120,7 @@ struct lrk_estimator {
     lrk_adapters *adapters;
     int32_t kind; /* LRKI_KIND_... */
     const lrki_estimator_type *type;
-    void *state;            /* [type->state_size], zeroed at creation */
+    void *state;            /* [type->state_size]                     */
     lrki_listener listener; /* of a kind that observes                */
     bool running;
     lrki_talk talk; /* with other workers, while running */
@@ -132,10 +132,11 @@ lrk_estimator *lrki_estimator_ref(lrk_estimator *estimator);
 void lrki_estimator_unref(lrk_estimator *estimator);
 
 /*
- * What every create function of a kind without further arguments does: checks, and a new estimator with zeroed state.
- * `what` begins details ("magnitude estimator"). Kinds that observe: LRK_ERR_UNSUPPORTED for an inference-only set.
+ * What every create function does that has checked its other arguments: checks, and a new estimator with a copy of
+ * `state` (NULL: zeroed). `what` begins details ("magnitude estimator"). Kinds that observe: LRK_ERR_UNSUPPORTED for an
+ * inference-only set.
  */
-lrk_status lrki_estimator_create(lrk_adapters *adapters, int32_t kind, const char *what,
+lrk_status lrki_estimator_create(lrk_adapters *adapters, int32_t kind, const char *what, const void *state,
                                  lrk_estimator **estimator);
 
 /* "ablation", ... */

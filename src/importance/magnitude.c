@@ -60,5 +60,5 @@ const lrki_estimator_type lrki_estimator_magnitude = {
 
 lrk_status lrk_estimator_create_magnitude(lrk_adapters *adapters, lrk_estimator **estimator)
 {
-    return lrki_estimator_create(adapters, LRKI_KIND_magnitude, "magnitude estimator", estimator);
+    return lrki_estimator_create(adapters, LRKI_KIND_magnitude, "magnitude estimator", NULL, estimator);
 }

@@ -78,15 +78,15 @@ static lrk_status share_by_module(const lrk_estimator *estimator, const lrk_rank
 {
     const lrk_adapters *adapters = estimator->adapters;
     lrk_context *context = adapters->context;
-    int32_t n = adapters->n_modules;
+    int64_t n = adapters->n_modules;
     double total = 0, below = 0;
     module_output *order = lrki_array(context, n, sizeof *order);
     if (order == NULL) return lrki_fail_nomem(context, "outputs of modules");
     lrk_status status = order_modules(estimator, outputs, scores, order);
-    for (int32_t i = 0; i < n && status == LRK_OK; i++)
+    for (int64_t i = 0; i < n && status == LRK_OK; i++)
         total += order[i].sum;
     if (status == LRK_OK && total == 0) status = fail_silent(estimator);
-    for (int32_t i = 0; i < n && status == LRK_OK; i++) {
+    for (int64_t i = 0; i < n && status == LRK_OK; i++) {
         const lrki_module *module = &adapters->modules[order[i].module];
         below += order[i].sum;
         for (int64_t j = 0; j < module->bank.rank; j++)
@@ -210,8 +210,6 @@ lrk_status lrk_estimator_create_output(lrk_adapters *adapters, const lrk_evaluat
         return lrki_fail(adapters->context, LRK_ERR_ARGUMENT, "output estimator: evaluator must not be NULL");
     output_state state = {0};
     status = read_arguments(adapters->context, evaluator, options, &state);
-    if (status == LRK_OK)
-        status = lrki_estimator_create(adapters, LRKI_KIND_output, "output estimator", estimator);
-    if (status == LRK_OK) *(output_state *)(*estimator)->state = state;
-    return status;
+    if (status != LRK_OK) return status;
+    return lrki_estimator_create(adapters, LRKI_KIND_output, "output estimator", &state, estimator);
 }

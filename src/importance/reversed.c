@@ -128,8 +128,9 @@ lrk_status lrk_estimator_create_reversed(lrk_estimator *inner, lrk_estimator **e
 {
     if (estimator != NULL) *estimator = NULL;
     if (inner == NULL) return LRK_ERR_ARGUMENT;
+    const reversed_state state = {inner};
     lrk_status status =
-        lrki_estimator_create(inner->adapters, LRKI_KIND_reversed, "reversed estimator", estimator);
-    if (status == LRK_OK) ((reversed_state *)(*estimator)->state)->inner = lrki_estimator_ref(inner);
+        lrki_estimator_create(inner->adapters, LRKI_KIND_reversed, "reversed estimator", &state, estimator);
+    if (status == LRK_OK) (void)lrki_estimator_ref(inner);
     return status;
 }

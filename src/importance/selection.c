@@ -181,10 +181,8 @@ lrk_status lrk_estimator_create_selection(lrk_adapters *adapters, const lrk_eval
             lrki_struct_read(context, &state.options, sizeof state.options, options, 8, "selection options");
     if (status == LRK_OK) status = check_options(context, &state.options);
     if (status == LRK_OK) status = lrki_evaluator_check(context, &state.host, LRK_ABLATION_TWO_POINT);
-    if (status == LRK_OK)
-        status = lrki_estimator_create(adapters, LRKI_KIND_selection, "selection estimator", estimator);
-    if (status == LRK_OK) *(selection_state *)(*estimator)->state = state;
-    return status;
+    if (status != LRK_OK) return status;
+    return lrki_estimator_create(adapters, LRKI_KIND_selection, "selection estimator", &state, estimator);
 }
 
 /* ---- what it is -------------------------------------------------------------------------------------- */

@@ -235,16 +235,12 @@ lrk_status lrk_estimator_create_sensitivity(lrk_adapters *adapters, const lrk_se
     if (estimator != NULL) *estimator = NULL;
     lrk_status status = lrki_adapters_enter(adapters, "lrk_estimator_create_sensitivity");
     if (status != LRK_OK) return status;
-    lrk_sensitivity_options known;
-    (void)lrk_sensitivity_options_init(&known, sizeof known);
+    sensitivity_state state = {.tracker.per_element = 2};
+    lrk_sensitivity_options *known = &state.options;
+    (void)lrk_sensitivity_options_init(known, sizeof *known);
     if (options != NULL)
-        status = lrki_struct_read(adapters->context, &known, sizeof known, options, 8, "sensitivity options");
-    if (status == LRK_OK) status = check_options(adapters->context, &known);
-    if (status == LRK_OK)
-        status = lrki_estimator_create(adapters, LRKI_KIND_sensitivity, "sensitivity estimator", estimator);
+        status = lrki_struct_read(adapters->context, known, sizeof *known, options, 8, "sensitivity options");
+    if (status == LRK_OK) status = check_options(adapters->context, known);
     if (status != LRK_OK) return status;
-    sensitivity_state *state = (*estimator)->state;
-    state->options = known;
-    state->tracker.per_element = 2;
-    return LRK_OK;
+    return lrki_estimator_create(adapters, LRKI_KIND_sensitivity, "sensitivity estimator", &state, estimator);
 }

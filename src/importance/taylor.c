@@ -187,16 +187,15 @@ lrk_status lrk_estimator_create_taylor(lrk_adapters *adapters, const lrk_taylor_
     if (estimator != NULL) *estimator = NULL;
     lrk_status status = lrki_adapters_enter(adapters, "lrk_estimator_create_taylor");
     if (status != LRK_OK) return status;
-    lrk_taylor_options known;
-    (void)lrk_taylor_options_init(&known, sizeof known);
+    taylor_state state = {0};
+    lrk_taylor_options *known = &state.options;
+    (void)lrk_taylor_options_init(known, sizeof *known);
     if (options != NULL)
-        status = lrki_struct_read(adapters->context, &known, sizeof known, options, 8, "Taylor options");
-    if (status == LRK_OK && known.flags != 0)
-        status = lrki_fail(adapters->context, LRK_ERR_ARGUMENT, "flags has unknown bits: 0x%x", known.flags);
-    if (status == LRK_OK && known.form != LRK_TAYLOR_ABSOLUTE && known.form != LRK_TAYLOR_SIGNED)
-        status = lrki_fail(adapters->context, LRK_ERR_ARGUMENT, "form %d is unknown", (int)known.form);
-    if (status == LRK_OK)
-        status = lrki_estimator_create(adapters, LRKI_KIND_taylor, "Taylor estimator", estimator);
-    if (status == LRK_OK) ((taylor_state *)(*estimator)->state)->options = known;
-    return status;
+        status = lrki_struct_read(adapters->context, known, sizeof *known, options, 8, "Taylor options");
+    if (status == LRK_OK && known->flags != 0)
+        status = lrki_fail(adapters->context, LRK_ERR_ARGUMENT, "flags has unknown bits: 0x%x", known->flags);
+    if (status == LRK_OK && known->form != LRK_TAYLOR_ABSOLUTE && known->form != LRK_TAYLOR_SIGNED)
+        status = lrki_fail(adapters->context, LRK_ERR_ARGUMENT, "form %d is unknown", (int)known->form);
+    if (status != LRK_OK) return status;
+    return lrki_estimator_create(adapters, LRKI_KIND_taylor, "Taylor estimator", &state, estimator);
 }

@@ -159,16 +159,23 @@ static bool from_energy(const resizing *r, double share)
 
 /* ---- what is lost ---- */
 
+static bool find_lost_of(const resizing *r, int64_t i)
+{
+    int64_t rank = module_of(r->set, i).rank;
+    if (r->ranks[i] >= rank) return true; /* nothing */
+    double *values = spectrum_of(r, i, rank);
+    if (values == NULL) return false;
+    double all = energy_of(values, 0, rank);
+    r->lost[i] = all > 0 ? sqrt(energy_of(values, r->ranks[i], rank) / all) : 0;
+    free(values);
+    return true;
+}
+
 static bool find_lost(const resizing *r)
 {
     command_progress progress = command_progress_new(r->is_quiet, "modules", 1);
     for (int64_t i = 0; i < r->n; i++) {
-        int64_t rank = module_of(r->set, i).rank;
-        double *values = r->ranks[i] < rank ? spectrum_of(r, i, rank) : NULL;
-        if (r->ranks[i] < rank && values == NULL) return false;
-        double all = values != NULL ? energy_of(values, 0, rank) : 0;
-        r->lost[i] = all > 0 ? sqrt(energy_of(values, r->ranks[i], rank) / all) : 0;
-        free(values);
+        if (!find_lost_of(r, i)) return false;
         (void)command_progress_show(&progress, (uint64_t)i + 1, (uint64_t)r->n);
     }
     return true;

@@ -5,7 +5,8 @@
  * system's cache. PEFT directories are written with an lora_alpha that leaves B as it is, and with one that does not. dd reads
  * through a buffer of 1 MiB, as reading a tensor at a time does, and whole into memory of its own, as loading a set does.
  * Prints the least, the median and the most seconds of each, the shares of dd's speed in both, and the least processor
- * seconds, dd's and the kernel's included, which other work on the machine moves less. What was written is removed.
+ * seconds outside of the kernel: what a file costs beyond moving its bytes, which in a virtual machine varies with where
+ * its memory comes from. What was written is removed.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -259,43 +260,40 @@ static int by_value(const void *left, const void *right)
     return (a > b) - (a < b);
 }
 
-static double processor_seconds(void)
+static double own_seconds(void)
 {
-    struct rusage of[2];
-    double seconds = 0;
-    getrusage(RUSAGE_SELF, &of[0]);
-    getrusage(RUSAGE_CHILDREN, &of[1]);
-    for (int i = 0; i < 2; i++)
-        seconds += (double)(of[i].ru_utime.tv_sec + of[i].ru_stime.tv_sec) +
-                   1e-6 * (double)(of[i].ru_utime.tv_usec + of[i].ru_stime.tv_usec);
-    return seconds;
+    struct rusage mine, of_dd;
+    getrusage(RUSAGE_SELF, &mine);
+    getrusage(RUSAGE_CHILDREN, &of_dd);
+    return (double)(mine.ru_utime.tv_sec + of_dd.ru_utime.tv_sec) +
+           1e-6 * (double)(mine.ru_utime.tv_usec + of_dd.ru_utime.tv_usec);
 }
 
-static void measure(bench *b, int rounds, double *took[N_ACTS], double *used[N_ACTS])
+static void measure(bench *b, int rounds, double *took[N_ACTS], double *own[N_ACTS])
 {
     for (int round = 0; round < rounds; round++)
         for (int i = 0; i < N_ACTS; i++) {
-            double start = now(), start_used = processor_seconds();
+            double start = now(), start_own = own_seconds();
             acts[i].act(b);
-            used[i][round] = processor_seconds() - start_used;
+            own[i][round] = own_seconds() - start_own;
             took[i][round] = now() - start;
         }
     for (int i = 0; i < N_ACTS; i++) {
         qsort(took[i], (size_t)rounds, sizeof(double), by_value);
-        qsort(used[i], (size_t)rounds, sizeof(double), by_value);
+        qsort(own[i], (size_t)rounds, sizeof(double), by_value);
     }
 }
 
-static void report(const bench *b, int rounds, double *took[N_ACTS], double *used[N_ACTS])
+static void report(const bench *b, int rounds, double *took[N_ACTS], double *own[N_ACTS])
 {
-    printf(
-        "%.2f GB, %d rounds: seconds, shares of dd's speed in the least and the median, processor seconds\n",
-        (double)b->n_modules * PER_MODULE * 1e-9, rounds);
-    printf("%-20s %6s %6s %6s  %6s %6s  %6s\n", "", "least", "median", "most", "least", "median", "used");
+    printf("%.2f GB, %d rounds: seconds, shares of dd's speed in the least and the median, processor seconds "
+           "of their own\n",
+           (double)b->n_modules * PER_MODULE * 1e-9, rounds);
+    printf("%-20s %6s %6s %6s  %6s %6s  %6s\n", "", "least", "median", "most", "least", "median", "own");
     for (int i = 0; i < N_ACTS; i++) {
         const double *t = took[i], *dd = took[acts[i].against];
         printf("%-20s %6.2f %6.2f %6.2f  %4.0f %% %4.0f %%  %6.2f  %s\n", acts[i].name, t[0], t[rounds / 2],
-               t[rounds - 1], 100 * dd[0] / t[0], 100 * dd[rounds / 2] / t[rounds / 2], used[i][0],
+               t[rounds - 1], 100 * dd[0] / t[0], 100 * dd[rounds / 2] / t[rounds / 2], own[i][0],
                acts[acts[i].against].name);
     }
 }
@@ -312,7 +310,7 @@ static void remove_all(bench *b)
 int main(int argc, char **argv)
 {
     bench b = {0};
-    double *took[N_ACTS], *used[N_ACTS];
+    double *took[N_ACTS], *own[N_ACTS];
     if (argc < 2) {
         fputs("usage: files FOLDER [GIB [ROUNDS]]\n", stderr);
         return 2;
@@ -323,19 +321,19 @@ int main(int argc, char **argv)
     if (b.n_modules < 1 || b.n_modules > MODULES || rounds < 1) fail("GIB: 0.004 to 16; ROUNDS: 1 or more");
     for (int i = 0; i < N_ACTS; i++) {
         took[i] = calloc((size_t)rounds, sizeof(double));
-        used[i] = calloc((size_t)rounds, sizeof(double));
-        if (took[i] == NULL || used[i] == NULL) fail("no memory");
+        own[i] = calloc((size_t)rounds, sizeof(double));
+        if (took[i] == NULL || own[i] == NULL) fail("no memory");
     }
     check(&b, lrk_context_create(NULL, &b.context, NULL, 0), "context");
     make_adapters(&b);
-    measure(&b, rounds, took, used);
-    report(&b, rounds, took, used);
+    measure(&b, rounds, took, own);
+    report(&b, rounds, took, own);
     remove_all(&b);
     lrk_adapters_destroy(b.adapters);
     lrk_context_destroy(b.context);
     for (int i = 0; i < N_ACTS; i++) {
         free(took[i]);
-        free(used[i]);
+        free(own[i]);
     }
     free(b.specs);
     free(b.names);

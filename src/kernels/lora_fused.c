@@ -287,8 +287,8 @@ static void clear_sums(const lrki_lora_call *call, int64_t lane)
 }
 
 /*
- * Columns of t of dA (dB) += coef[rows of t x rank]^T times block of `rows`, in groups as the kernels take them. The groups share the
- * fetching by rows, so that it goes on all the time: a line waited for holds up sources that are near.
+ * Columns of t of dA (dB) += coef[rows of t x rank]^T times block of `rows`, in groups as the kernels take them. The groups
+ * share the fetching by rows, so that it goes on all the time: lines under way hold up sources that are near.
  */
 static void add_gradients(const lrki_lora_call *call, const lrki_lora_part *part, const lrki_lane *lane,
                           bool of_a, void *const *rows, int32_t dtype, lrki_tile t, lrki_ahead ahead)

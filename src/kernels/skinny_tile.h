@@ -362,14 +362,16 @@ INLINE void update_tile(const lrki_update_args *args, void *const dest[8], const
     int32_t b = 0, from = src_ahead == 0 ? args->n_src : args->src_ahead_from;
     for (; b < from; b++, coef += args->ld_coef)
         update_step(acc, at(args->src[b], src_dtype, k), coef, src_dtype, r, c);
-    src_ahead += (uintptr_t)(args->src_ahead.stride * b);
-    for (; b < args->src_ahead_to; b++, coef += args->ld_coef) {
-        PREFETCH_LINES(src_ahead, src_dtype, c, 0, 2);
-        src_ahead += (uintptr_t)args->src_ahead.stride;
-        update_step(acc, at(args->src[b], src_dtype, k), coef, src_dtype, r, c);
+    if (src_ahead != 0) {
+        src_ahead += (uintptr_t)(args->src_ahead.stride * b);
+        for (; b < args->src_ahead_to; b++, coef += args->ld_coef) {
+            PREFETCH_LINES(src_ahead, src_dtype, c, 0, 2);
+            src_ahead += (uintptr_t)args->src_ahead.stride;
+            update_step(acc, at(args->src[b], src_dtype, k), coef, src_dtype, r, c);
+        }
+        for (; b < args->n_src; b++, coef += args->ld_coef)
+            update_step(acc, at(args->src[b], src_dtype, k), coef, src_dtype, r, c);
     }
-    for (; b < args->n_src; b++, coef += args->ld_coef)
-        update_step(acc, at(args->src[b], src_dtype, k), coef, src_dtype, r, c);
     UNROLL for (int a = 0; a < r; a++) UNROLL for (int v = 0; v < c; v++)
     {
         void *p = at_mut(dest[a], dest_dtype, k + v * LANES);

@@ -27,6 +27,14 @@
 _Static_assert(LRKI_FEW_TOKENS <= ONE_LANE,
                "calls that take any ranks need no sums: a workspace was not measured for them");
 
+/*
+ * Rows of a chunk of few ranks, four groups at most as the kernels take them. Half of LRKI_LORA_ROWS is faster by up to a
+ * tenth where activations come from memory, but reads rank rows, dA and dB twice as often, which more ranks do not pay for
+ * (docs/performance.md, "What was removed").
+ */
+#define FEW_GROUPS     4
+#define FEW_RANKS_ROWS (LRKI_LORA_ROWS / 2)
+
 /* Floats that are copied or added, up to which the same holds. */
 #define LIGHT (1 << 16)
 
@@ -46,7 +54,7 @@ static int64_t pieces_of(int64_t n, int64_t size)
 
 int64_t lrki_lora_chunks(int64_t rows)
 {
-    return pieces_of(rows, usual_rows(rows, LRKI_LORA_ROWS));
+    return pieces_of(rows, usual_rows(rows, FEW_RANKS_ROWS));
 }
 
 int64_t lrki_call_chunks(const lrki_lora_call *call)
@@ -60,15 +68,16 @@ lrki_tile lrki_lora_chunk(const lrki_lora_call *call, int64_t chunk)
     return (lrki_tile){.row = row, .n_rows = lrki_smaller(call->chunk_rows, call->rows - row)};
 }
 
-/* Of two chunks or more, since each costs a pass over dA and dB; but two lanes if there are two chunks. */
-int64_t lrki_lora_lanes(int64_t chunks)
+/* Of two whole chunks or more, since each costs a pass over dA and dB; but two lanes if there are two chunks. */
+int64_t lrki_lora_lanes(int64_t rows)
 {
-    return chunks < 2 ? 1 : lrki_smaller(chunks < 4 ? 2 : chunks / 2, LRKI_LORA_SUMS);
+    int64_t lanes = lrki_smaller(rows / (2 * LRKI_LORA_ROWS), LRKI_LORA_SUMS);
+    return lanes > 2 ? lanes : lrki_smaller(lrki_lora_chunks(rows), 2);
 }
 
 int64_t lrki_lora_sums(int64_t rows)
 {
-    return rows <= ONE_LANE ? 0 : lrki_lora_lanes(lrki_lora_chunks(rows)) - 1;
+    return rows <= ONE_LANE ? 0 : lrki_lora_lanes(rows) - 1;
 }
 
 /* Depends on shapes alone, like everything that decides about pieces. */
@@ -91,12 +100,22 @@ static bool wants_gemm(const lrki_lora_call *call)
     return false;
 }
 
+/* Most rows of a chunk. */
+static int64_t most_rows(const lrki_lora_call *call)
+{
+    int64_t ranks = 0;
+    for (int64_t p = 0; p < call->n_parts; p++)
+        ranks += call->parts[p].rank;
+    if (call->by_gemm) return LRKI_GEMM_ROWS;
+    return ranks > FEW_GROUPS * (int64_t)call->kernels->group ? LRKI_LORA_ROWS : FEW_RANKS_ROWS;
+}
+
 static void plan(lrki_lora_call *call, bool backward)
 {
     call->kernels = lrki_skinny_in(call->context);
     call->by_gemm = wants_gemm(call);
     call->is_small = is_small(call, backward) || (backward && !call->by_gemm && call->rows <= ONE_LANE);
-    int64_t most = call->by_gemm ? LRKI_GEMM_ROWS : LRKI_LORA_ROWS;
+    int64_t most = most_rows(call);
     call->chunk_rows = call->is_small ? lrki_smaller(call->rows, most) : usual_rows(call->rows, most);
 }
 

@@ -16,7 +16,7 @@
 #include "activations.h"
 #include "kernels.h"
 
-#define LRKI_LORA_ROWS  64 /* most rows of a chunk                                                          */
+#define LRKI_LORA_ROWS  64  /* most rows of a chunk, of few ranks half as many (lora.c)                     */
 #define LRKI_GEMM_ROWS  256 /* the same where the GEMM works on it                                         */
 #define LRKI_LORA_LANES 32 /* most tasks of a loop: each has scratch of its own and a run of the chunks     */
 #define LRKI_LORA_SUMS  16 /* most lanes of fused backward: each but the first sums dA and dB for itself    */
@@ -112,7 +112,7 @@ bool lrki_lora_scratch_size(const lrki_lora_size *size, size_t *bytes);
 /* Cuts 64-byte aligned memory of that size. */
 lrki_lora_scratch lrki_lora_scratch_cut(void *memory, const lrki_lora_size *size);
 
-/* Chunks of at most LRKI_LORA_ROWS rows, and the sums that the lanes of fused backward keep for them. */
+/* Most chunks of a call, and the sums that the lanes of fused backward keep for them. */
 int64_t lrki_lora_chunks(int64_t rows);
 int64_t lrki_lora_sums(int64_t rows);
 /* Floats that a row of n values takes when it is packed. */

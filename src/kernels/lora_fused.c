@@ -413,7 +413,7 @@ static void add_row(float *to, const float *from, int64_t n)
 /* The gradients of rank number `piece`, counted over all parts, += the sums of the lanes in their order. */
 static lrk_status add_sums(const lrki_lora_call *call, const lrki_lane *lane)
 {
-    int64_t lanes = lrki_lora_lanes(lrki_call_chunks(call)), before = 0;
+    int64_t lanes = lrki_lora_lanes(call->rows), before = 0;
     for (int64_t p = 0; p < call->n_parts; before += call->parts[p++].rank) {
         const lrki_lora_part *part = &call->parts[p];
         for (int64_t j = 0; j < part->rank && !part->silent; j++) {
@@ -429,7 +429,7 @@ static lrk_status add_sums(const lrki_lora_call *call, const lrki_lane *lane)
 
 lrk_status lrki_fused_backward(const lrki_lora_call *call)
 {
-    int64_t chunks = lrki_call_chunks(call), lanes = call->is_small ? 1 : lrki_lora_lanes(chunks);
+    int64_t chunks = lrki_call_chunks(call), lanes = call->is_small ? 1 : lrki_lora_lanes(call->rows);
     lrk_status status = lrki_pack(call);
     if (status == LRK_OK) status = lrki_lora_run(call, chunks, lanes, backward_lane);
     if (status != LRK_OK || lanes == 1 || call->parts[0].grad_a == NULL) return status;

@@ -20,8 +20,8 @@ typedef struct lrki_lane {
 /* Chunks of a call, no more than lrki_lora_chunks() says, and the rows of one. */
 int64_t lrki_call_chunks(const lrki_lora_call *call);
 lrki_tile lrki_lora_chunk(const lrki_lora_call *call, int64_t chunk);
-/* Lanes of fused backward for so many chunks. */
-int64_t lrki_lora_lanes(int64_t chunks);
+/* Lanes of fused backward of a call that is not small. */
+int64_t lrki_lora_lanes(int64_t rows);
 
 /*
  * Cuts `pieces` into at most `most` lanes and runs `task` on each, in parallel unless the call is small. The status is the

@@ -198,8 +198,7 @@ INLINE void give_sums(const vec *v, const int n, const bool add, float *out)
 INLINE void dot_step(vec acc[8][8], const void *const *rows, const float *const *ranks, const int dtype,
                      const int r, const int j, int64_t k)
 {
-    if (REGISTERS == 16 &&
-        r < j) { /* the shorter list is held: 12 sums, 3 rows and a rank are 16 registers */
+    if (r < j) { /* the shorter list is held: 24 sums, 3 rows and a rank are 28 of 32 registers */
         vec row[8];
         UNROLL for (int a = 0; a < r; a++)
         {
@@ -271,7 +270,7 @@ INLINE void dot_tile(const lrki_dot_args *args, int32_t first, const int dtype, 
 /* Rows of a tile beside j ranks: as many as the registers hold. */
 #if REGISTERS == 32
 #define GROUP       8
-#define DOT_ROWS(j) ((j) <= 3 ? 8 : (j) <= 6 ? 4 : 2)
+#define DOT_ROWS(j) ((j) <= 3 ? 8 : (j) == 4 ? 6 : (j) == 5 ? 5 : (j) == 6 ? 4 : 3)
 #else
 #define GROUP       4
 #define DOT_ROWS(j) ((j) == 1 ? 8 : (j) == 2 ? 4 : (j) == 3 ? 4 : 3)
@@ -398,7 +397,7 @@ INLINE void update_part(const lrki_update_args *args, int32_t first, int64_t k, 
 #if REGISTERS == 32
 #define DEST              8
 #define LONG              4
-#define UPDATE_VECTORS(r) ((r) <= 2 ? 8 : (r) <= 5 ? 4 : (r) <= 7 ? 3 : 2)
+#define UPDATE_VECTORS(r) ((r) <= 2 ? 8 : (r) <= 6 ? 4 : 3)
 #else
 #define DEST              6
 #define LONG              6

@@ -49,7 +49,7 @@ near()
     src/adapters/nested.c) echo nested ;;
     src/adapters/stack.c) echo gradient_init ;;
     src/adapters/*) echo change create match mask merge snapshot gradients ;;
-    src/importance/*) echo importance importance_hosts scores screened random outputs ;;
+    src/importance/*) echo importance importance_hosts scores screened screened_model two_point random outputs ;;
     src/allocation/eva.c | src/allocation/start.c) echo eva gradient_start ;;
     src/allocation/gora.c) echo gora ;;
     src/allocation/twonn.c | src/allocation/gelora.c) echo gelora ;;

@@ -1,31 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Two-point and screened scoring: estimates from mask derivatives, the pool and its growth, what is reported for ranks
- * inside and outside it, and what screening finds and costs on the toy model.
+ * Screened scoring: the pool and its growth, what is reported for ranks inside and outside it, and runs that go on where
+ * they stopped.
  */
 #include <check.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "importance/ablation.h"
 #include "table.h"
-#include "toy.h"
-
-static lrk_scores *run(lrk_estimator *estimator)
-{
-    lrk_scores *scores;
-    char text[256];
-    lrk_status status = lrk_estimator_run(estimator, 0, &scores);
-    lrk_context_error(estimator->adapters->context, text, sizeof text);
-    ck_assert_msg(status == LRK_OK, "%s: %s", lrk_status_name(status), text);
-    return scores;
-}
 
 static lrk_scores *run_once(table *t, const lrk_ablation_options *options)
 {
     lrk_estimator *estimator = table_estimator(t, options);
-    lrk_scores *scores = run(estimator);
+    lrk_scores *scores = table_run(estimator);
     lrk_estimator_destroy(estimator);
     return scores;
 }
@@ -47,123 +35,6 @@ static bool is_exact(const lrk_scores *scores, int64_t i)
 {
     return (table_score(scores, i).flags & LRK_SCORE_EXACT) != 0;
 }
-
-/* ---- two-point ------------------------------------------------------------------------------------------------------------ */
-
-START_TEST(two_point_scores_are_minus_the_derivatives_at_both_ends)
-{
-    table *t = table_create();
-    table_set(t, 0, 2.0);
-    table_set(t, 1, 5.0);
-    for (int i = 0; i < TABLE_RANKS; i++) {
-        t->gradient[LRK_BASELINE_ALL][i] = 0.25 * i - 1;
-        t->gradient[LRK_BASELINE_NONE][i] = 0.5 - i;
-    }
-    lrk_ablation_options options = table_options(LRK_ABLATION_TWO_POINT);
-    lrk_estimator *estimator = table_estimator(t, &options);
-    lrk_estimate cost = {.struct_size = sizeof cost};
-    ck_assert_int_eq(lrk_estimator_estimate(estimator, &cost), LRK_OK);
-    ck_assert_int_eq(cost.evaluations, 0);
-    ck_assert_int_eq(cost.evaluations_most, 0);
-    ck_assert_int_eq(cost.differentiations, 2);
-    lrk_scores *scores = run(estimator);
-    for (int i = 0; i < TABLE_RANKS; i++) {
-        lrk_score s = table_score(scores, i);
-        ck_assert_double_eq(s.t1, 1 - 0.25 * i);
-        ck_assert_double_eq(s.t2, i - 0.5);
-        ck_assert_double_eq(s.score, 0.5 + 0.75 * i);
-        ck_assert_double_eq(s.estimate, s.score);
-        ck_assert(isnan(s.noise));
-        ck_assert_uint_eq(s.flags, 0);
-    }
-    lrk_scores_info info = table_info(scores);
-    ck_assert_str_eq(info.estimator, "ablation.two_point");
-    ck_assert_double_eq(info.loss_all, 2);
-    ck_assert_double_eq(info.loss_none, 5);
-    ck_assert_int_eq(info.n_exact, 0);
-    ck_assert_int_eq(info.evaluations, 0);
-    ck_assert_int_eq(info.differentiations, 2);
-    ck_assert(isnan(info.split_correlation) && isnan(info.noise_floor));
-    ck_assert_int_eq(t->n_log, 2);
-    for (int i = 0; i < 2; i++) {
-        ck_assert_int_eq(t->log[i].kind, 'D');
-        ck_assert_int_eq(t->log[i].baseline, i == 0 ? LRK_BASELINE_ALL : LRK_BASELINE_NONE);
-        ck_assert_int_eq(t->log[i].first_stage, LRK_NO_STAGE);
-        ck_assert_int_eq(t->log[i].index, i);
-        ck_assert_uint_eq(t->log[i].identity, 0);
-    }
-    lrk_scores_destroy(scores);
-    lrk_estimator_destroy(estimator);
-    table_destroy(t);
-}
-END_TEST
-
-START_TEST(a_module_that_backward_does_not_reach_is_an_error)
-{
-    table *t = table_create();
-    lrk_ablation_options options = table_options(LRK_ABLATION_TWO_POINT);
-    lrk_estimator *estimator = table_estimator(t, &options);
-    lrk_scores *scores;
-    t->skip_module = 1;
-    sets_expect(t->context, lrk_estimator_run(estimator, 0, &scores), LRK_ERR_NO_GRADIENT,
-                "no backward of module 'm1'");
-    t->skip_module = 4; /* has no ranks */
-    lrk_scores_destroy(run(estimator));
-    lrk_estimator_destroy(estimator);
-    table_destroy(t);
-}
-END_TEST
-
-static int32_t losses_only(void *user, const lrk_evaluation *e)
-{
-    (void)user;
-    e->parts[0] = (lrk_loss_part){1, 1};
-    return 0;
-}
-
-START_TEST(a_module_that_may_lack_a_gradient_is_then_estimated_as_zero)
-{
-    table *t = table_create();
-    lrk_adapters *full = t->adapters;
-    lrk_module_spec spec = sets_spec("expert", 4, 4, 2);
-    spec.flags = LRK_MODULE_MAY_LACK_GRADIENT;
-    t->adapters = sets_create(t->context, &spec, 1, NULL);
-    lrk_evaluator evaluator = table_evaluator(t);
-    evaluator.n_parts = 1;
-    evaluator.differentiate = losses_only;
-    lrk_ablation_options options = table_options(LRK_ABLATION_TWO_POINT);
-    lrk_estimator *estimator;
-    ck_assert_int_eq(lrk_estimator_create_ablation(t->adapters, &evaluator, &options, &estimator), LRK_OK);
-    lrk_scores *scores = run(estimator);
-    ck_assert_double_eq(table_score(scores, 1).score, 0);
-    lrk_scores_destroy(scores);
-    lrk_estimator_destroy(estimator);
-    lrk_adapters_destroy(t->adapters);
-    t->adapters = full;
-    table_destroy(t);
-}
-END_TEST
-
-START_TEST(a_derivative_that_is_not_finite_names_the_rank)
-{
-    table *t = table_create();
-    lrk_ablation_options options = table_options(LRK_ABLATION_SCREENED);
-    lrk_estimator *estimator = table_estimator(t, &options);
-    lrk_scores *scores;
-    t->gradient[LRK_BASELINE_NONE][6] = INFINITY;
-    sets_expect(t->context, lrk_estimator_run(estimator, 0, &scores), LRK_ERR_NONFINITE,
-                "rank 7 of module 'm3'");
-    lrk_error_info where = {.struct_size = sizeof where};
-    ck_assert_int_eq(lrk_context_error_info(t->context, &where), LRK_OK);
-    ck_assert_int_eq(where.module, 3);
-    ck_assert_uint_eq(where.identity, t->identities[6]);
-    t->gradient[LRK_BASELINE_NONE][6] = 0;
-    t->losses[1][1] = NAN;
-    sets_expect(t->context, lrk_estimator_run(estimator, 0, &scores), LRK_ERR_NONFINITE, "nan with no rank");
-    lrk_estimator_destroy(estimator);
-    table_destroy(t);
-}
-END_TEST
 
 /* ---- the pool ----------------------------------------------------------------------------------------------------------------- */
 
@@ -220,7 +91,7 @@ START_TEST(the_pool_grows_while_a_rank_outside_is_estimated_below_the_cut)
     ck_assert_int_eq(cost.evaluations, 2 * 2 + 2);
     ck_assert_int_eq(cost.evaluations_most, 2 * TABLE_RANKS + 2);
     ck_assert_int_eq(cost.differentiations, 2);
-    lrk_scores *scores = run(estimator);
+    lrk_scores *scores = table_run(estimator);
     /* cut 10: the four lowest of six join (cut 4.5 by rank 2); 7 and 8 stay outside */
     lrk_scores_info info = table_info(scores);
     ck_assert_str_eq(info.estimator, "ablation.screened");
@@ -423,7 +294,7 @@ START_TEST(a_host_whose_differentiation_is_the_baseline_is_not_asked_for_it_agai
         lrk_estimate cost = {.struct_size = sizeof cost};
         ck_assert_int_eq(lrk_estimator_estimate(estimator, &cost), LRK_OK);
         ck_assert_int_eq(cost.evaluations, 2 * 2 + 2 * (3 - flag));
-        lrk_scores *scores = run(estimator);
+        lrk_scores *scores = table_run(estimator);
         lrk_scores_info info = table_info(scores);
         ck_assert_int_eq(t->asked[0], 3 - flag);
         ck_assert_int_eq(t->asked[1], 3 - flag);
@@ -454,14 +325,14 @@ START_TEST(a_screened_run_goes_on_to_the_same_scores_from_anywhere)
     evaluator.max_per_call = 2;
     lrk_estimator *estimator;
     ck_assert_int_eq(lrk_estimator_create_ablation(t->adapters, &evaluator, &options, &estimator), LRK_OK);
-    lrk_scores *want = run(estimator), *scores;
+    lrk_scores *want = table_run(estimator), *scores;
     int32_t points = t->progressed, calls = t->calls, entries = t->n_log;
     for (int32_t at = 0; at < 2 * points; at++) {
         table_forget_log(t);
         *(at % 2 == 0 ? &t->cancel_at : &t->fail_call) = at / 2;
         lrk_status status = lrk_estimator_run(estimator, 0, &scores);
         ck_assert_int_eq(status, at % 2 == 0 ? LRK_ERR_CANCELLED : LRK_ERR_HOST);
-        scores = run(estimator);
+        scores = table_run(estimator);
         table_same_scores(want, scores);
         ck_assert_int_eq(t->n_log, entries);
         ck_assert_int_eq(t->calls, calls + at % 2);
@@ -477,219 +348,11 @@ START_TEST(a_screened_run_goes_on_to_the_same_scores_from_anywhere)
 }
 END_TEST
 
-/* ---- the toy model ---------------------------------------------------------------------------------------------------------------- */
-
-/* Six stages of 28 ranks. */
-static toy_shape deep(uint64_t seed)
-{
-    toy_shape shape = toy_default();
-    shape.stages = 6;
-    shape.rank = 14;
-    shape.d = shape.f = 16;
-    shape.rows = 32;
-    shape.seed = seed;
-    shape.size = 0.1f;
-    return shape;
-}
-
-static int64_t cost_of(const toy *t)
-{
-    return t->stage_forwards + 2 * t->stage_backwards;
-}
-
-/* Over a few models, all from fixed seeds: what screening finds of the exact lowest, and what it costs. */
-START_TEST(screening_finds_the_exact_lowest_at_a_sixth_of_the_cost)
-{
-    int64_t found = 0, wanted = 0, cost_exact = 0, cost_screened = 0;
-    const int64_t n_cut = 5; /* about 3 % of 168 */
-    for (uint64_t seed = 1; seed <= 6; seed++) {
-        toy_shape shape = deep(seed);
-        toy *t = toy_create(&shape);
-        t->differentiate_fills = true;
-        lrk_ablation_options options = table_options(LRK_ABLATION_SCREENED);
-        options.n_cut = n_cut;
-        lrk_estimator *exact = toy_estimator(t, NULL), *screened = toy_estimator(t, &options);
-        lrk_scores *all = run(exact);
-        ck_assert_int_eq(cost_of(t), 28 * 2 * (6 + 5 + 4 + 3 + 2 + 1) + 2 * 6);
-        cost_exact += cost_of(t);
-        t->stage_forwards = t->stage_backwards = 0;
-        lrk_scores *some = run(screened);
-        cost_screened += cost_of(t);
-        int64_t low[5], guess[5];
-        ck_assert_int_eq(lrk_scores_lowest(all, n_cut, low), LRK_OK);
-        ck_assert_int_eq(lrk_scores_lowest(some, n_cut, guess), LRK_OK);
-        for (int64_t i = 0; i < n_cut; i++) {
-            for (int64_t j = 0; j < n_cut; j++)
-                found += low[i] == guess[j];
-            wanted++;
-        }
-        for (int64_t i = 0; i < table_info(some).n; i++) {
-            lrk_score a = table_score(all, i), b = table_score(some, i);
-            if (is_exact(some, i)) ck_assert_double_eq(a.score, b.score);
-        }
-        lrk_scores_destroy(all);
-        lrk_scores_destroy(some);
-        lrk_estimator_destroy(exact);
-        lrk_estimator_destroy(screened);
-        toy_destroy(t);
-    }
-    ck_assert_int_ge(found * 20, wanted * 19);
-    ck_assert_int_le(cost_screened * 6, cost_exact);
-}
-END_TEST
-
-/* Adds factor * u a^T to V of the last stage. */
-static void shift_last(toy *t, const float *u, const float *a, float factor)
-{
-    const toy_shape *s = &t->shape;
-    float *v = t->v + (s->stages - 1) * s->d * s->f;
-    for (int64_t o = 0; o < s->d; o++)
-        for (int64_t i = 0; i < s->f; i++)
-            v[o * s->f + i] += factor * u[o] * a[i];
-}
-
-/* Minimises loss(x) over x in [low, high] for a convex loss. */
-static double minimise(double low, double high, double (*loss)(toy *t, double x, void *user), toy *t,
-                       void *user)
-{
-    for (int i = 0; i < 80; i++) {
-        double a = low + (high - low) / 3, b = high - (high - low) / 3;
-        if (loss(t, a, user) < loss(t, b, user))
-            high = b;
-        else
-            low = a;
-    }
-    return (low + high) / 2;
-}
-
-typedef struct planted {
-    float u[16], a[16];
-    float *b_vital; /* row of B of the vital rank */
-} planted;
-
-/* Loss of the base once V has moved by x u a^T. */
-static double base_loss(toy *t, double x, void *user)
-{
-    planted *p = user;
-    double none[64] = {0};
-    shift_last(t, p->u, p->a, (float)x);
-    double loss = toy_oracle_mean(t, none, NULL);
-    shift_last(t, p->u, p->a, (float)-x);
-    return loss;
-}
-
-/* Loss with all ranks once the vital rank is x times -u. */
-static double full_loss(toy *t, double x, void *user)
-{
-    planted *p = user;
-    double all[64];
-    for (int i = 0; i < 64; i++)
-        all[i] = 1;
-    for (int64_t o = 0; o < t->shape.d; o++)
-        p->b_vital[o] = (float)(-x * p->u[o]);
-    return toy_oracle_mean(t, all, NULL);
-}
-
-/*
- * Ranks 0 and 1 of the last module read the same direction a and write 3 u and about -3 u: without either the other
- * does harm. The base is put at its optimum along u a^T and the model with all ranks at its own, so that the derivatives
- * by both masks are near 0 at both ends, for both ranks.
- */
-static void plant(toy *t)
-{
-    planted p;
-    uint64_t state = 77;
-    int32_t last = 2 * t->shape.stages - 1;
-    for (int i = 0; i < 16; i++) {
-        p.u[i] = (float)(sets_random(&state) >> 40) / 8388608.0f - 1;
-        p.a[i] = (float)(sets_random(&state) >> 40) / 8388608.0f - 1;
-    }
-    lrk_tensor a = sets_tensor(t->adapters, last, LRK_TENSOR_A),
-               b = sets_tensor(t->adapters, last, LRK_TENSOR_B);
-    memcpy(a.data, p.a, (size_t)a.cols * sizeof(float));
-    memcpy(a.data + a.ld, p.a, (size_t)a.cols * sizeof(float));
-    for (int64_t o = 0; o < b.cols; o++)
-        b.data[o] = 3 * p.u[o];
-    p.b_vital = b.data + b.ld;
-    shift_last(t, p.u, p.a, (float)minimise(-8, 8, base_loss, t, &p));
-    double x = minimise(-8, 8, full_loss, t, &p);
-    (void)full_loss(t, x, &p);
-    ck_assert_int_eq(lrk_adapters_values_changed(t->adapters), LRK_OK);
-}
-
-/* Turns the sign of each rank (but the planted two) that the two-point score finds harmful; true if any. */
-static bool turn_harmful(toy *t, lrk_estimator *two_point)
-{
-    lrk_scores *scores = run(two_point);
-    bool turned = false;
-    for (int64_t i = 0; i < table_info(scores).n; i++) {
-        lrk_score s = table_score(scores, i);
-        if (s.score > 0 || (s.module == 2 * t->shape.stages - 1 && s.index < 2)) continue;
-        lrk_tensor b = sets_tensor(t->adapters, s.module, LRK_TENSOR_B);
-        for (int64_t o = 0; o < b.cols; o++)
-            b.data[s.index * b.ld + o] *= -1;
-        turned = true;
-    }
-    lrk_scores_destroy(scores);
-    ck_assert_int_eq(lrk_adapters_values_changed(t->adapters), LRK_OK);
-    return turned;
-}
-
-START_TEST(screening_sees_what_derivatives_do_not_on_a_real_model)
-{
-    toy_shape shape = toy_default();
-    shape.size = 0.05f;
-    shape.stages = 2;
-    toy *t = toy_create(&shape);
-    lrk_ablation_options options = table_options(LRK_ABLATION_TWO_POINT);
-    lrk_estimator *two_point = toy_estimator(t, &options);
-    for (int i = 0; i < 20; i++) {
-        plant(t);
-        if (!turn_harmful(t, two_point)) break;
-        ck_assert_int_lt(i, 19);
-    }
-    const int64_t vital = t->n_ranks - 3, n_cut = 2;
-    int64_t lowest[2], want[2];
-    lrk_estimator *exact = toy_estimator(t, NULL);
-    lrk_scores *all = run(exact), *guess = run(two_point);
-    for (int64_t i = 0; i < t->n_ranks; i++) /* the planted rank is worth far more than any other */
-        ck_assert(i == vital || table_score(all, i).score < table_score(all, vital).score / 10);
-    ck_assert_int_eq(lrk_scores_lowest(guess, n_cut, lowest), LRK_OK);
-    ck_assert(lowest[0] == vital || lowest[1] == vital); /* and two-point would cut it */
-
-    options.mode = LRK_ABLATION_SCREENED;
-    options.n_cut = n_cut;
-    options.pool = 4;
-    lrk_estimator *screened = toy_estimator(t, &options);
-    lrk_scores *scores = run(screened);
-    ck_assert_int_eq(lrk_scores_lowest(all, n_cut, want), LRK_OK);
-    ck_assert_int_eq(lrk_scores_lowest(scores, n_cut, lowest), LRK_OK);
-    for (int i = 0; i < n_cut; i++) {
-        ck_assert_int_eq(lowest[i], want[i]);
-        ck_assert_int_ne(lowest[i], vital);
-    }
-    ck_assert_int_lt(table_info(scores).n_exact, t->n_ranks);
-    lrk_scores_destroy(all);
-    lrk_scores_destroy(guess);
-    lrk_scores_destroy(scores);
-    lrk_estimator_destroy(two_point);
-    lrk_estimator_destroy(screened);
-    lrk_estimator_destroy(exact);
-    toy_destroy(t);
-}
-END_TEST
-
 Suite *screened_suite(void);
 
 Suite *screened_suite(void)
 {
     Suite *suite = suite_create("screened");
-    TCase *two = tcase_create("two-point");
-    tcase_add_test(two, two_point_scores_are_minus_the_derivatives_at_both_ends);
-    tcase_add_test(two, a_module_that_backward_does_not_reach_is_an_error);
-    tcase_add_test(two, a_module_that_may_lack_a_gradient_is_then_estimated_as_zero);
-    tcase_add_test(two, a_derivative_that_is_not_finite_names_the_rank);
-    suite_add_tcase(suite, two);
     TCase *pool = tcase_create("pool");
     tcase_add_test(pool, the_first_pool_is_three_times_the_cut_and_at_least_sixteen);
     tcase_add_test(pool, the_pool_grows_while_a_rank_outside_is_estimated_below_the_cut);
@@ -703,9 +366,5 @@ Suite *screened_suite(void)
     tcase_add_test(pool, a_host_whose_differentiation_is_the_baseline_is_not_asked_for_it_again);
     tcase_add_test(pool, a_screened_run_goes_on_to_the_same_scores_from_anywhere);
     suite_add_tcase(suite, pool);
-    TCase *model = tcase_create("toy");
-    tcase_add_test(model, screening_finds_the_exact_lowest_at_a_sixth_of_the_cost);
-    tcase_add_test(model, screening_sees_what_derivatives_do_not_on_a_real_model);
-    suite_add_tcase(suite, model);
     return suite;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * When rounds come, stepping without a binding, and the loop driven by callbacks. Rounds that are carried out are in
- * test_round.c.
+ * test_round.c and test_round_training.c.
  */
 #include <check.h>
 #include <math.h>

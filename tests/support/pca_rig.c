@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The oracle of input components (pca_rig.h). */
+/* The oracle of input components and the rig of their tests (pca_rig.h). */
 #include "pca_rig.h"
 
 #include <check.h>
@@ -103,4 +103,53 @@ lrk_status pca_feed_one(lrk_adapters *set, lrk_pca *pca, int32_t module, const p
 {
     lrk_matrix view = padded_view(x);
     return pca_forward(set, pca, &module, 1, &view);
+}
+
+/* ---- the rig ------------------------------------------------------------------------------------------------------- */
+
+const shape pca_shapes[] = {{24, 30, 3, 0, 0, 1.0},
+                            {24, 17, 2, 0, 0, 0.5},
+                            {37, 24, 3, LRK_NO_GROUP, 1, 1.0},
+                            {6, 9, 0, LRK_NO_GROUP, 2, 1.0},
+                            {5, 4, 9, LRK_NO_GROUP, 2, 1.0}};
+struct pca_rig pca_rig;
+
+void pca_rig_open(int32_t threads)
+{
+    fault_reset(&pca_rig.host);
+    pca_rig.host.threads = threads;
+    pca_rig.context = fault_context(&pca_rig.host);
+    pca_rig.set = set_make(pca_rig.context, pca_shapes, PCA_MODULES, 0.25, 0);
+    set_fill(pca_rig.set, 1);
+}
+
+void pca_rig_close(void)
+{
+    lrk_adapters_destroy(pca_rig.set);
+    lrk_context_destroy(pca_rig.context);
+    pca_rig.set = NULL; /* a check that fails between two tear-downs comes here twice */
+    pca_rig.context = NULL;
+    ck_assert_int_eq(pca_rig.host.live, 0);
+    ck_assert(!pca_rig.host.bad_release);
+}
+
+lrk_pca_options pca_usual_options(void)
+{
+    lrk_pca_options options;
+    ck_assert_int_eq(lrk_pca_options_init(&options, sizeof options), LRK_OK);
+    options.batch_rows = 40;
+    return options;
+}
+
+lrk_pca *pca_make(const lrk_pca_options *options)
+{
+    lrk_pca *pca = NULL;
+    ck_assert_int_eq(lrk_pca_create(pca_rig.set, options, &pca), LRK_OK);
+    return pca;
+}
+
+lrk_pca *pca_make_usual(void)
+{
+    lrk_pca_options options = pca_usual_options();
+    return pca_make(&options);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Components of inputs: against a naive incremental analysis in double, batch by batch; groups, rows that count, convergence,
- * several workers, threads, every refusal, faults.
+ * several workers, threads.
  */
 #include <check.h>
 #include <float.h>
@@ -12,63 +12,12 @@
 #include "half.h"
 #include "pca_rig.h"
 #include "sets.h"
-#include "sketch_rig.h"
 
 #define K 6 /* components of modules of rank 3 */
 
-static const shape shapes[] = {{24, 30, 3, 0, 0, 1.0},
-                               {24, 17, 2, 0, 0, 0.5},
-                               {37, 24, 3, LRK_NO_GROUP, 1, 1.0},
-                               {6, 9, 0, LRK_NO_GROUP, 2, 1.0},
-                               {5, 4, 9, LRK_NO_GROUP, 2, 1.0}};
-
-static fault host;
-static lrk_context *context;
-static lrk_adapters *set;
-
-static void open_at(int32_t threads)
-{
-    fault_reset(&host);
-    host.threads = threads;
-    context = fault_context(&host);
-    set = set_make(context, shapes, 5, 0.25, 0);
-    set_fill(set, 1);
-}
-
 static void setup(void)
 {
-    open_at(1);
-}
-
-static void teardown(void)
-{
-    lrk_adapters_destroy(set);
-    lrk_context_destroy(context);
-    set = NULL; /* a check that fails between two tear-downs comes here twice */
-    context = NULL;
-    ck_assert_int_eq(host.live, 0);
-    ck_assert(!host.bad_release);
-}
-
-static lrk_pca_options defaults(void)
-{
-    lrk_pca_options options;
-    ck_assert_int_eq(lrk_pca_options_init(&options, sizeof options), LRK_OK);
-    options.batch_rows = 40;
-    return options;
-}
-
-static lrk_pca *make(const lrk_pca_options *options)
-{
-    lrk_pca *pca = NULL;
-    ck_assert_int_eq(lrk_pca_create(set, options, &pca), LRK_OK);
-    return pca;
-}
-
-static lrk_pca *make_usual(void)
-{
-    lrk_pca_options options = defaults();
-    return make(&options);
+    pca_rig_open(1);
 }
 
 static lrk_pca_info info_of(const lrk_pca *pca, int32_t module)
@@ -107,14 +56,14 @@ static void check_against(const lrk_pca *pca, int32_t module, const pca_oracle *
 /* Batches of 50, 90 and 13 rows; with at most 40 of them at once 25 + 25, 30 + 30 + 30, 13. */
 START_TEST(components_are_those_of_a_naive_incremental_analysis)
 {
-    lrk_pca_options options = defaults();
+    lrk_pca_options options = pca_usual_options();
     if (_i == 1) options.batch_rows = 256;
-    lrk_pca *pca = make(&options);
+    lrk_pca *pca = pca_make(&options);
     pca_oracle o = {.n_in = 37, .k = K};
     const int64_t rows[] = {50, 90, 13}, whole[] = {1, 1, 1}, cut[] = {2, 3, 1};
     for (int b = 0; b < 3; b++) {
         padded x = pca_rows(rows[b], 37, 0.7, 5 + (uint64_t)b);
-        ck_assert_int_eq(pca_feed_one(set, pca, 2, &x), LRK_OK);
+        ck_assert_int_eq(pca_feed_one(pca_rig.set, pca, 2, &x), LRK_OK);
         int64_t n = _i == 1 ? whole[b] : cut[b];
         for (int64_t i = 0; i < n; i++)
             pca_oracle_feed(&o, &x, rows[b] / n * i, rows[b] / n, NULL);
@@ -134,12 +83,12 @@ END_TEST
 START_TEST(activations_of_16_bits_are_read_as_they_are)
 {
     int32_t dtype = _i == 0 ? LRK_DTYPE_BF16 : LRK_DTYPE_F16, module = 2;
-    lrk_pca *pca = make_usual();
+    lrk_pca *pca = pca_make_usual();
     padded x = pca_rows(33, 37, 0.8, 3);
     coded narrow = coded_make(dtype, &x); /* and x becomes what it says */
     lrk_matrix view = coded_view(&narrow, &x);
     pca_oracle o = {.n_in = 37, .k = K};
-    ck_assert_int_eq(pca_forward(set, pca, &module, 1, &view), LRK_OK);
+    ck_assert_int_eq(pca_forward(pca_rig.set, pca, &module, 1, &view), LRK_OK);
     pca_oracle_feed(&o, &x, 0, 33, NULL);
     check_against(pca, 2, &o, 33 + 1);
     coded_free(&narrow);
@@ -151,13 +100,13 @@ END_TEST
 /* One decomposition, whether its modules are called together or one by one. */
 START_TEST(modules_of_one_input_share_its_components)
 {
-    lrk_pca *together = make_usual(), *apart = make_usual();
+    lrk_pca *together = pca_make_usual(), *apart = pca_make_usual();
     padded x = pca_rows(30, 24, 0.7, 3);
     lrk_matrix view = padded_view(&x);
     const int32_t both[2] = {1, 0};
-    ck_assert_int_eq(pca_forward(set, together, both, 2, &view), LRK_OK);
-    ck_assert_int_eq(pca_feed_one(set, apart, 0, &x), LRK_OK);
-    ck_assert_int_eq(pca_feed_one(set, apart, 1, &x), LRK_OK);
+    ck_assert_int_eq(pca_forward(pca_rig.set, together, both, 2, &view), LRK_OK);
+    ck_assert_int_eq(pca_feed_one(pca_rig.set, apart, 0, &x), LRK_OK);
+    ck_assert_int_eq(pca_feed_one(pca_rig.set, apart, 1, &x), LRK_OK);
     ck_assert_double_eq(info_of(apart, 1).rows, 30);
     ck_assert_int_eq(info_of(apart, 1).components, K); /* module 0 asks for more than module 1 */
     const double *a, *b;
@@ -174,28 +123,28 @@ END_TEST
 
 START_TEST(a_module_asks_for_rho_times_its_ranks)
 {
-    lrk_pca_options options = defaults();
-    lrk_pca *pca = make(&options);
+    lrk_pca_options options = pca_usual_options();
+    lrk_pca *pca = pca_make(&options);
     ck_assert_int_eq(info_of(pca, 2).components, 6);
     ck_assert_int_eq(info_of(pca, 3).components, 0);
     ck_assert_int_eq(info_of(pca, 4).components, 5); /* n_in */
     ck_assert_int_eq(pca->modules[1].asked, 6);      /* as the group */
     lrk_pca_destroy(pca);
     options.rho = 0.5;
-    pca = make(&options); /* 1.5 and 1 */
+    pca = pca_make(&options); /* 1.5 and 1 */
     ck_assert_int_eq(info_of(pca, 2).components, 2);
     ck_assert_int_eq(pca->modules[3].asked, 0);
     lrk_pca_destroy(pca);
     const shape mixed[2] = {{9, 4, 3, 0, 0, 1.0}, {9, 4, 0, 0, 0, 1.0}};
-    lrk_adapters *two = set_make(context, mixed, 2, 0, 0);
+    lrk_adapters *two = set_make(pca_rig.context, mixed, 2, 0, 0);
     ck_assert_int_eq(lrk_pca_create(two, NULL, &pca), LRK_OK);
     ck_assert_int_eq(pca->modules[0].asked, 6);
     ck_assert_int_eq(pca->modules[1].asked, 0); /* rank 0 gets none of what others ask for */
     lrk_pca_destroy(pca);
     lrk_adapters_destroy(two);
     padded x = padded_make(3, 6, 0, 1);
-    pca = make(&options);
-    ck_assert_int_eq(pca_feed_one(set, pca, 3, &x), LRK_OK); /* rank 0: not looked at */
+    pca = pca_make(&options);
+    ck_assert_int_eq(pca_feed_one(pca_rig.set, pca, 3, &x), LRK_OK); /* rank 0: not looked at */
     ck_assert_double_eq(info_of(pca, 3).rows, 0);
     padded_free(&x);
     lrk_pca_destroy(pca);
@@ -204,7 +153,7 @@ END_TEST
 
 START_TEST(only_rows_that_count_are_looked_at)
 {
-    lrk_pca *pca = make_usual();
+    lrk_pca *pca = pca_make_usual();
     padded x = pca_rows(90, 37, 0.7, 9);
     uint8_t counts[90];
     pca_oracle o = {.n_in = 37, .k = K};
@@ -213,21 +162,21 @@ START_TEST(only_rows_that_count_are_looked_at)
     for (int64_t c = 0; c < 37; c++)
         x.data[1 * x.ld + c] = NAN; /* padding may be anything */
     ck_assert_int_eq(lrk_pca_select(pca, counts, 90), LRK_OK);
-    ck_assert_int_eq(pca_feed_one(set, pca, 2, &x), LRK_OK);
+    ck_assert_int_eq(pca_feed_one(pca_rig.set, pca, 2, &x), LRK_OK);
     ck_assert_double_eq(info_of(pca, 2).rows, 60);
     pca_oracle_feed(&o, &x, 0, 45, counts);
     pca_oracle_feed(&o, &x, 45, 45, counts);
     check_against(pca, 2, &o, 37);
     padded shorter = pca_rows(89, 37, 0.7, 9);
-    sets_expect(context, pca_feed_one(set, pca, 2, &shorter), LRK_ERR_SHAPE,
+    sets_expect(pca_rig.context, pca_feed_one(pca_rig.set, pca, 2, &shorter), LRK_ERR_SHAPE,
                 "x has 89 rows where lrk_pca_select() told of 90");
     ck_assert_double_eq(info_of(pca, 2).rows, 60);
     ck_assert_int_eq(lrk_pca_select(pca, NULL, 0), LRK_OK);
-    ck_assert_int_eq(pca_feed_one(set, pca, 2, &shorter), LRK_OK);
+    ck_assert_int_eq(pca_feed_one(pca_rig.set, pca, 2, &shorter), LRK_OK);
     ck_assert_double_eq(info_of(pca, 2).rows, 149);
     memset(counts, 0, sizeof counts);
     ck_assert_int_eq(lrk_pca_select(pca, counts, 89), LRK_OK);
-    ck_assert_int_eq(pca_feed_one(set, pca, 2, &shorter), LRK_OK);
+    ck_assert_int_eq(pca_feed_one(pca_rig.set, pca, 2, &shorter), LRK_OK);
     ck_assert_double_eq(info_of(pca, 2).rows, 149);
     padded_free(&x);
     padded_free(&shorter);
@@ -238,10 +187,10 @@ END_TEST
 /* y has the bits that it has without, and nothing else changes. */
 START_TEST(feeding_leaves_the_pass_alone)
 {
-    lrk_pca *pca = make_usual();
+    lrk_pca *pca = pca_make_usual();
     padded x = pca_rows(30, 37, 0.9, 4), y[2];
     int32_t module = 2;
-    uint64_t digest = sets_digest(set);
+    uint64_t digest = sets_digest(pca_rig.set);
     lrk_matrix vx = padded_view(&x);
     for (int i = 0; i < 2; i++) {
         lrk_pass_options options = pass_options(30);
@@ -249,12 +198,12 @@ START_TEST(feeding_leaves_the_pass_alone)
         options.pca = i == 0 ? NULL : pca;
         y[i] = padded_make(30, 24, 1, 5);
         lrk_matrix_mut vy = padded_mut(&y[i]);
-        lrk_pass *pass = pass_open(set, options);
+        lrk_pass *pass = pass_open(pca_rig.set, options);
         ck_assert_int_eq(lrk_forward(pass, &module, 1, &vx, &vy, NULL, 0), LRK_OK);
         lrk_pass_end(pass);
     }
     ck_assert(padded_same(&y[0], &y[1]));
-    ck_assert_uint_eq(sets_digest(set), digest);
+    ck_assert_uint_eq(sets_digest(pca_rig.set), digest);
     pca_oracle o = {.n_in = 37, .k = K};
     pca_oracle_feed(&o, &x, 0, 30, NULL);
     check_against(pca, 2, &o, 31);
@@ -268,17 +217,17 @@ END_TEST
 /* The same rows again turn nothing; an input that has converged is not fed any more. */
 START_TEST(components_converge_when_a_call_does_not_turn_them)
 {
-    lrk_pca *pca = make_usual();
+    lrk_pca *pca = pca_make_usual();
     padded x = pca_rows(40, 37, 0.6, 4), other = padded_make(40, 37, 0, 77);
-    ck_assert_int_eq(pca_feed_one(set, pca, 2, &x), LRK_OK);
+    ck_assert_int_eq(pca_feed_one(pca_rig.set, pca, 2, &x), LRK_OK);
     ck_assert_int_eq(info_of(pca, 2).converged, 0);
-    ck_assert_int_eq(pca_feed_one(set, pca, 2, &other), LRK_OK);
+    ck_assert_int_eq(pca_feed_one(pca_rig.set, pca, 2, &other), LRK_OK);
     ck_assert_int_lt(info_of(pca, 2).converged, K);
     for (int i = 0; i < 9 && info_of(pca, 2).converged < K; i++)
-        ck_assert_int_eq(pca_feed_one(set, pca, 2, &x), LRK_OK);
+        ck_assert_int_eq(pca_feed_one(pca_rig.set, pca, 2, &x), LRK_OK);
     ck_assert_int_eq(info_of(pca, 2).converged, K);
     double rows = info_of(pca, 2).rows;
-    ck_assert_int_eq(pca_feed_one(set, pca, 2, &other), LRK_OK);
+    ck_assert_int_eq(pca_feed_one(pca_rig.set, pca, 2, &other), LRK_OK);
     ck_assert_double_eq(info_of(pca, 2).rows, rows);
     padded_free(&x);
     padded_free(&other);
@@ -288,16 +237,16 @@ END_TEST
 
 START_TEST(what_does_not_vary_has_no_components)
 {
-    lrk_pca *pca = make_usual();
+    lrk_pca *pca = pca_make_usual();
     double values[K], shares[K], components[K * 37];
     padded x = pca_rows(3, 37, 0.8, 4), same = pca_rows(3, 37, 0.8, 5);
     for (int64_t t = 1; t < 3; t++)
         memcpy(same.data + t * same.ld, same.data, 37 * sizeof(float));
-    ck_assert_int_eq(pca_feed_one(set, pca, 2, &same), LRK_OK);
+    ck_assert_int_eq(pca_feed_one(pca_rig.set, pca, 2, &same), LRK_OK);
     ck_assert_int_eq(lrk_pca_components(pca, 2, K, values, shares, components), LRK_OK);
     for (int i = 0; i < K; i++)
         ck_assert(values[i] == 0 && shares[i] == 0 && components[i * 37] == 0);
-    ck_assert_int_eq(pca_feed_one(set, pca, 2, &x),
+    ck_assert_int_eq(pca_feed_one(pca_rig.set, pca, 2, &x),
                      LRK_OK); /* 3 rows around their mean, and the way to the old one */
     ck_assert_int_eq(lrk_pca_components(pca, 2, K, values, shares, components), LRK_OK);
     ck_assert_double_gt(values[2], 0);
@@ -311,14 +260,14 @@ END_TEST
 
 START_TEST(inputs_that_are_not_finite_are_refused_by_name)
 {
-    lrk_pca *pca = make_usual();
+    lrk_pca *pca = pca_make_usual();
     double values[K];
     padded x = pca_rows(12, 37, 0.8, 4);
     x.data[5 * x.ld + 3] = _i == 0 ? NAN : INFINITY;
-    ck_assert_int_eq(pca_feed_one(set, pca, 2, &x), LRK_OK);
+    ck_assert_int_eq(pca_feed_one(pca_rig.set, pca, 2, &x), LRK_OK);
     x.data[5 * x.ld + 3] = 0;
-    ck_assert_int_eq(pca_feed_one(set, pca, 2, &x), LRK_OK); /* it stays as it is */
-    sets_expect(context, lrk_pca_components(pca, 2, 1, values, NULL, NULL), LRK_ERR_NONFINITE,
+    ck_assert_int_eq(pca_feed_one(pca_rig.set, pca, 2, &x), LRK_OK); /* it stays as it is */
+    sets_expect(pca_rig.context, lrk_pca_components(pca, 2, 1, values, NULL, NULL), LRK_ERR_NONFINITE,
                 "module 'm2': its input is not finite");
     padded_free(&x);
     lrk_pca_destroy(pca);
@@ -341,15 +290,15 @@ static padded plane(int64_t rows, uint64_t seed)
 
 START_TEST(states_of_workers_add_up_to_what_one_would_see)
 {
-    lrk_pca *workers[2] = {make_usual(), make_usual()}, *all = make_usual(),
-            *sum[2] = {make_usual(), make_usual()};
+    lrk_pca *workers[2] = {pca_make_usual(), pca_make_usual()}, *all = pca_make_usual(),
+            *sum[2] = {pca_make_usual(), pca_make_usual()};
     padded x[2] = {plane(31, 5), plane(45, 6)};
     const double *state, *states[2];
     int64_t n;
     pca_oracle o = {.n_in = 37, .k = K};
     for (int i = 0; i < 2; i++) {
-        ck_assert_int_eq(pca_feed_one(set, workers[i], 2, &x[i]), LRK_OK);
-        ck_assert_int_eq(pca_feed_one(set, all, 2, &x[i]), LRK_OK);
+        ck_assert_int_eq(pca_feed_one(pca_rig.set, workers[i], 2, &x[i]), LRK_OK);
+        ck_assert_int_eq(pca_feed_one(pca_rig.set, all, 2, &x[i]), LRK_OK);
         pca_oracle_feed(&o, &x[i], 0, x[i].rows, NULL);
     }
     for (int i = 0; i < 4; i++) { /* every worker adds both, in their order */
@@ -370,11 +319,11 @@ START_TEST(states_of_workers_add_up_to_what_one_would_see)
     ck_assert_double_eq_tol(info_of(sum[0], 2).variance, info_of(all, 2).variance, 1e-12);
     for (int64_t c = 0; c < 37; c++)
         ck_assert_double_eq_tol(sum[0]->groups[1].mean[c], o.mean[c], 1e-12);
-    sets_expect(context, lrk_pca_add(sum[0], states[0], n), LRK_ERR_ARGUMENT, "object's own");
-    sets_expect(context, lrk_pca_add(sum[0], NULL, n), LRK_ERR_ARGUMENT, "state is NULL");
-    sets_expect(context, lrk_pca_add(sum[0], states[1], n - 1), LRK_ERR_ARGUMENT, "a state of");
+    sets_expect(pca_rig.context, lrk_pca_add(sum[0], states[0], n), LRK_ERR_ARGUMENT, "object's own");
+    sets_expect(pca_rig.context, lrk_pca_add(sum[0], NULL, n), LRK_ERR_ARGUMENT, "state is NULL");
+    sets_expect(pca_rig.context, lrk_pca_add(sum[0], states[1], n - 1), LRK_ERR_ARGUMENT, "a state of");
     ck_assert_int_eq(lrk_pca_add(NULL, states[1], n), LRK_ERR_ARGUMENT);
-    sets_expect(context, lrk_pca_state(all, NULL, &n), LRK_ERR_ARGUMENT, "NULL");
+    sets_expect(pca_rig.context, lrk_pca_state(all, NULL, &n), LRK_ERR_ARGUMENT, "NULL");
     for (int i = 0; i < 2; i++) {
         padded_free(&x[i]);
         lrk_pca_destroy(workers[i]);
@@ -386,12 +335,13 @@ END_TEST
 
 START_TEST(workers_have_converged_when_all_have)
 {
-    lrk_pca *workers[2] = {make_usual(), make_usual()}, *sums[2] = {make_usual(), make_usual()};
+    lrk_pca *workers[2] = {pca_make_usual(), pca_make_usual()},
+            *sums[2] = {pca_make_usual(), pca_make_usual()};
     padded x = pca_rows(40, 37, 0.6, 4);
     const double *state;
     int64_t n;
     for (int i = 0; i < 5; i++)
-        ck_assert_int_eq(pca_feed_one(set, workers[i > 0], 2, &x), LRK_OK);
+        ck_assert_int_eq(pca_feed_one(pca_rig.set, workers[i > 0], 2, &x), LRK_OK);
     ck_assert_int_eq(info_of(workers[1], 2).converged, K);
     for (int i = 0; i < 4; i++) { /* in either order */
         ck_assert_int_eq(lrk_pca_state(workers[(i + i / 2) % 2], &state, &n), LRK_OK);
@@ -411,215 +361,33 @@ END_TEST
 static void state_at(int32_t threads, int32_t module, double *copy, int64_t most)
 {
     const shape wide = {600, 8, 4, LRK_NO_GROUP, 0, 1.0};
-    fault_reset(&host);
-    host.threads = threads;
-    context = fault_context(&host);
-    set = set_make(context, &wide, 1, 0, 0);
-    lrk_pca *pca = make_usual();
+    fault_reset(&pca_rig.host);
+    pca_rig.host.threads = threads;
+    pca_rig.context = fault_context(&pca_rig.host);
+    pca_rig.set = set_make(pca_rig.context, &wide, 1, 0, 0);
+    lrk_pca *pca = pca_make_usual();
     const double *state;
     int64_t n;
     padded x = padded_make(90, 600, 0, 3);
-    ck_assert_int_eq(pca_feed_one(set, pca, module, &x), LRK_OK);
+    ck_assert_int_eq(pca_feed_one(pca_rig.set, pca, module, &x), LRK_OK);
     ck_assert_int_eq(lrk_pca_state(pca, &state, &n), LRK_OK);
     ck_assert_int_le(n, most);
     memcpy(copy, state, (size_t)n * sizeof *copy);
     padded_free(&x);
     lrk_pca_destroy(pca);
-    teardown();
+    pca_rig_close();
 }
 
 START_TEST(the_number_of_threads_changes_no_bit)
 {
     static double one[8000], more[8000];
-    teardown();
+    pca_rig_close();
     state_at(1, 0, one, 8000);
     for (int32_t threads = 2; threads < 6; threads += 3) {
         state_at(threads, 0, more, 8000);
         ck_assert_mem_eq(one, more, sizeof one);
     }
-    open_at(1);
-}
-END_TEST
-
-/* ---- refusals, faults ---------------------------------------------------------------------------------------------- */
-
-static void refuse_options(lrk_pca_options options, lrk_status want, const char *words)
-{
-    lrk_pca *pca = (lrk_pca *)&host;
-    sets_expect(context, lrk_pca_create(set, &options, &pca), want, words);
-    ck_assert_ptr_null(pca);
-}
-
-START_TEST(options_out_of_range_are_refused)
-{
-    const double bad[] = {0, -1, NAN, INFINITY};
-    lrk_pca_options options;
-    for (int i = 0; i < 4; i++) {
-        options = defaults(), options.rho = bad[i];
-        refuse_options(options, LRK_ERR_ARGUMENT, "rho must be > 0");
-        options = defaults(), options.tau = bad[i];
-        refuse_options(options, LRK_ERR_ARGUMENT, "tau must be in (0, 1]");
-    }
-    options = defaults(), options.tau = 1.5;
-    refuse_options(options, LRK_ERR_ARGUMENT, "tau");
-    options = defaults(), options.batch_rows = 0;
-    refuse_options(options, LRK_ERR_ARGUMENT, "batch_rows must be >= 1");
-    options.batch_rows = (int64_t)1 << 31;
-    refuse_options(options, LRK_ERR_ARGUMENT, "batch_rows must be");
-    options.batch_rows = (int64_t)1 << 30;
-    refuse_options(options, LRK_ERR_SHAPE, "too large for LAPACK");
-    options = defaults(), options.flags = 1;
-    refuse_options(options, LRK_ERR_ARGUMENT, "flags");
-    lrk_pca *pca;
-    ck_assert_int_eq(lrk_pca_create(NULL, NULL, &pca), LRK_ERR_ARGUMENT);
-    sets_expect(context, lrk_pca_create(set, NULL, NULL), LRK_ERR_ARGUMENT, "pca is NULL");
-    ck_assert_int_eq(lrk_pca_options_init(NULL, 8), LRK_ERR_ARGUMENT);
-    ck_assert_int_eq(lrk_pca_create(set, NULL, &pca), LRK_OK);
-    lrk_pca_destroy(pca);
-    lrk_pca_destroy(NULL);
-}
-END_TEST
-
-START_TEST(a_size_that_overflows_is_refused_by_name)
-{
-    const shape huge = {INT64_MAX / 8, 1, 1, LRK_NO_GROUP, 0, 1.0};
-    const lrk_module_spec spec = {
-        .struct_size = sizeof spec, .name = "m0", .n_in = huge.n_in, .n_out = 1, .scale = 1};
-    lrk_adapters *wide = sets_create(context, &spec, 1, NULL);
-    lrk_pca *pca;
-    sets_expect(context, lrk_pca_create(wide, NULL, &pca), LRK_ERR_SHAPE, "module 'm0': the size");
-    lrk_adapters_destroy(wide);
-}
-END_TEST
-
-START_TEST(wrong_arguments_are_refused)
-{
-    lrk_pca *pca = make_usual();
-    lrk_pca_info info = {.struct_size = sizeof info};
-    double value;
-    uint8_t count = 1;
-    sets_expect(context, lrk_pca_info_get(pca, 5, &info), LRK_ERR_ARGUMENT, "there is no module 5");
-    ck_assert_int_eq(lrk_pca_info_get(NULL, 0, &info), LRK_ERR_ARGUMENT);
-    sets_expect(context, lrk_pca_components(pca, -1, 1, &value, NULL, NULL), LRK_ERR_ARGUMENT,
-                "no module -1");
-    sets_expect(context, lrk_pca_components(pca, 2, 1, NULL, NULL, NULL), LRK_ERR_ARGUMENT, "values is NULL");
-    sets_expect(context, lrk_pca_components(pca, 2, 0, &value, NULL, NULL), LRK_ERR_ARGUMENT, "not in 1..6");
-    sets_expect(context, lrk_pca_components(pca, 2, 7, &value, NULL, NULL), LRK_ERR_ARGUMENT, "not in 1..6");
-    sets_expect(context, lrk_pca_select(pca, &count, 0), LRK_ERR_ARGUMENT, "counts is NULL");
-    sets_expect(context, lrk_pca_select(pca, NULL, 1), LRK_ERR_ARGUMENT, "counts is NULL");
-    ck_assert_int_eq(lrk_pca_select(NULL, &count, 1), LRK_ERR_ARGUMENT);
-    ck_assert_int_eq(lrk_pca_components(NULL, 0, 1, &value, NULL, NULL), LRK_ERR_ARGUMENT);
-    ck_assert_int_eq(lrk_pca_components(pca, 2, 1, &value, NULL, NULL), LRK_OK); /* nothing fed */
-    ck_assert_double_eq(value, 0);
-    lrk_pca_destroy(pca);
-}
-END_TEST
-
-START_TEST(an_object_that_is_being_fed_is_busy)
-{
-    lrk_pca *pca = make_usual(), *other = make_usual();
-    lrk_adapters *second = set_make(context, shapes, 5, 0, 0);
-    lrk_pass_options options = pass_options(4);
-    lrk_pass *pass, *none = NULL;
-    const double *state, *of_other;
-    int64_t n;
-    double value;
-    options.pca = pca;
-    sets_expect(context, lrk_pass_begin(second, &options, &none), LRK_ERR_ARGUMENT,
-                "components are of another set");
-    pass = pass_open(set, options);
-    options.sketch = sketch_make(set, NULL);
-    sets_expect(context, lrk_pass_begin(set, &options, &none), LRK_ERR_BUSY,
-                "another open pass feeds the comp");
-    options.pca = NULL;
-    lrk_pass_end(pass_open(set, options)); /* the sketch was given back */
-    lrk_sketch_destroy(options.sketch);
-    ck_assert_int_eq(lrk_pca_state(other, &of_other, &n), LRK_OK);
-    sets_expect(context, lrk_pca_state(pca, &state, &n), LRK_ERR_BUSY, "an open pass feeds");
-    sets_expect(context, lrk_pca_add(pca, of_other, n), LRK_ERR_BUSY, "an open pass feeds");
-    sets_expect(context, lrk_pca_select(pca, NULL, 0), LRK_ERR_BUSY, "an open pass feeds");
-    sets_expect(context, lrk_pca_components(pca, 2, 1, &value, NULL, NULL), LRK_ERR_BUSY,
-                "an open pass feeds");
-    lrk_pca_destroy(pca); /* the pass keeps it */
-    lrk_pass_end(pass);
-    lrk_pca_destroy(other);
-    lrk_adapters_destroy(second);
-}
-END_TEST
-
-static lrk_pca *made;
-
-static lrk_status act_create(void *user)
-{
-    (void)user;
-    return lrk_pca_create(set, NULL, &made);
-}
-
-static void undo_create(void *user)
-{
-    (void)user;
-    lrk_pca_destroy(made);
-}
-
-static lrk_status act_select(void *user)
-{
-    const uint8_t counts[3] = {1, 0, 1};
-    return lrk_pca_select(user, counts, 3);
-}
-
-static void undo_select(void *user)
-{
-    ck_assert_int_eq(lrk_pca_select(user, NULL, 0), LRK_OK);
-}
-
-START_TEST(creating_and_selecting_unwind_when_any_request_fails)
-{
-    sets_each_fault(&host, act_create, undo_create, NULL);
-    lrk_pca *pca = make_usual();
-    sets_each_fault(&host, act_select, undo_select, pca);
-    lrk_pca_destroy(pca);
-}
-END_TEST
-
-/* Feeding takes no memory, and says so when any of its loops fails. */
-START_TEST(feeding_allocates_nothing_and_reports_a_loop_that_fails)
-{
-    lrk_pca *pca = make_usual();
-    padded x = pca_rows(70, 37, 0.7, 3), y = padded_make(70, 24, 0, 3);
-    lrk_matrix vx = padded_view(&x);
-    lrk_matrix_mut vy = padded_mut(&y);
-    int32_t module = 2;
-    lrk_mask *none;
-    lrk_pass_options options = pass_options(70);
-    ck_assert_int_eq(lrk_mask_create_none(set, &none), LRK_OK);
-    options.mask = none;
-    options.pca = pca;
-    lrk_pass *pass = pass_open(set, options);
-    host.alloc.fail_at = host.alloc.calls;
-    host.alloc.sticky = true;
-    int64_t loops = host.loop.calls;
-    ck_assert_int_eq(lrk_forward(pass, &module, 1, &vx, &vy, NULL, 0), LRK_OK);
-    loops = host.loop.calls - loops;
-    host.alloc.fail_at = -1;
-    ck_assert_int_eq(loops, 2 * 4);
-    for (int64_t i = 0; i < loops; i++) {
-        host.loop.fail_at = host.loop.calls + i;
-        sets_expect(context, lrk_forward(pass, &module, 1, &vx, &vy, NULL, 0), LRK_ERR_HOST, "parallel_for");
-        host.loop.fail_at = -1;
-    }
-    lrk_pass_end(pass);
-    const double *state;
-    int64_t n;
-    lrk_pca *sum = make_usual();
-    ck_assert_int_eq(lrk_pca_state(pca, &state, &n), LRK_OK);
-    host.loop.fail_at = host.loop.calls + 2;
-    ck_assert_int_eq(lrk_pca_add(sum, state, n), LRK_ERR_HOST);
-    host.loop.fail_at = -1;
-    lrk_mask_destroy(none);
-    padded_free(&x);
-    padded_free(&y);
-    lrk_pca_destroy(sum);
-    lrk_pca_destroy(pca);
+    pca_rig_open(1);
 }
 END_TEST
 
@@ -630,7 +398,7 @@ Suite *pca_suite(void)
     Suite *suite = suite_create("pca");
     TCase *tests = tcase_create("pca");
     tcase_set_timeout(tests, 60);
-    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_checked_fixture(tests, setup, pca_rig_close);
     tcase_add_loop_test(tests, components_are_those_of_a_naive_incremental_analysis, 0, 2);
     tcase_add_loop_test(tests, activations_of_16_bits_are_read_as_they_are, 0, 2);
     tcase_add_test(tests, modules_of_one_input_share_its_components);
@@ -643,12 +411,6 @@ Suite *pca_suite(void)
     tcase_add_test(tests, states_of_workers_add_up_to_what_one_would_see);
     tcase_add_test(tests, workers_have_converged_when_all_have);
     tcase_add_test(tests, the_number_of_threads_changes_no_bit);
-    tcase_add_test(tests, options_out_of_range_are_refused);
-    tcase_add_test(tests, a_size_that_overflows_is_refused_by_name);
-    tcase_add_test(tests, wrong_arguments_are_refused);
-    tcase_add_test(tests, an_object_that_is_being_fed_is_busy);
-    tcase_add_test(tests, creating_and_selecting_unwind_when_any_request_fails);
-    tcase_add_test(tests, feeding_allocates_nothing_and_reports_a_loop_that_fails);
     suite_add_tcase(suite, tests);
     return suite;
 }

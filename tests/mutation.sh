@@ -50,10 +50,10 @@ near()
     src/adapters/stack.c) echo gradient_init ;;
     src/adapters/*) echo change create match mask merge snapshot gradients ;;
     src/importance/*) echo importance importance_hosts scores screened screened_model two_point random outputs ;;
-    src/allocation/eva.c | src/allocation/start.c) echo eva gradient_start ;;
+    src/allocation/eva.c | src/allocation/start.c) echo eva gradient_start gradient_start_refusals ;;
     src/allocation/gora.c) echo gora ;;
     src/allocation/twonn.c | src/allocation/gelora.c) echo gelora ;;
-    src/allocation/*_start.c | src/allocation/gradient_init.c) echo weight_start gradient_init gradient_start ;;
+    src/allocation/*_start.c | src/allocation/gradient_init.c) echo weight_start gradient_init gradient_start gradient_start_refusals ;;
     src/allocation/*) echo alora plan transaction limits round round_training ;;
     src/formats/peft* | src/formats/base64.c) echo files peft peft_modes peft_refusals peft_foreign peft_damage ;;
     src/formats/kohya* | src/formats/loaded.c) echo kohya kohya_refusals gguf peft_foreign outline ;;

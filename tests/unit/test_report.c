@@ -1,83 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The command's report: what a trace says arrives on the page, names are escaped, odd runs are drawn, and every wrong
- * line is refused with its number and the field.
+ * Reports: what a trace says arrives on the page, names are escaped, odd runs are drawn, and every wrong line is refused
+ * with its number and the field.
  */
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include "fault.h"
 #include "formats/json.h"
-#include "lorank/lorank.h"
-#include "scratch.h"
-#include "sets.h"
-#include "tool/command.h"
+#include "report_rig.h"
 #include "tool/page.h"
 #include "tool/run.h"
-#include "tool_rig.h"
-
-static fault host;
-static lrk_context *context;
-static scratch files;
-static char trace_path[SCRATCH_PATH];
-static char page_path[SCRATCH_PATH];
-
-static void setup(void)
-{
-    fault_reset(&host);
-    context = fault_context(&host);
-    scratch_init(&files);
-    strcpy(trace_path, scratch_path(&files, "trace.jsonl"));
-    strcpy(page_path, scratch_path(&files, "trace.html"));
-}
-
-static void teardown(void)
-{
-    lrk_context_destroy(context);
-    scratch_fini(&files);
-    ck_assert_int_eq(host.live, 0);
-}
-
-/* ---- traces ---- */
-
-#define START                                                                                                \
-    "{\"event\":\"start\",\"format\":1,\"lorank\":\"0.1.0\",\"label\":\"a "                                  \
-    "<b>\",\"ranks\":5,\"parameters\":46,\"modules\":["                                                      \
-    "{\"name\":\"m.layers.0.q\",\"stage\":0,\"n_in\":5,\"n_out\":3,\"rank\":2,\"scale\":1.0,\"ranks\":[[1,"  \
-    "0],[2,0]]},"                                                                                            \
-    "{\"name\":\"m.layers.1.q\",\"stage\":1,\"n_in\":4,\"n_out\":6,\"rank\":3,\"scale\":1.0,\"ranks\":[[3,"  \
-    "0],[4,0],[5,0]]},"                                                                                      \
-    "{\"name\":\"<head>&\\\"\",\"stage\":2,\"n_in\":7,\"n_out\":2,\"rank\":0,\"scale\":1.0,\"ranks\":[]}]}"  \
-    "\n"
-#define ROUND                                                                                                \
-    "{\"event\":\"round\",\"round\":0,\"step\":60,\"estimator\":\"ablation.exact\",\"loss_all\":3.5,\"loss_" \
-    "none\":4.0,"                                                                                            \
-    "\"noise_floor\":1e-7,\"split_correlation\":0.75,\"evaluations\":12,\"differentiations\":2,\"n_exact\":" \
-    "3,"                                                                                                     \
-    "\"policy\":\"alora\",\"cut\":0.001,\"cut_next\":0.002,\"ranks_before\":5,\"ranks_after\":5,"            \
-    "\"parameters_before\":46,\"parameters_after\":48,"                                                      \
-    "\"dropped\":[{\"identity\":2,\"module\":0,\"score\":0.001,\"birth\":0}],"                               \
-    "\"added\":[{\"identity\":6,\"module\":1}],\"receivers\":[{\"module\":1,\"n\":1,\"mean\":0.003}],"       \
-    "\"module_ranks\":[1,4,0],\"scores\":[[1,0,0.005,0.004,0.001,0.0005,null,true,false],"                   \
-    "[2,0,0.001,null,null,0.0015,0.001,true,true],[3,1,0.004,null,null,null,0.004,false,false],"             \
-    "[4,1,0.002,null,null,0.0001,null,true,false],[5,1,-0.03,null,null,null,null,false,false]]}\n"
-#define VALUE "{\"event\":\"value\",\"name\":\"dev_loss\",\"step\":60,\"value\":3.25}\n"
-#define END                                                                                                  \
-    "{\"event\":\"end\",\"ranks\":5,\"parameters\":48,\"modules\":[[[1,0]],[[3,0],[4,0],[5,0],[6,60]],[]]}"  \
-    "\n"
-
-static const char whole[] =
-    START VALUE ROUND "{\"event\":\"value\",\"name\":\"dev_loss\",\"step\":90,\"value\":null}\n" END;
 
 static run *read_text(const char *text, char error[512])
 {
-    scratch_write(trace_path, text, strlen(text));
-    return run_read(trace_path, error, 512);
+    scratch_write(report_rig.trace_path, text, strlen(text));
+    return run_read(report_rig.trace_path, error, 512);
 }
 
 static run *read_good(const char *text)
@@ -113,7 +53,7 @@ static int count(const char *text, const char *what)
 
 START_TEST(a_run_is_read_as_written)
 {
-    run *r = read_good(whole);
+    run *r = read_good(report_whole);
     ck_assert_str_eq(r->label, "a <b>");
     ck_assert_int_eq(r->n_modules, 3);
     ck_assert_int_eq(r->n_rounds, 1);
@@ -200,7 +140,7 @@ START_TEST(wrong_lines_are_named)
     char error[512] = "";
     ck_assert_ptr_null(read_text(wrongs[_i].text, error));
     ck_assert_msg(strstr(error, wrongs[_i].words) != NULL, "'%s' does not say '%s'", error, wrongs[_i].words);
-    ck_assert_ptr_eq(strstr(error, trace_path), error);
+    ck_assert_ptr_eq(strstr(error, report_rig.trace_path), error);
 }
 END_TEST
 
@@ -234,7 +174,7 @@ static const char *const swaps[][3] = {
 START_TEST(wrong_values_are_named)
 {
     char error[512] = "";
-    char *text = replaced(whole, swaps[_i][0], swaps[_i][1]);
+    char *text = replaced(report_whole, swaps[_i][0], swaps[_i][1]);
     ck_assert_ptr_null(read_text(text, error));
     ck_assert_msg(strstr(error, swaps[_i][2]) != NULL, "'%s' does not say '%s'", error, swaps[_i][2]);
     free(text);
@@ -246,7 +186,7 @@ static void check_needed(const char *before, const char *line)
 {
     lrki_json *event;
     char wanted[64], error[512];
-    ck_assert_int_eq(lrki_json_parse(context, line, strlen(line), "line", &event), LRK_OK);
+    ck_assert_int_eq(lrki_json_parse(report_rig.context, line, strlen(line), "line", &event), LRK_OK);
     for (lrki_json_cursor c = lrki_json_first(event); c.at != NULL; c = lrki_json_next(event, c)) {
         char from[64], to[64], *text;
         snprintf(from, sizeof from, "\"%s\":", c.key);
@@ -274,10 +214,10 @@ END_TEST
 
 START_TEST(a_trace_cut_anywhere_is_read_to_a_line_or_refused)
 {
-    char *text = strdup(whole);
-    for (size_t n = strlen(whole); n > 0; n--) {
+    char *text = strdup(report_whole);
+    for (size_t n = strlen(report_whole); n > 0; n--) {
         char error[512] = "";
-        bool at_line = text[n - 1] == '\n' || (n < strlen(whole) && whole[n] == '\n');
+        bool at_line = text[n - 1] == '\n' || (n < strlen(report_whole) && report_whole[n] == '\n');
         text[n] = '\0';
         run *r = read_text(text, error);
         ck_assert_msg((r != NULL) == at_line, "%zu bytes: %s", n, error);
@@ -380,7 +320,7 @@ START_TEST(the_page_shows_the_run)
         "1, up to 0.001",
         "1.q&nbsp;+1",
         "\u03c1 = 0.75"};
-    run *r = read_good(whole);
+    run *r = read_good(report_whole);
     char *page = draw(r);
     for (size_t i = 0; i < sizeof shown / sizeof shown[0]; i++)
         ck_assert_msg(strstr(page, shown[i]) != NULL, "the page does not show '%s'", shown[i]);
@@ -400,7 +340,7 @@ END_TEST
 START_TEST(every_round_has_a_small_map)
 {
     char *second = replaced(ROUND, "\"round\":0,\"step\":60", "\"round\":1,\"step\":70");
-    char *text = malloc(strlen(whole) + strlen(second) + 1);
+    char *text = malloc(strlen(report_whole) + strlen(second) + 1);
     sprintf(text, "%s%s", START ROUND, second);
     run *r = read_good(text);
     char *page = draw(r);
@@ -416,7 +356,7 @@ END_TEST
 
 START_TEST(one_cell_a_module_and_map)
 {
-    run *r = read_good(whole);
+    run *r = read_good(report_whole);
     char *page = draw(r);
     char *maps = strstr(page, "Before"), *end = strstr(page, "Curves");
     ck_assert(maps != NULL && end != NULL);
@@ -537,133 +477,13 @@ START_TEST(a_long_series_is_thinned_and_averaged)
 }
 END_TEST
 
-/* ---- the command ---- */
-
-START_TEST(calls_that_are_wrong_have_status_2)
-{
-    const char *const none[] = {NULL}, *const unknown[] = {"-q", NULL},
-                      *const two[] = {trace_path, "two", NULL}, *const bare[] = {trace_path, "-o", NULL},
-                      *const itself[] = {page_path, NULL},
-                      *const twice[] = {trace_path, "-o", "a", "--output=b", NULL},
-                      *const help[] = {"--help", NULL};
-    tool_expect(&files, report_command, none, 2, "an argument is missing");
-    tool_expect(&files, report_command, unknown, 2, "unknown option: -q");
-    tool_expect(&files, report_command, two, 2, "one argument too many: two");
-    tool_expect(&files, report_command, bare, 2, "an option lacks its value: -o");
-    tool_expect(&files, report_command, itself, 2, "replace the trace");
-    tool_expect(&files, report_command, twice, 2, "given twice: --output=b");
-    tool_answer answer = tool_run(&files, report_command, help);
-    ck_assert_int_eq(answer.status, 0);
-    ck_assert_str_eq(answer.err, "");
-    ck_assert_ptr_eq(strstr(answer.out, "usage: lorank report"), answer.out);
-    tool_answer_free(&answer);
-    ck_assert_int_eq(scratch_count(files.dir), 0);
-}
-END_TEST
-
-START_TEST(failures_have_status_1_and_leave_no_page)
-{
-    const char *const one[] = {trace_path, NULL},
-                      *const nowhere[] = {trace_path, "-o", "/nonexistent/page.html", NULL},
-                      *const folder[] = {trace_path, "-o", files.dir, NULL},
-                      *const not_a_file[] = {files.dir, "-o", page_path, NULL};
-    tool_expect(&files, report_command, one, 1, "cannot open");
-    scratch_write(trace_path, "x", 1);
-    tool_expect(&files, report_command, one, 1, "trace.jsonl:1: not valid JSON");
-    scratch_write(trace_path, whole, strlen(whole));
-    tool_expect(&files, report_command, nowhere, 1, "/nonexistent/page.html");
-    tool_expect(&files, report_command, folder, 1, "");
-    ck_assert_int_eq(scratch_count(files.dir), 1);
-    char part[SCRATCH_PATH + 8];
-    snprintf(part, sizeof part, "%s.part", files.dir);
-    ck_assert(!scratch_exists(part));
-    tool_expect(&files, report_command, not_a_file, 1, "cannot read");
-}
-END_TEST
-
-/* Through a link, so that a page that replaces what it is told to write to replaces that alone. */
-START_TEST(a_device_is_written_to_and_the_trace_is_spared_by_any_name)
-{
-    char same[SCRATCH_PATH + 32];
-    size_t n;
-    scratch_write(trace_path, whole, strlen(whole));
-    ck_assert_int_eq(symlink("/dev/full", page_path), 0);
-    const char *const device[] = {trace_path, "-o", page_path, NULL};
-    tool_expect(&files, report_command, device, 1, "cannot write");
-    ck_assert_int_gt(readlink(page_path, same, sizeof same), 0);
-    snprintf(same, sizeof same, "%s/./trace.jsonl", files.dir);
-    const char *const itself[] = {trace_path, "-o", same, NULL};
-    tool_expect(&files, report_command, itself, 2, "replace the trace");
-    char *text = scratch_read(trace_path, &n);
-    ck_assert_str_eq(text, whole);
-    free(text);
-}
-END_TEST
-
-/* The built command with arguments: its status and the first line it says on either stream. */
-static int built(const char *arguments, char *said)
-{
-    char line[1024];
-    const char *build = getenv("LRK_BUILD");
-    ck_assert_msg(build != NULL, "LRK_BUILD must name the build folder");
-    snprintf(line, sizeof line, "%s/lorank %s 2>&1", build, arguments);
-    FILE *pipe = popen(line, "r");
-    ck_assert_ptr_nonnull(pipe);
-    said[0] = '\0';
-    if (fgets(said, 512, pipe) == NULL) said[0] = '\0';
-    while (fgets(line, sizeof line, pipe) != NULL)
-        ;
-    int status = pclose(pipe);
-    ck_assert(WIFEXITED(status));
-    return WEXITSTATUS(status);
-}
-
-START_TEST(the_built_command_answers)
-{
-    char said[512], wanted[64], line[SCRATCH_PATH + 32];
-    snprintf(wanted, sizeof wanted, "lorank %s (ABI %d)\n", lrk_version_text(), (int)lrk_abi_version());
-    ck_assert_int_eq(built("--version", said), 0);
-    ck_assert_str_eq(said, wanted);
-    ck_assert_int_eq(built("--help", said), 0);
-    ck_assert_ptr_eq(strstr(said, "usage: lorank COMMAND"), said);
-    ck_assert_int_eq(built("", said), 2);
-    ck_assert_int_eq(built("frob", said), 2);
-    ck_assert_str_eq(said, "lorank: unknown command 'frob' (lorank --help)\n");
-    scratch_write(trace_path, whole, strlen(whole));
-    snprintf(line, sizeof line, "report %s -o -", trace_path);
-    ck_assert_int_eq(built(line, said), 0);
-    ck_assert_str_eq(said, "<!DOCTYPE html>\n");
-    ck_assert_int_eq(scratch_count(files.dir), 1);
-}
-END_TEST
-
-START_TEST(a_real_trace_becomes_a_page)
-{
-    size_t n;
-    lrk_trace *trace;
-    lrk_module_spec specs[3];
-    sets_three(specs);
-    lrk_adapters *adapters = sets_create(context, specs, 3, NULL);
-    ck_assert_int_eq(lrk_trace_open(adapters, trace_path, "from the library", &trace), LRK_OK);
-    ck_assert_int_eq(lrk_trace_value(trace, "dev_loss", 1, 2.5), LRK_OK);
-    ck_assert_int_eq(lrk_trace_close(trace), LRK_OK);
-    lrk_adapters_destroy(adapters);
-    const char *const one[] = {trace_path, NULL};
-    tool_expect(&files, report_command, one, 0, "");
-    char *page = scratch_read(page_path, &n);
-    ck_assert_ptr_nonnull(strstr(page, "from the library"));
-    ck_assert_int_eq(scratch_count(files.dir), 2);
-    free(page);
-}
-END_TEST
-
 Suite *report_suite(void);
 
 Suite *report_suite(void)
 {
     Suite *suite = suite_create("report");
     TCase *cases = tcase_create("all");
-    tcase_add_checked_fixture(cases, setup, teardown);
+    tcase_add_checked_fixture(cases, report_rig_open, report_rig_close);
     tcase_set_timeout(cases, 60);
     tcase_add_test(cases, a_run_is_read_as_written);
     tcase_add_test(cases, a_run_that_goes_on_is_read_as_far);
@@ -681,11 +501,6 @@ Suite *report_suite(void)
     tcase_add_loop_test(cases, odd_runs_are_drawn, 0, (int)(sizeof odd / sizeof odd[0]));
     tcase_add_test(cases, scores_beyond_the_edge_are_arrows);
     tcase_add_test(cases, a_long_series_is_thinned_and_averaged);
-    tcase_add_test(cases, calls_that_are_wrong_have_status_2);
-    tcase_add_test(cases, failures_have_status_1_and_leave_no_page);
-    tcase_add_test(cases, a_device_is_written_to_and_the_trace_is_spared_by_any_name);
-    tcase_add_test(cases, the_built_command_answers);
-    tcase_add_test(cases, a_real_trace_becomes_a_page);
     suite_add_tcase(suite, cases);
     return suite;
 }

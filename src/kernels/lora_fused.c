@@ -180,11 +180,13 @@ static void add_block(const sources *s, const lrki_activations *matrix, lrki_til
 /* to [rank x rows of t] = (rows of t of from [rows x rank] diag(f))^T; a factor of 0 gives 0 whatever it meets. */
 static void scale_transposed(const lrki_lora_part *part, lrki_tile t, const float *from, float *to)
 {
-    from += t.row * part->rank;
-    for (int64_t j = 0; j < part->rank; j++)
-        for (int64_t i = 0; i < t.n_rows; i++)
-            to[j * t.n_rows + i] =
-                part->factor[j] == 0.0f ? 0.0f : part->factor[j] * from[i * part->rank + j];
+    const int64_t rank = part->rank, n_rows = t.n_rows;
+    for (int64_t j = 0; j < rank; j++) {
+        const float f = part->factor[j], *column = from + t.row * rank + j;
+        float *row = to + j * n_rows;
+        for (int64_t i = 0; i < n_rows; i++)
+            row[i] = f == 0.0f ? 0.0f : f * column[i * rank];
+    }
 }
 
 static lrki_activations block_of(const lrki_activations *matrix, lrki_tile t)

@@ -68,7 +68,7 @@ lrki_tile lrki_lora_chunk(const lrki_lora_call *call, int64_t chunk)
     return (lrki_tile){.row = row, .n_rows = lrki_smaller(call->chunk_rows, call->rows - row)};
 }
 
-/* Of two whole chunks or more, since each costs a pass over dA and dB; but two lanes if there are two chunks. */
+/* Of 2 LRKI_LORA_ROWS rows or more, since each costs a pass over dA and dB; but two lanes if there are two chunks. */
 int64_t lrki_lora_lanes(int64_t rows)
 {
     int64_t lanes = lrki_smaller(rows / (2 * LRKI_LORA_ROWS), LRKI_LORA_SUMS);
@@ -104,9 +104,9 @@ static bool wants_gemm(const lrki_lora_call *call)
 static int64_t most_rows(const lrki_lora_call *call)
 {
     int64_t ranks = 0;
+    if (call->by_gemm) return LRKI_GEMM_ROWS;
     for (int64_t p = 0; p < call->n_parts; p++)
         ranks += call->parts[p].rank;
-    if (call->by_gemm) return LRKI_GEMM_ROWS;
     return ranks > FEW_GROUPS * (int64_t)call->kernels->group ? LRKI_LORA_ROWS : FEW_RANKS_ROWS;
 }
 

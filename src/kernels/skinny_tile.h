@@ -198,7 +198,7 @@ INLINE void give_sums(const vec *v, const int n, const bool add, float *out)
 INLINE void dot_step(vec acc[8][8], const void *const *rows, const float *const *ranks, const int dtype,
                      const int r, const int j, int64_t k)
 {
-    if (r < j) { /* the shorter list is held: 24 sums, 3 rows and a rank are 28 of 32 registers */
+    if (r < j) { /* the shorter list is held: 3 rows, a rank and 24 (12) sums fit 32 (16) registers */
         vec row[8];
         UNROLL for (int a = 0; a < r; a++)
         {

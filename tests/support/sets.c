@@ -54,6 +54,16 @@ void sets_expect(lrk_context *context, lrk_status status, lrk_status want, const
     ck_assert_int_eq(info.status, want);
 }
 
+lrk_allocator *sets_alora(lrk_adapters *adapters, int64_t n_move)
+{
+    lrk_alora_options options;
+    lrk_allocator *allocator;
+    ck_assert_int_eq(lrk_alora_options_init(&options, sizeof options), LRK_OK);
+    options.n_move = n_move;
+    ck_assert_int_eq(lrk_allocator_create_alora(adapters, &options, &allocator), LRK_OK);
+    return allocator;
+}
+
 uint64_t sets_random(uint64_t *state)
 {
     uint64_t z = *state += 0x9e3779b97f4a7c15u; /* splitmix64 */

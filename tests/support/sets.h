@@ -40,6 +40,9 @@ lrk_adapters_info sets_info(const lrk_adapters *adapters);
 lrk_tensor sets_tensor(const lrk_adapters *adapters, int32_t module, int32_t which);
 int64_t sets_rank(const lrk_adapters *adapters, int32_t module);
 
+/* ALoRA's allocator with its defaults, but that many ranks a round. */
+lrk_allocator *sets_alora(lrk_adapters *adapters, int64_t n_move);
+
 /* A random number generator for test data. */
 uint64_t sets_random(uint64_t *state);
 

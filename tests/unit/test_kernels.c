@@ -332,9 +332,9 @@ START_TEST(scratch_pieces_are_aligned_and_apart)
                            390 * sizeof(float),
                            390 * sizeof(float),
                            390 * sizeof(float),
-                           9 * sizeof(double),
+                           15 * sizeof(double), /* 5 chunks of at least 32 rows but the last */
                            _i ? 0 : 3 * (70 + 30) * sizeof(float),
-                           _i ? 0 : 3 * (70 + 30) * sizeof(float), /* 3 chunks: 2 lanes */
+                           _i ? 0 : 3 * (70 + 30) * sizeof(float), /* 2 lanes */
                            _i ? (size_t)LRKI_LORA_LANES * LRKI_LORA_ROWS * LRKI_TILE_COLS * sizeof(float)
                               : 0};
     ck_assert_ptr_eq(at[0], memory);

@@ -85,23 +85,13 @@ static int32_t observe_too(void *user, const lrk_scores *scores, const lrk_plan 
     return 0;
 }
 
-static lrk_allocator *mover(lrk_adapters *adapters, int64_t n_move)
-{
-    lrk_alora_options options;
-    lrk_allocator *allocator;
-    ck_assert_int_eq(lrk_alora_options_init(&options, sizeof options), LRK_OK);
-    options.n_move = n_move;
-    ck_assert_int_eq(lrk_allocator_create_alora(adapters, &options, &allocator), LRK_OK);
-    return allocator;
-}
-
 static void setup_fixture(fixture *f)
 {
     *f = (fixture){.t = table_create()};
     for (int i = 0; i < TABLE_RANKS; i++)
         table_terms(f->t, i, i == 3 ? -1 : i, i == 3 ? -1 : 2 * i); /* the fourth goes */
     f->estimator = table_estimator(f->t, NULL);
-    f->allocator = mover(f->t->adapters, 1);
+    f->allocator = sets_alora(f->t->adapters, 1);
     ck_assert_int_eq(lrk_participant_init(&f->participant, sizeof f->participant), LRK_OK);
     f->participant.user = f;
     f->participant.name = "logger";

@@ -7,16 +7,6 @@
 
 #include "toy.h"
 
-static lrk_allocator *mover(lrk_adapters *adapters, int64_t n_move)
-{
-    lrk_alora_options options;
-    lrk_allocator *allocator;
-    ck_assert_int_eq(lrk_alora_options_init(&options, sizeof options), LRK_OK);
-    options.n_move = n_move;
-    ck_assert_int_eq(lrk_allocator_create_alora(adapters, &options, &allocator), LRK_OK);
-    return allocator;
-}
-
 typedef struct training {
     toy *t;
     lrk_estimator *estimator;
@@ -63,7 +53,7 @@ static void begin_training(training *r)
     ablation.n_cut = 2;
     ablation.pool = 3;
     r->estimator = toy_estimator(r->t, &ablation);
-    r->allocator = mover(r->t->adapters, 2);
+    r->allocator = sets_alora(r->t->adapters, 2);
     ck_assert_int_eq(lrk_optimizer_create_adamw(r->t->adapters, NULL, &r->optimizer), LRK_OK);
     lrk_schedule_options options;
     ck_assert_int_eq(lrk_schedule_options_init(&options, sizeof options), LRK_OK);

@@ -123,16 +123,6 @@ END_TEST
 
 /* ---- rounds ---- */
 
-static lrk_allocator *allocator_of(int64_t n_move)
-{
-    lrk_alora_options options;
-    lrk_allocator *allocator;
-    lrk_alora_options_init(&options, sizeof options);
-    options.n_move = n_move;
-    ck_assert_int_eq(lrk_allocator_create_alora(adapters, &options, &allocator), LRK_OK);
-    return allocator;
-}
-
 static lrk_scores *scores_of(const double *values)
 {
     lrk_scores *scores;
@@ -157,7 +147,7 @@ START_TEST(a_round_is_as_documented)
 {
     const double values[] = {5, 1, 4, 2, 3};
     lrk_trace *trace = create(NULL);
-    lrk_allocator *allocator = allocator_of(1);
+    lrk_allocator *allocator = sets_alora(adapters, 1);
     lrk_scores *scores = scores_of(values);
     lrk_score *second = &scores->scores[1];
     second->t1 = 0.25;
@@ -195,7 +185,7 @@ START_TEST(a_dropped_rank_keeps_its_birth)
 {
     const double values[] = {5, 1, 4, 2, 3}, later[] = {5, 4, 2, 3, 1};
     lrk_trace *trace = create(NULL);
-    lrk_allocator *allocator = allocator_of(1);
+    lrk_allocator *allocator = sets_alora(adapters, 1);
     lrk_scores *scores = scores_of(values);
     play_round(trace, allocator, scores, 60, _i == 1);
     lrk_scores_destroy(scores);
@@ -214,7 +204,7 @@ START_TEST(means_of_receivers_are_of_one_kind)
 {
     const double values[] = {5, 1, 4, 2, 3};
     lrk_trace *trace = create(NULL);
-    lrk_allocator *allocator = allocator_of(1);
+    lrk_allocator *allocator = sets_alora(adapters, 1);
     lrk_scores *scores = scores_of(values);
     for (int i = 0; i < 5; i++)
         scores->scores[i].estimate = 10 * values[i];
@@ -266,7 +256,7 @@ START_TEST(the_observer_writes_the_round)
     lrk_schedule_event event = {.struct_size = sizeof event};
     lrk_round_binding_init(&binding, sizeof binding);
     ck_assert_int_eq(lrk_estimator_create_custom(adapters, &custom, &binding.estimator), LRK_OK);
-    binding.allocator = allocator_of(1);
+    binding.allocator = sets_alora(adapters, 1);
     ck_assert_int_eq(lrk_trace_observer(trace, &observer), LRK_OK);
     binding.observers = &observer;
     binding.n_observers = 1;
@@ -321,7 +311,7 @@ START_TEST(scores_and_plans_of_others_are_refused)
     lrk_trace *trace;
     lrk_plan *plan;
     ck_assert_int_eq(lrk_trace_create(others, keep, &out, NULL, &trace), LRK_OK);
-    lrk_allocator *allocator = allocator_of(1);
+    lrk_allocator *allocator = sets_alora(adapters, 1);
     lrk_scores *scores = scores_of(values);
     ck_assert_int_eq(lrk_allocator_plan(allocator, scores, 1, &plan), LRK_OK);
     sets_expect(context, lrk_trace_round(trace, scores, plan), LRK_ERR_ARGUMENT, "another set");

@@ -40,12 +40,7 @@ static void give_up(void *user, const lrk_plan *plan)
 static void allocators(ring *r, int64_t other)
 {
     for (int32_t w = 0; w < r->n; w++) {
-        lrk_alora_options options;
-        ck_assert_int_eq(lrk_alora_options_init(&options, sizeof options), LRK_OK);
-        options.n_move = w == 1 ? other : 2;
-        ck_assert_int_eq(
-            lrk_allocator_create_alora(r->seats[w].table->adapters, &options, &r->seats[w].allocator),
-            LRK_OK);
+        r->seats[w].allocator = sets_alora(r->seats[w].table->adapters, w == 1 ? other : 2);
         members[w] = (member){.seat = &r->seats[w]};
     }
 }

@@ -1,77 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The inverse of the fold, bit for bit. With f the factor and b0 = B' / f rounded to f32, B was b0 or one of its two neighbours:
- * |B' / f - B| is at most 1/|m_f| <= 1 unit in the last place of B, m_f the significand of f in [1, 2), since a unit of B' is
- * at most 2 of f times a unit of B; what doubles round is far below the half unit that is left. Of these three, those that
- * fold to B' are two at most, as they lie m_f > 1 units of B apart and what rounds to B' is no wider than 2. Where it is one,
- * nothing need be kept; where it is two, a bit says which. Where B' is 0 or subnormal (underflow, a gate of 0, B = 0) a bit
- * says whether B is b0; if it is not, its value is kept in a list, an escape. So what is kept is about a third of a bit an
- * element at most, and nothing where f is a power of 2.
+ * The inverse of the fold, bit for bit: what is kept beside B' so that B comes back. Where B' leaves two values (peft_unfold.h), a bit
+ * says which. Where it is 0 or subnormal, a bit says whether B is what division gives; if it is not, its value is kept in a list,
+ * an escape. So what is kept is about a third of a bit an element at most, and nothing where f is a power of 2.
  *
- * Restoring folds again and compares, so that damaged metadata gives the delta that PEFT sees, or an error.
+ * What is restored folds to what was stored, so that damaged metadata gives the delta that PEFT sees, or an error.
  */
 #include <string.h>
 
 #include "base64.h"
 #include "peft_fold.h"
+#include "peft_unfold.h"
 
-enum { PIECE = 256 };
-
-#define LEAST_NORMAL 0x00800000u
-
-/* Bits of the elements of one piece: `first` unless `open`, when a bit may choose `second`, or if `tiny` an escape. */
-typedef struct choices {
-    uint32_t first[PIECE];
-    uint32_t second[PIECE];
-    uint32_t open[PIECE]; /* 0 or 1 */
-    uint32_t tiny[PIECE];
-} choices;
-
-static void multiply(const float *values, int64_t n, double factor, uint32_t *bits)
-{
-    float products[PIECE];
-    for (int64_t i = 0; i < n; i++)
-        products[i] = (float)((double)values[i] * factor);
-    memcpy(bits, products, (size_t)n * sizeof *products);
-}
-
-/* is[i] = 1 if the value of bits b0[i] + step folds to that of bits `stored`, else 0. */
-static void folds_to(const uint32_t *b0, uint32_t step, int64_t n, double factor, const uint32_t *stored,
-                     uint32_t *is)
-{
-    uint32_t near[PIECE];
-    float values[PIECE];
-    for (int64_t i = 0; i < n; i++)
-        near[i] = b0[i] + step;
-    memcpy(values, near, (size_t)n * sizeof *values);
-    multiply(values, n, factor, near);
-    for (int64_t i = 0; i < n; i++)
-        is[i] = near[i] == stored[i];
-}
-
-/* Loops of one type and kind each, so that they are vectorised. Neighbours are those of the magnitude. */
-static void choices_of(const float *values, int64_t n, double factor, choices *c)
-{
-    uint32_t stored[PIECE], b0[PIECE], below[PIECE], at[PIECE], above[PIECE];
-    memcpy(stored, values, (size_t)n * sizeof *values);
-    multiply(values, n, factor == 0 ? 0 : 1 / factor, b0);
-    folds_to(b0, UINT32_MAX, n, factor, stored, below);
-    folds_to(b0, 0, n, factor, stored, at);
-    folds_to(b0, 1, n, factor, stored, above);
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t tiny = (stored[i] & 0x7fffffffu) < LEAST_NORMAL, not_at = at[i] ^ 1u;
-        uint32_t first = b0[i] - (below[i] & ~tiny) + ((below[i] ^ 1u) & not_at & ~tiny);
-        uint32_t second = b0[i] + (above[i] & ~tiny) - ((above[i] ^ 1u) & not_at & ~tiny);
-        c->first[i] = first;
-        c->second[i] = second;
-        c->tiny[i] = tiny;
-        c->open[i] = tiny | (first != second);
-    }
-}
+enum { PIECE = LRKI_UNFOLD_PIECE, WORDS = LRKI_UNFOLD_WORDS };
 
 /* Bits of a module's elements, rank after rank, the lowest of a byte first. */
 typedef struct residual {
-    unsigned char *bits; /* room for one an element, and a byte more */
+    unsigned char *bits; /* room for one an element, and for a word that begins anywhere */
     int64_t n_room;
     int64_t n_bits;
     float *escapes;
@@ -79,9 +24,11 @@ typedef struct residual {
     int64_t escape;    /* the next    */
 } residual;
 
+enum { WORD_BYTES = 8, WORD_ROOM = WORD_BYTES + 1 };
+
 static lrk_status residual_new(lrk_context *context, const lrki_peft_module *m, residual *r)
 {
-    *r = (residual){.n_room = m->rank * m->n_out / 8 + 1};
+    *r = (residual){.n_room = m->rank * m->n_out / 8 + WORD_ROOM};
     r->bits = lrki_array(context, r->n_room, 1);
     return r->bits == NULL ? lrki_fail_nomem(context, m->name) : LRK_OK;
 }
@@ -117,47 +64,41 @@ static void each_piece(const lrki_peft_module *m, double alpha, piece_call each,
 /* ---- describe ---- */
 
 typedef struct describing {
+    const lrk_context *context;
     const float *b;
-    residual r; /* its escapes are counted while there is no list */
-    uint32_t any;
+    residual r;   /* its escapes are counted while there is no list */
+    uint64_t any; /* bits that are not 0 */
 } describing;
 
-/* Bits that wait for a store, WORD_BYTES of them at a time: a store an element would wait for the one before. */
-typedef struct bit_writer {
-    unsigned char *at;
-    uint64_t word;
-    uint32_t n;
-} bit_writer;
-
-#define WORD_BYTES 7
-
-static void write_bytes(bit_writer *w, uint32_t n)
+/* Those of `bits` that `open` has, lowest first, and how many. */
+static uint64_t squeeze(uint64_t bits, uint64_t open, int64_t *n)
 {
-    for (uint32_t i = 0; i < n; i++)
-        w->at[i] = (unsigned char)(w->word >> 8 * i);
-}
-
-static void put_bits(residual *r, const uint32_t *bits, const uint32_t *open, int64_t n)
-{
-    bit_writer w = {.at = r->bits + r->n_bits / 8, .n = (uint32_t)(r->n_bits % 8)};
-    w.word = *w.at;
-    for (int64_t i = 0; i < n; i++) {
-        w.word |= (uint64_t)bits[i] << w.n;
-        w.n += open[i];
-        r->n_bits += open[i];
-        if (w.n < 8 * WORD_BYTES) continue;
-        write_bytes(&w, WORD_BYTES);
-        w.at += WORD_BYTES;
-        w.word = w.n = 0; /* full to the last bit, as they come one at a time */
+    uint64_t squeezed = 0;
+    *n = 0;
+    for (; open != 0; open &= open - 1) {
+        uint64_t lowest = open & (0 - open);
+        squeezed |= (uint64_t)((bits & lowest) != 0) << *n;
+        ++*n;
     }
-    write_bytes(&w, (w.n + 7) / 8);
+    return squeezed;
 }
 
-static void put_escapes(describing *d, const uint32_t *escapes, int64_t at, int64_t n)
+/* Nothing is set past the bits that are there. */
+static void put_bits(residual *r, uint64_t bits, int64_t n)
 {
-    for (int64_t i = 0; i < n; i++) {
-        if (escapes[i] == 0) continue;
-        if (d->r.escapes != NULL) d->r.escapes[d->r.escape] = d->b[at + i];
+    unsigned char *at = r->bits + r->n_bits / 8;
+    int shift = (int)(r->n_bits % 8);
+    uint64_t word = bits << shift | *at;
+    for (int i = 0; i < WORD_BYTES; i++)
+        at[i] = (unsigned char)(word >> 8 * i);
+    at[WORD_BYTES] = (unsigned char)(bits >> 1 >> (63 - shift));
+    r->n_bits += n;
+}
+
+static void put_escapes(describing *d, uint64_t escapes, const float *b)
+{
+    for (; escapes != 0; escapes &= escapes - 1) {
+        if (d->r.escapes != NULL) d->r.escapes[d->r.escape] = b[__builtin_ctzll(escapes)];
         d->r.escape++;
     }
 }
@@ -165,21 +106,16 @@ static void put_escapes(describing *d, const uint32_t *escapes, int64_t at, int6
 static void describe_piece(void *user, double factor, int64_t at, int64_t n)
 {
     describing *d = user;
-    float folded[PIECE] = {0};
-    uint32_t is[PIECE], bits[PIECE], escapes[PIECE], any_escape = 0;
-    choices c;
-    for (int64_t i = 0; i < n; i++)
-        folded[i] = lrki_fold(d->b[at + i], factor);
-    choices_of(folded, n, factor, &c);
-    memcpy(is, d->b + at, (size_t)n * sizeof *d->b);
-    for (int64_t i = 0; i < n; i++) {
-        bits[i] = c.open[i] & (uint32_t)(is[i] != c.first[i]);
-        escapes[i] = bits[i] & c.tiny[i];
-        d->any |= bits[i];
-        any_escape |= escapes[i];
+    lrki_unfolded u;
+    uint64_t differs[WORDS];
+    lrki_fold_and_unfold(d->context, d->b + at, n, factor, &u, differs);
+    for (int k = 0; k < WORDS; k++) {
+        int64_t n_open;
+        uint64_t bits = squeeze(differs[k], u.open[k], &n_open);
+        d->any |= bits;
+        put_bits(&d->r, bits, n_open);
+        put_escapes(d, differs[k] & u.tiny[k], d->b + at + 64 * (int64_t)k);
     }
-    put_bits(&d->r, bits, c.open, n);
-    if (any_escape != 0) put_escapes(d, escapes, at, n);
 }
 
 /* A second time over the elements, for the values of the list. */
@@ -208,7 +144,7 @@ static void put_entry(lrk_context *context, const char *name, const residual *r,
 lrk_status lrki_fold_describe(lrk_context *context, const lrki_peft_module *module, double alpha,
                               lrki_json **fold)
 {
-    describing d = {.b = module->b};
+    describing d = {.context = context, .b = module->b};
     lrk_status status = residual_new(context, module, &d.r);
     if (status != LRK_OK) return status;
     each_piece(module, alpha, describe_piece, &d);
@@ -224,48 +160,76 @@ lrk_status lrki_fold_describe(lrk_context *context, const lrki_peft_module *modu
 /* ---- restore ---- */
 
 typedef struct restoring {
+    const lrk_context *context;
     residual r;
     float *b;
-    uint32_t others; /* not 0: a value does not fold to what was stored, or lacks its escape */
+    uint64_t others; /* not 0: a value does not fold to what was stored, or lacks its escape */
 } restoring;
 
-/* Bits in which what `values` fold to and `stored` differ. */
-static uint32_t unlike_bits(const float *values, const float *stored, int64_t n, double factor)
+/* The bits that come next, at least as many as a word of a mask has. */
+static uint64_t next_bits(const residual *r)
+{
+    const unsigned char *at = r->bits + r->n_bits / 8;
+    int shift = (int)(r->n_bits % 8);
+    uint64_t word = 0;
+    for (int i = 0; i < WORD_BYTES; i++)
+        word |= (uint64_t)at[i] << 8 * i;
+    return word >> shift | (uint64_t)at[WORD_BYTES] << 1 << (63 - shift);
+}
+
+/* Puts the second value where a bit asks for it. Returns the mask of these bits. */
+static uint64_t choose(residual *r, uint64_t open, const uint32_t *second, uint32_t *values)
+{
+    uint64_t bits = next_bits(r), chosen = 0;
+    for (; open != 0; open &= open - 1) {
+        int i = __builtin_ctzll(open);
+        values[i] ^= (values[i] ^ second[i]) & (0 - (uint32_t)(bits & 1));
+        chosen |= (bits & 1) << i;
+        bits >>= 1;
+        r->n_bits++;
+    }
+    return chosen;
+}
+
+static void take_escapes(restoring *s, uint64_t escapes, float *b)
+{
+    for (; escapes != 0; escapes &= escapes - 1) {
+        if (s->r.escape < s->r.n_escapes)
+            b[__builtin_ctzll(escapes)] = s->r.escapes[s->r.escape++];
+        else
+            s->others = 1;
+    }
+}
+
+/* Bits in which what `values` fold to and `folded` differ. */
+static uint32_t unlike_bits(const float *values, const float *folded, int64_t n, double factor)
 {
     uint32_t bits[PIECE], wanted[PIECE], unlike = 0;
-    multiply(values, n, factor, bits);
-    memcpy(wanted, stored, (size_t)n * sizeof *stored);
+    lrki_fold_bits(values, n, factor, bits);
+    memcpy(wanted, folded, (size_t)n * sizeof *folded);
     for (int64_t i = 0; i < n; i++)
         unlike |= bits[i] ^ wanted[i];
     return unlike;
 }
 
-/* In place, once B' is transposed. */
+/* In place, once B' is transposed. Values that are not tiny were found by folding them. */
 static void restore_piece(void *user, double factor, int64_t at, int64_t n)
 {
     restoring *s = user;
-    float *b = s->b + at, stored[PIECE];
-    uint32_t escapes = 0, bits[PIECE], chosen[PIECE];
-    choices c;
-    memcpy(stored, b, (size_t)n * sizeof *b);
-    choices_of(stored, n, factor, &c);
-    for (int64_t i = 0; i < n; i++) {
-        bits[i] = s->r.bits[s->r.n_bits >> 3] >> (s->r.n_bits & 7) & c.open[i];
-        s->r.n_bits += c.open[i];
+    float *b = s->b + at, folded[PIECE];
+    uint64_t escapes[WORDS], any_tiny = 0;
+    lrki_unfolded u;
+    memcpy(folded, b, (size_t)n * sizeof *b);
+    lrki_unfold(s->context, folded, n, factor, &u);
+    for (int k = 0; k < WORDS; k++) {
+        escapes[k] = choose(&s->r, u.open[k], u.second + 64 * k, u.first + 64 * k) & u.tiny[k];
+        any_tiny |= u.tiny[k];
+        s->others |= u.lost[k];
     }
-    for (int64_t i = 0; i < n; i++) {
-        escapes |= bits[i] & c.tiny[i];
-        chosen[i] = c.first[i] ^ ((c.first[i] ^ c.second[i]) & (0u - bits[i]));
-    }
-    memcpy(b, chosen, (size_t)n * sizeof *b);
-    for (int64_t i = 0; i < n && escapes != 0; i++) {
-        if ((bits[i] & c.tiny[i]) == 0) continue;
-        if (s->r.escape < s->r.n_escapes)
-            b[i] = s->r.escapes[s->r.escape++];
-        else
-            s->others = 1;
-    }
-    s->others |= unlike_bits(b, stored, n, factor);
+    memcpy(b, u.first, (size_t)n * sizeof *b);
+    for (int k = 0; k < WORDS && any_tiny != 0; k++)
+        take_escapes(s, escapes[k], b + 64 * k);
+    if (any_tiny != 0) s->others |= unlike_bits(b, folded, n, factor);
 }
 
 static lrk_status fail_entry(lrk_context *context, const lrki_peft_module *m)
@@ -316,7 +280,7 @@ static lrk_status restore(lrk_context *context, const lrki_peft_module *m, doubl
 lrk_status lrki_fold_restore(lrk_context *context, const lrki_peft_module *module, double alpha,
                              const lrki_json *entry, const float *stored, float *b)
 {
-    restoring s = {.b = b};
+    restoring s = {.context = context, .b = b};
     lrk_status status = residual_new(context, module, &s.r);
     lrki_fold_transpose(stored, module->rank, module->n_out, b);
     if (status == LRK_OK) status = restore(context, module, alpha, entry, &s);

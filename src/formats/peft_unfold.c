@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Loops over a whole piece, of one type and one kind each, so that they are vectorised; one source for all instruction sets.
+ */
+#include "peft_unfold.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "../core/context.h"
+
+#define INLINE       static inline __attribute__((always_inline))
+#define LEAST_NORMAL 0x00800000u
+#define MAGNITUDE    0x7fffffffu
+
+enum { PIECE = LRKI_UNFOLD_PIECE };
+
+typedef uint32_t words[PIECE];
+
+INLINE void multiply(const float *values, double factor, words bits)
+{
+    float products[PIECE];
+    for (int i = 0; i < PIECE; i++)
+        products[i] = (float)((double)values[i] * factor);
+    memcpy(bits, products, sizeof products);
+}
+
+/* The same, and in bit 31 whether the product's magnitude lies below that of `folded`. */
+INLINE void multiply_and_compare(const float *values, double factor, const float *folded, words bits, words below)
+{
+    float products[PIECE], excess[PIECE];
+    for (int i = 0; i < PIECE; i++) {
+        double product = (double)values[i] * factor;
+        products[i] = (float)product;
+        excess[i] = (float)(fabs(product) - fabs((double)folded[i])); /* its sign survives underflow */
+    }
+    memcpy(bits, products, sizeof products);
+    memcpy(below, excess, sizeof excess);
+}
+
+/* What is known of an element, one bit each. */
+enum { OPEN, TINY, LOST, DIFFERS };
+
+INLINE void unfold(const float *folded, double factor, lrki_unfolded *u, words known)
+{
+    words stored, b0, at, below, next, beside;
+    float values[PIECE];
+    memcpy(stored, folded, sizeof stored);
+    multiply(folded, factor == 0 ? 0 : 1 / factor, b0);
+    memcpy(values, b0, sizeof values);
+    multiply_and_compare(values, factor, folded, at, below);
+    for (int i = 0; i < PIECE; i++)
+        next[i] = b0[i] - 1 + 2 * (below[i] >> 31);
+    memcpy(values, next, sizeof values);
+    multiply(values, factor, beside);
+    for (int i = 0; i < PIECE; i++) {
+        uint32_t tiny = (stored[i] & MAGNITUDE) < LEAST_NORMAL;
+        uint32_t at_folds = at[i] == stored[i], next_folds = beside[i] == stored[i];
+        uint32_t two = at_folds & next_folds & ~tiny;
+        uint32_t one = (next_folds & ~at_folds & ~tiny) != 0 ? next[i] : b0[i];
+        uint32_t lesser = next[i] < b0[i] ? next[i] : b0[i], greater = next[i] < b0[i] ? b0[i] : next[i];
+        u->first[i] = two != 0 ? lesser : one;
+        u->second[i] = two != 0 ? greater : one;
+        known[i] = (two | tiny) << OPEN | tiny << TINY | ((at_folds | next_folds | tiny) ^ 1u) << LOST;
+    }
+}
+
+INLINE void bytes_of(const words known, unsigned char bytes[PIECE])
+{
+    for (int i = 0; i < PIECE; i++)
+        bytes[i] = (unsigned char)known[i];
+}
+
+INLINE void unfold_only(const float *folded, double factor, lrki_unfolded *u, unsigned char bytes[PIECE])
+{
+    words known;
+    unfold(folded, factor, u, known);
+    bytes_of(known, bytes);
+}
+
+INLINE void fold_and_unfold(const float *b, double factor, lrki_unfolded *u, unsigned char bytes[PIECE])
+{
+    words bits, known;
+    float folded[PIECE];
+    multiply(b, factor, bits);
+    memcpy(folded, bits, sizeof folded);
+    unfold(folded, factor, u, known);
+    memcpy(bits, b, sizeof bits);
+    for (int i = 0; i < PIECE; i++)
+        known[i] |= (uint32_t)(bits[i] != u->first[i]) << DIFFERS;
+    bytes_of(known, bytes);
+}
+
+/* ---- instruction sets ---- */
+
+/* Of a whole piece of B' or B; what is known of its elements in bytes. */
+typedef void (*piece_call)(const float *values, double factor, lrki_unfolded *u, unsigned char bytes[PIECE]);
+
+#define BUILT_FOR(set, attributes)                                                                           \
+    attributes static void unfold_##set(const float *values, double factor, lrki_unfolded *u,                \
+                                        unsigned char bytes[PIECE])                                          \
+    {                                                                                                        \
+        unfold_only(values, factor, u, bytes);                                                               \
+    }                                                                                                        \
+    attributes static void fold_and_unfold_##set(const float *values, double factor, lrki_unfolded *u,       \
+                                                 unsigned char bytes[PIECE])                                 \
+    {                                                                                                        \
+        fold_and_unfold(values, factor, u, bytes);                                                           \
+    }
+
+BUILT_FOR(baseline, )
+#if defined(__x86_64__)
+BUILT_FOR(avx2, __attribute__((target("avx2"))))
+BUILT_FOR(avx512, __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq"))))
+#define CHOSEN(name, set)                                                                                    \
+    ((set) == LRK_KERNELS_AVX512 ? name##_avx512 : (set) == LRK_KERNELS_AVX2 ? name##_avx2 : name##_baseline)
+#else
+#define CHOSEN(name, set) ((void)(set), name##_baseline)
+#endif
+
+/* ---- masks ---- */
+
+/* Bit i % 64 of word i / 64 = whether bytes[i] has that bit: eight bytes of 0 or 1 times the constant have theirs in the uppermost. */
+static void mask_of(const unsigned char *bytes, unsigned bit, uint64_t masks[LRKI_UNFOLD_WORDS])
+{
+    for (int k = 0; k < PIECE / 8; k++) {
+        uint64_t eight = 0;
+        for (int i = 0; i < 8; i++)
+            eight |= (uint64_t)bytes[8 * k + i] << 8 * i;
+        uint64_t mask = (eight >> bit & 0x0101010101010101u) * 0x0102040810204080u >> 56;
+        masks[k / 8] = (k % 8 == 0 ? 0 : masks[k / 8]) | mask << k % 8 * 8;
+    }
+}
+
+/* Elements past the piece of n are in no mask. */
+static void run(piece_call call, const float *values, int64_t n, double factor, lrki_unfolded *u,
+                unsigned char bytes[PIECE])
+{
+    float copy[PIECE];
+    if (n < PIECE) {
+        memcpy(copy, values, (size_t)n * sizeof *values);
+        memset(copy + n, 0, (size_t)(PIECE - n) * sizeof *values);
+    }
+    call(n < PIECE ? copy : values, factor, u, bytes);
+    memset(bytes + n, 0, (size_t)(PIECE - n));
+    mask_of(bytes, OPEN, u->open);
+    mask_of(bytes, TINY, u->tiny);
+    mask_of(bytes, LOST, u->lost);
+}
+
+void lrki_unfold(const lrk_context *context, const float *folded, int64_t n, double factor,
+                 lrki_unfolded *unfolded)
+{
+    unsigned char bytes[PIECE];
+    run(CHOSEN(unfold, context->instructions), folded, n, factor, unfolded, bytes);
+}
+
+void lrki_fold_and_unfold(const lrk_context *context, const float *b, int64_t n, double factor,
+                          lrki_unfolded *unfolded, uint64_t differs[LRKI_UNFOLD_WORDS])
+{
+    unsigned char bytes[PIECE];
+    run(CHOSEN(fold_and_unfold, context->instructions), b, n, factor, unfolded, bytes);
+    mask_of(bytes, DIFFERS, differs);
+}
+
+void lrki_fold_bits(const float *values, int64_t n, double factor, uint32_t *bits)
+{
+    float products[PIECE];
+    for (int64_t i = 0; i < n; i++)
+        products[i] = (float)((double)values[i] * factor);
+    memcpy(bits, products, (size_t)n * sizeof *products);
+}

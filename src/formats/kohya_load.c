@@ -297,7 +297,7 @@ static lrk_status fill_pair(const kohya_loader *loader, const kohya_pair *pair, 
     float *up = lrki_array(loader->context, count, sizeof *up);
     if (up == NULL) return lrki_fail_nomem(loader->context, pair->base);
     status = read_part(loader, pair->tensors[UP], up, count);
-    if (status == LRK_OK) lrki_fold_transpose(up, pair->rank, pair->n_out, bank->b);
+    if (status == LRK_OK) lrki_fold_transpose(up, pair->rank, pair->n_out, bank->b, pair->n_out);
     lrki_array_free(loader->context, up, count, sizeof *up);
     return status;
 }

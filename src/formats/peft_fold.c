@@ -155,9 +155,8 @@ void lrki_fold_store(const lrki_peft_module *m, double alpha, float *stored)
     }
 }
 
-void lrki_fold_transpose(const float *stored, int64_t rank, int64_t n_out, float *b)
+void lrki_fold_transpose(const float *stored, int64_t rank, int64_t n, float *b, int64_t b_step)
 {
-    for (int64_t begin = 0; begin < n_out; begin += BLOCK)
-        for (int64_t i = begin; i < lrki_smaller(n_out, begin + BLOCK); i += TILE)
-            transpose_rows(stored + i * rank, rank, lrki_smaller(n_out - i, TILE), rank, b + i, n_out);
+    for (int64_t i = 0; i < n; i += TILE)
+        transpose_rows(stored + i * rank, rank, lrki_smaller(n - i, TILE), rank, b + i, b_step);
 }

@@ -294,7 +294,7 @@ static lrk_status fill_b(const foreign_loader *loader, const foreign_pair *pair,
     float *stored = lrki_array(loader->context, count, sizeof *stored);
     if (stored == NULL) return lrki_fail_nomem(loader->context, pair->dotted + 1);
     lrk_status status = read_values(loader, pair->b, stored, count);
-    if (status == LRK_OK) lrki_fold_transpose(stored, pair->rank, pair->n_out, b);
+    if (status == LRK_OK) lrki_fold_transpose(stored, pair->rank, pair->n_out, b, pair->n_out);
     lrki_array_free(loader->context, stored, count, sizeof *stored);
     return status;
 }

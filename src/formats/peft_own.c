@@ -13,6 +13,7 @@
 #include "peft_parts.h"
 
 #include "../adapters/filling.h"
+#include "../kernels/lora.h"
 
 typedef struct peft_reader {
     lrk_context *context;
@@ -269,35 +270,54 @@ static void fill_ranks(const lrki_json *json, lrki_module *module, int64_t initi
     module->initial_rank = initial_rank;
 }
 
-static lrk_status fill_b(const peft_reader *reader, lrki_peft_module *live, lrki_bank *bank)
+enum { PIECE = 32768 }; /* values read at a time, so that they are looked at while a near cache has them */
+
+/* Values [begin, begin + n) of a tensor, finite. */
+static lrk_status read_piece(const peft_reader *reader, const lrki_peft_module *live, int64_t tensor,
+                             int64_t begin, int64_t n, float *values)
 {
-    int64_t index, count = live->rank * live->n_out;
-    lrk_status status = find_tensor(reader, live, LRKI_PEFT_B, live->n_out, live->rank, &index);
-    if (status != LRK_OK) return status;
-    float *stored = lrki_array(reader->context, count, sizeof *stored);
-    if (stored == NULL) return lrki_fail_nomem(reader->context, live->name);
-    status = lrk_safetensors_read_f32(reader->file, index, stored, count);
-    live->gates = bank->gates;
-    if (status == LRK_OK)
-        status = lrki_fold_restore(reader->context, live, reader->alpha,
-                                   lrki_json_get(reader->fold, live->name), stored, bank->b);
-    lrki_array_free(reader->context, stored, count, sizeof *stored);
+    lrk_status status = lrk_safetensors_read_bytes(reader->file, tensor, (uint64_t)begin * sizeof *values,
+                                                   values, (size_t)n * sizeof *values);
+    if (status != LRK_OK || lrki_all_finite(values, n)) return status;
+    return lrki_fail(reader->context, LRK_ERR_FORMAT, "%s: " LRKI_PEFT_PREFIX "%s: a value is not finite",
+                     reader->name, live->name);
+}
+
+static lrk_status fill_a(const peft_reader *reader, const lrki_peft_module *live, float *a)
+{
+    int64_t tensor, n = live->rank * live->n_in;
+    lrk_status status = find_tensor(reader, live, LRKI_PEFT_A, live->rank, live->n_in, &tensor);
+    for (int64_t begin = 0; begin < n && status == LRK_OK; begin += PIECE)
+        status = read_piece(reader, live, tensor, begin, lrki_smaller(n - begin, PIECE), a + begin);
     return status;
 }
 
+/* B' of PEFT, transposed. */
+static lrk_status fill_folded(const peft_reader *reader, const lrki_peft_module *live, float *folded)
+{
+    int64_t tensor, rows = live->rank < PIECE ? PIECE / live->rank : 1, count = rows * live->rank;
+    lrk_status status = find_tensor(reader, live, LRKI_PEFT_B, live->n_out, live->rank, &tensor);
+    if (status != LRK_OK) return status;
+    float *piece = lrki_array(reader->context, count, sizeof *piece);
+    if (piece == NULL) return lrki_fail_nomem(reader->context, live->name);
+    for (int64_t row = 0; row < live->n_out && status == LRK_OK; row += rows) {
+        int64_t n = lrki_smaller(live->n_out - row, rows);
+        status = read_piece(reader, live, tensor, row * live->rank, n * live->rank, piece);
+        if (status == LRK_OK) lrki_fold_transpose(piece, live->rank, n, folded + row, live->n_out);
+    }
+    lrki_array_free(reader->context, piece, count, sizeof *piece);
+    return status;
+}
+
+/* What folds to a finite value is finite. */
 static lrk_status fill_values(const peft_reader *reader, lrki_peft_module *live, lrki_bank *bank)
 {
-    int64_t index;
-    lrk_status status = find_tensor(reader, live, LRKI_PEFT_A, live->rank, live->n_in, &index);
-    if (status == LRK_OK)
-        status = lrk_safetensors_read_f32(reader->file, index, bank->a, live->rank * live->n_in);
-    if (status == LRK_OK) status = fill_b(reader, live, bank);
+    lrk_status status = fill_a(reader, live, bank->a);
+    if (status == LRK_OK) status = fill_folded(reader, live, bank->b);
+    live->gates = bank->gates;
     if (status != LRK_OK) return status;
-    if (lrki_all_finite(bank->a, live->rank * live->n_in) &&
-        lrki_all_finite(bank->b, live->rank * live->n_out))
-        return LRK_OK;
-    return lrki_fail(reader->context, LRK_ERR_FORMAT, "%s: " LRKI_PEFT_PREFIX "%s: a value is not finite",
-                     reader->name, live->name);
+    return lrki_fold_restore(reader->context, live, reader->alpha, lrki_json_get(reader->fold, live->name),
+                             bank->b);
 }
 
 static lrk_status fill_set(peft_reader *reader, const lrk_adapters_options *options, lrk_adapters *adapters)

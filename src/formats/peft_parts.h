@@ -60,11 +60,11 @@ lrk_status lrki_fold_describe(lrk_context *context, const lrki_peft_module *modu
                               lrki_json **fold);
 /* B' [n_out x width] of PEFT. */
 void lrki_fold_store(const lrki_peft_module *module, double alpha, float *stored);
-/* B [rank x n_out] = the transpose of stored [n_out x rank]. */
-void lrki_fold_transpose(const float *stored, int64_t rank, int64_t n_out, float *b);
-/* B [rank x n_out] back from B'. `entry`: what describe put, or NULL. LRK_ERR_FORMAT if it does not fit. */
+/* b[j * b_step + i] = stored[i * rank + j], i below n: n rows of B' become columns of B [rank x n_out]. */
+void lrki_fold_transpose(const float *stored, int64_t rank, int64_t n, float *b, int64_t b_step);
+/* B [rank x n_out] in place of the B' that it holds. `entry`: what describe put, or NULL. LRK_ERR_FORMAT if it does not fit. */
 lrk_status lrki_fold_restore(lrk_context *context, const lrki_peft_module *module, double alpha,
-                             const lrki_json *entry, const float *stored, float *b);
+                             const lrki_json *entry, float *b);
 
 /* ---- adapter_config.json of lorank (peft_config.c) ---- */
 

@@ -212,7 +212,7 @@ static uint32_t unlike_bits(const float *values, const float *folded, int64_t n,
     return unlike;
 }
 
-/* In place, once B' is transposed. Values that are not tiny were found by folding them. */
+/* Values that are not tiny were found by folding them. */
 static void restore_piece(void *user, double factor, int64_t at, int64_t n)
 {
     restoring *s = user;
@@ -278,11 +278,10 @@ static lrk_status restore(lrk_context *context, const lrki_peft_module *m, doubl
 }
 
 lrk_status lrki_fold_restore(lrk_context *context, const lrki_peft_module *module, double alpha,
-                             const lrki_json *entry, const float *stored, float *b)
+                             const lrki_json *entry, float *b)
 {
     restoring s = {.context = context, .b = b};
     lrk_status status = residual_new(context, module, &s.r);
-    lrki_fold_transpose(stored, module->rank, module->n_out, b);
     if (status == LRK_OK) status = restore(context, module, alpha, entry, &s);
     residual_free(context, &s.r);
     return status;

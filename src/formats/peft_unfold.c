@@ -26,7 +26,8 @@ INLINE void multiply(const float *values, double factor, words bits)
 }
 
 /* The same, and in bit 31 whether the product's magnitude lies below that of `folded`. */
-INLINE void multiply_and_compare(const float *values, double factor, const float *folded, words bits, words below)
+INLINE void multiply_and_compare(const float *values, double factor, const float *folded, words bits,
+                                 words below)
 {
     float products[PIECE], excess[PIECE];
     for (int i = 0; i < PIECE; i++) {

@@ -17,7 +17,8 @@ enum { LRKI_UNFOLD_WORDS = 4, LRKI_UNFOLD_PIECE = 64 * LRKI_UNFOLD_WORDS };
 
 /* Values as bits; of masks, bit i % 64 of word i / 64 is element i's. Elements past the piece are in no mask. */
 typedef struct lrki_unfolded {
-    uint32_t first[LRKI_UNFOLD_PIECE];  /* B unless in `open`; there the one of lesser magnitude, or b0 if in `tiny` */
+    uint32_t first
+        [LRKI_UNFOLD_PIECE]; /* B unless in `open`; there the one of lesser magnitude, or b0 if in `tiny` */
     uint32_t second[LRKI_UNFOLD_PIECE]; /* that of greater magnitude, else `first` */
     uint64_t open[LRKI_UNFOLD_WORDS];   /* a bit must say */
     uint64_t tiny[LRKI_UNFOLD_WORDS];   /* B' is 0 or subnormal */

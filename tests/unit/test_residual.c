@@ -57,9 +57,16 @@ static const lrki_json *describe(void)
     return lrki_json_get(fold, "m");
 }
 
+/* What is stored, back from the file's layout. */
+static lrk_status restore(const lrki_json *entry)
+{
+    lrki_fold_transpose(stored, module.rank, module.n_out, back, module.n_out);
+    return lrki_fold_restore(context, &module, 1, entry, back);
+}
+
 static void expect(const lrki_json *entry, lrk_status status, const char *words)
 {
-    sets_expect(context, lrki_fold_restore(context, &module, 1, entry, stored, back), status, words);
+    sets_expect(context, restore(entry), status, words);
 }
 
 START_TEST(every_bit_comes_back_whatever_the_factor)
@@ -162,7 +169,7 @@ START_TEST(a_value_that_no_b_folds_to_is_told)
         bits = six + i;
         memcpy(&stored[0], &bits, sizeof bits);
         char words[256] = "";
-        if (lrki_fold_restore(context, &module, 1, kept, stored, back) == LRK_OK) continue;
+        if (restore(kept) == LRK_OK) continue;
         lrk_context_error(context, words, sizeof words);
         refused += strstr(words, "contradict lora_B") != NULL;
     }

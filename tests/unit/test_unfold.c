@@ -17,8 +17,9 @@ Suite *unfold_suite(void);
 #define KERNELS (LRK_KERNELS_NEON - LRK_KERNELS_GENERIC + 1)
 enum { PIECE = LRKI_UNFOLD_PIECE };
 
-static const double factors[] = {3,       0.7,   -1.01,  2,       -0.25,  0x1.8p-100, 0x1.fp100, 1 + 0x1p-52,
-                                 1.5e-45, 1e-60, 0x1p-1, 1.99999, 1 / 3., 0x1.fffffffffffffp0};
+static const double factors[] = {
+    3,           0.7,     -1.01, 2,      -0.25,   0x1.8p-100, 0x1.fp100,
+    1 + 0x1p-52, 1.5e-45, 1e-60, 0x1p-1, 1.99999, 1 / 3.,     0x1.fffffffffffffp0};
 enum { N_FACTORS = sizeof factors / sizeof factors[0] };
 
 /* NULL: this processor does not run them. */
@@ -140,7 +141,8 @@ START_TEST(edges_of_binades_are_as_all_else)
     for (int k = 0; context != NULL && k < 4000; k++) {
         double near_one = 1 + random_unit(&seed) * ldexp(1, -(k % 54)), factor = ldexp(near_one, k % 7 - 3);
         for (int i = 0; i < PIECE; i++)
-            folded[i] = (i % 2 == 0 ? 1.0f : -1.0f) * lrki_float(0x00800000u * (1 + (uint32_t)i / 8) + (uint32_t)i / 2 % 4 - 1);
+            folded[i] = (i % 2 == 0 ? 1.0f : -1.0f) *
+                        lrki_float(0x00800000u * (1 + (uint32_t)i / 8) + (uint32_t)i / 2 % 4 - 1);
         if (near_one == 0) continue;
         lrki_unfold(context, folded, PIECE, factor, &u);
         for (int64_t i = 0; i < PIECE; i++)

@@ -60,6 +60,7 @@ near()
     src/formats/merge*) echo merge_model merge_refusals ;;
     src/formats/recording* | src/formats/rank_list*) echo replay replay_refusals rank_list ;;
     src/formats/stream.c) echo progress ;;
+    src/formats/checkpoint*) echo checkpoint_progress checkpoint_faults checkpoint_refusals checkpoint_damage checkpoint ;;
     src/training/*) echo adamw moments schedule learning_rate ;;
     esac
 }

@@ -100,7 +100,7 @@ static int move(const char *from, const char *to, ft_error *error)
 
 int ft_checkpoint_save(ft_checkpoint *c, const lrk_snapshot *best, ft_error *error)
 {
-    if (lrk_checkpoint_set_snapshot(c->list, "best", best) || lrk_checkpoint_save(c->list, c->fresh))
+    if (lrk_checkpoint_set_snapshot(c->list, "best", best) || lrk_checkpoint_save(c->list, c->fresh, NULL))
         return ft_fail_lorank(error, c->context, NULL);
     if (rename(c->path, c->previous) && errno != ENOENT)
         return ft_fail(error, "cannot rename %s: %s", c->path, strerror(errno));
@@ -119,11 +119,11 @@ static int put_aside(const ft_checkpoint *c, ft_error *error)
 /* Opens the last whole checkpoint; *file stays NULL if there never was one. */
 static int open_last(const ft_checkpoint *c, lrk_checkpoint_file **file, ft_error *error)
 {
-    lrk_status last = lrk_checkpoint_open(c->context, c->path, file);
+    lrk_status last = lrk_checkpoint_open(c->context, c->path, NULL, file);
     if (!last) return 0;
     ft_fail_lorank(error, c->context, NULL);
     if (last != LRK_ERR_FORMAT && last != LRK_ERR_NOT_FOUND) return -1;
-    lrk_status before = lrk_checkpoint_open(c->context, c->previous, file);
+    lrk_status before = lrk_checkpoint_open(c->context, c->previous, NULL, file);
     if (!before) return last == LRK_ERR_FORMAT ? put_aside(c, error) : 0;
     if (before == LRK_ERR_NOT_FOUND) return last == LRK_ERR_NOT_FOUND ? 0 : -1;
     return ft_fail_lorank(error, c->context, NULL);
@@ -161,7 +161,7 @@ static int restore_from(ft_checkpoint *c, lrk_checkpoint_file *file, lrk_snapsho
 {
     size_t n;
     if (check_same(c, file, error)) return -1;
-    if (lrk_checkpoint_restore(file, c->list, 0) ||
+    if (lrk_checkpoint_restore(file, c->list, NULL) ||
         lrk_checkpoint_read_blob(file, "loop", c->memory, c->memory_bytes, &n))
         return ft_fail_lorank(error, c->context, NULL);
     lrk_status status = lrk_checkpoint_take_snapshot(c->list, "best", best);

@@ -5,10 +5,10 @@
  * allocators, schedules; snapshots and scores that the host holds; blobs of the host (a data cursor, a head). The same list
  * saves and restores. docs/checkpoint.md has the format, byte by byte.
  *
- *     saving     lrk_checkpoint_save(checkpoint, path)                        as often as one likes
+ *     saving     lrk_checkpoint_save(checkpoint, path, NULL)                  as often as one likes
  *     resuming   create the same handles from the same configuration, list them under the same names, then
- *                lrk_checkpoint_open(context, path, &file)                    every byte is verified here
- *                lrk_checkpoint_restore(file, checkpoint, 0)                  all or nothing
+ *                lrk_checkpoint_open(context, path, NULL, &file)              every byte is verified here
+ *                lrk_checkpoint_restore(file, checkpoint, NULL)               all or nothing
  *                lrk_checkpoint_close(file)
  *                and, once the schedule is bound, lrk_schedule_retry() if lrk_schedule_now() says that a round is due
  *
@@ -52,7 +52,7 @@ LRK_API void lrk_checkpoint_destroy(lrk_checkpoint *checkpoint);
  * the calls of this header that use them.
  * Errors   LRK_ERR_ARGUMENT   NULL, a name that is too long or stands already, a handle of another context
  *          LRK_ERR_NOT_FOUND  the handle's set is not listed
- *          LRK_ERR_BUSY       called from the writer or reader of a call with this checkpoint;  LRK_ERR_NOMEM
+ *          LRK_ERR_BUSY       called from the writer, reader or progress of a call with this checkpoint;  LRK_ERR_NOMEM
  * Since 0.1
  */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_checkpoint_add_adapters(lrk_checkpoint *checkpoint, const char *name,
@@ -81,21 +81,45 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_checkpoint_set_scores(lrk_checkpoint *che
 LRK_API LRK_WARN_UNUSED lrk_status lrk_checkpoint_set_config(lrk_checkpoint *checkpoint, const char *text,
                                                              size_t n);
 
+/* ---- options of a call ------------------------------------------------------------------------------------------------ */
+
+#define LRK_RESTORE_PARTIAL 0x1u /* sections whose participant is not listed are left out */
+
+/* Of saving, opening and restoring; NULL stands for the defaults. */
+typedef struct lrk_checkpoint_options {
+    uint32_t struct_size;
+    uint32_t flags; /* restoring: LRK_RESTORE_... [0] */
+    void *user;     /* of progress                    */
+    /*
+     * Bytes of the file that are written, verified (opening) or read (restoring: of what it takes over). done grows from call to
+     * call, with one for every MiB at least; the last has done == total, and comes before the path holds the new file, before
+     * the opened file is handed out, before a handle changes. Non-zero: LRK_ERR_CANCELLED, and all is as before [NULL]
+     */
+    int32_t (*progress)(void *user, uint64_t done, uint64_t total);
+} lrk_checkpoint_options;
+
+/* Errors: LRK_ERR_ARGUMENT. Threads: pure. Since 0.1 */
+LRK_API lrk_status lrk_checkpoint_options_init(lrk_checkpoint_options *options, size_t struct_size);
+
 /* ---- saving ---------------------------------------------------------------------------------------------------------- */
 
 /*
  * Writes everything listed. save(): under a temporary name in the same folder, synced and renamed, so that after a crash at
  * any moment the path holds the previous file or the new one, whole. write(): to a writer, in order; whether the whole is
- * atomic is the host's business.
+ * atomic is the host's business (one that is stopped has been given a part).
  * Errors   LRK_ERR_STALE  an optimizer missed a rank change; scores, or a paused run, of a set that has changed since
  *          LRK_ERR_STATE  an allocator's plan is neither committed nor abandoned
  *          LRK_ERR_BUSY   a plan or restore is prepared; inside a policy's choice, or the observers of a round
  *          LRK_ERR_IO     the detail names path (or writer) and reason;  LRK_ERR_HOST: what was listed changed meanwhile
- *          LRK_ERR_ARGUMENT, LRK_ERR_NOMEM (a buffer of 64 KiB).   The detail names the section. A path holds what it held.
+ *          LRK_ERR_CANCELLED  progress asked to stop
+ *          LRK_ERR_ARGUMENT, LRK_ERR_VERSION, LRK_ERR_NOMEM (a buffer of 64 KiB).   The detail names the section. A path
+ *                         holds what it held.
  * Since 0.1
  */
-LRK_API LRK_WARN_UNUSED lrk_status lrk_checkpoint_save(lrk_checkpoint *checkpoint, const char *path);
-LRK_API LRK_WARN_UNUSED lrk_status lrk_checkpoint_write(lrk_checkpoint *checkpoint, const lrk_writer *writer);
+LRK_API LRK_WARN_UNUSED lrk_status lrk_checkpoint_save(lrk_checkpoint *checkpoint, const char *path,
+                                                       const lrk_checkpoint_options *options);
+LRK_API LRK_WARN_UNUSED lrk_status lrk_checkpoint_write(lrk_checkpoint *checkpoint, const lrk_writer *writer,
+                                                        const lrk_checkpoint_options *options);
 
 /* ---- opening --------------------------------------------------------------------------------------------------------- */
 
@@ -140,12 +164,15 @@ typedef struct lrk_checkpoint_info {
  * Opens a file and verifies all of it: every section's checksum, and that nothing is missing or left over.
  * Errors   LRK_ERR_FORMAT       torn, truncated, damaged or no checkpoint; the detail names the section
  *          LRK_ERR_UNSUPPORTED  of a later format
- *          LRK_ERR_NOT_FOUND    no such file;  LRK_ERR_IO, LRK_ERR_ARGUMENT, LRK_ERR_NOMEM
+ *          LRK_ERR_NOT_FOUND    no such file;  LRK_ERR_CANCELLED  progress asked to stop
+ *          LRK_ERR_IO, LRK_ERR_ARGUMENT, LRK_ERR_VERSION, LRK_ERR_NOMEM
  * Since 0.1
  */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_checkpoint_open(lrk_context *context, const char *path,
+                                                       const lrk_checkpoint_options *options,
                                                        lrk_checkpoint_file **file);
 LRK_API LRK_WARN_UNUSED lrk_status lrk_checkpoint_open_reader(lrk_context *context, const lrk_reader *reader,
+                                                              const lrk_checkpoint_options *options,
                                                               lrk_checkpoint_file **file);
 
 /* NULL is ignored. Since 0.1 */
@@ -172,8 +199,6 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_checkpoint_read_config(lrk_checkpoint_fil
 
 /* ---- restoring ------------------------------------------------------------------------------------------------------- */
 
-#define LRK_RESTORE_PARTIAL 0x1u /* sections whose participant is not listed are left out */
-
 /*
  * Puts every listed handle into the state that the file holds. First everything is read, checked and held in memory of its
  * own, then all of it is taken over at once: after a failure no handle has changed. Afterwards gradients are those of the
@@ -189,11 +214,12 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_checkpoint_read_config(lrk_checkpoint_fil
  *          LRK_ERR_BUSY         a pass is open, a plan or restore is prepared, or called from a callback of the run
  *          LRK_ERR_STATE        an allocator's plan is neither committed nor abandoned
  *          LRK_ERR_HOST         the set's storage refused;  LRK_ERR_BUDGET: its capacity is fixed and too small
- *          LRK_ERR_IO, LRK_ERR_NOMEM
+ *          LRK_ERR_CANCELLED    progress asked to stop; the file can be restored later
+ *          LRK_ERR_IO, LRK_ERR_VERSION, LRK_ERR_NOMEM
  * Since 0.1
  */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_checkpoint_restore(lrk_checkpoint_file *file, lrk_checkpoint *checkpoint,
-                                                          uint32_t flags);
+                                                          const lrk_checkpoint_options *options);
 
 /*
  * Hands over a snapshot (scores) of the file last restored; each can be taken once, and belongs to the caller then.

@@ -21,9 +21,11 @@
 #define LRKI_CHECKPOINT_ENTRY    24 /* without the name */
 #define LRKI_CHECKPOINT_CHECKSUM 4
 #define LRKI_CHECKPOINT_BUFFER   65536
-#define LRKI_NAME_MOST           255
-#define LRKI_ORIGIN_MOST         512 /* bytes of a text that says who made the file */
-#define LRKI_SECTION_VERSION     1   /* of every kind so far */
+#define LRKI_CHECKPOINT_PIECE                                                                                \
+    1048576 /* bytes that are read or written at once: progress is told after each */
+#define LRKI_NAME_MOST       255
+#define LRKI_ORIGIN_MOST     512 /* bytes of a text that says who made the file */
+#define LRKI_SECTION_VERSION 1   /* of every kind so far */
 
 /* ---- the list -------------------------------------------------------------------------------------------------------- */
 
@@ -58,7 +60,7 @@ struct lrk_checkpoint {
     int64_t held;
     lrki_left *left; /* [n_left] */
     int64_t n_left;
-    bool busy; /* inside a call that may run the host's writer or reader */
+    bool busy; /* inside a call that may run the host's writer, reader or progress */
 };
 
 /* "optimizer 'main'" into text; returns it. */
@@ -75,6 +77,10 @@ const lrki_item *lrki_checkpoint_set_of(const lrk_checkpoint *checkpoint, const 
 const lrk_adapters *lrki_item_adapters(const lrki_item *item);
 void lrki_left_free(lrk_context *context, lrki_left *left, int64_t n);
 
+/* What the caller's options say, over the defaults; flags beyond `flags` are refused. */
+lrk_status lrki_checkpoint_options(lrk_context *context, const lrk_checkpoint_options *given, uint32_t flags,
+                                   lrk_checkpoint_options *known);
+
 /* ---- files ----------------------------------------------------------------------------------------------------------- */
 
 typedef struct lrki_section {
@@ -86,6 +92,14 @@ typedef struct lrki_section {
     uint64_t bytes;
 } lrki_section;
 
+/* How far a call that reads has come. */
+typedef struct lrki_meter {
+    lrki_progress progress;
+    const char *what; /* "opening" */
+    uint64_t done;
+    uint64_t total;
+} lrki_meter;
+
 struct lrk_checkpoint_file {
     lrk_context *context; /* counted */
     lrki_source source;
@@ -96,8 +110,12 @@ struct lrk_checkpoint_file {
     char *made_by;
     char *made_with;
     unsigned char *buffer; /* [LRKI_CHECKPOINT_BUFFER] */
+    lrki_meter *meter;     /* of the call that reads; NULL: nobody counts */
     bool busy;             /* being restored: the buffer is in use */
 };
+
+/* Counts what was read and tells the host; LRK_ERR_CANCELLED if it wants no more. */
+lrk_status lrki_checkpoint_count(const lrk_checkpoint_file *file, uint64_t bytes);
 
 /* Reading one section through the file's buffer. */
 typedef struct lrki_section_reader {

@@ -77,6 +77,25 @@ void lrk_checkpoint_destroy(lrk_checkpoint *checkpoint)
     lrki_context_unref(context);
 }
 
+/* ---- options --------------------------------------------------------------------------------------------------------- */
+
+lrk_status lrk_checkpoint_options_init(lrk_checkpoint_options *options, size_t struct_size)
+{
+    static const lrk_checkpoint_options defaults = {0};
+    return lrki_struct_init(options, struct_size, &defaults, sizeof defaults);
+}
+
+lrk_status lrki_checkpoint_options(lrk_context *context, const lrk_checkpoint_options *given, uint32_t flags,
+                                   lrk_checkpoint_options *known)
+{
+    (void)lrk_checkpoint_options_init(known, sizeof *known);
+    lrk_status status = lrki_struct_read(context, known, sizeof *known, given, 2 * sizeof(uint32_t),
+                                         "lrk_checkpoint_options");
+    if (status == LRK_OK && (known->flags & ~flags) != 0)
+        status = lrki_fail(context, LRK_ERR_ARGUMENT, "lrk_checkpoint_options: unknown flags");
+    return status;
+}
+
 /* ---- finding --------------------------------------------------------------------------------------------------------- */
 
 lrk_status lrki_checkpoint_enter(const lrk_checkpoint *checkpoint, const char *what)

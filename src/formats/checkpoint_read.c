@@ -190,7 +190,19 @@ bool lrki_same_services(const lrk_checkpoint_file *file, const lrk_context *cont
 
 /* ---- the file ---------------------------------------------------------------------------------------------------------------- */
 
-static lrk_status read_file(lrk_checkpoint_file *file)
+static lrk_status verify_sections(lrk_checkpoint_file *file, const header *h,
+                                  const lrk_checkpoint_options *options)
+{
+    lrki_meter meter = {{options->user, options->progress}, "opening", 0, h->total};
+    file->meter = &meter;
+    lrk_status status = lrki_checkpoint_count(file, LRKI_CHECKPOINT_HEADER + h->table);
+    for (int64_t i = 0; i < file->n && status == LRK_OK; i++)
+        status = lrki_section_verify(file, &file->sections[i]);
+    file->meter = NULL;
+    return status;
+}
+
+static lrk_status read_file(lrk_checkpoint_file *file, const lrk_checkpoint_options *options)
 {
     header h = {0};
     file->buffer = lrki_alloc(file->context, LRKI_CHECKPOINT_BUFFER);
@@ -198,24 +210,26 @@ static lrk_status read_file(lrk_checkpoint_file *file)
     lrk_status status = read_header(file, &h);
     if (status == LRK_OK) status = load_table(file, &h);
     if (status == LRK_OK) status = place_sections(file, &h);
-    for (int64_t i = 0; i < file->n && status == LRK_OK; i++)
-        status = lrki_section_verify(file, &file->sections[i]);
+    if (status == LRK_OK) status = verify_sections(file, &h, options);
     return status == LRK_OK ? read_origin(file) : status;
 }
 
 static lrk_status open_file(lrk_context *context, const char *path, const lrk_reader *reader,
-                            lrk_checkpoint_file **out)
+                            const lrk_checkpoint_options *options, lrk_checkpoint_file **out)
 {
+    lrk_checkpoint_options known;
     if (out != NULL) *out = NULL;
     if (context == NULL) return LRK_ERR_ARGUMENT;
     if (out == NULL || (path == NULL && reader == NULL))
         return lrki_fail(context, LRK_ERR_ARGUMENT, "opening a checkpoint: path, reader or file is NULL");
+    lrk_status status = lrki_checkpoint_options(context, options, 0, &known);
+    if (status != LRK_OK) return status;
     lrk_checkpoint_file *file = lrki_alloc_zeroed(context, sizeof *file);
     if (file == NULL) return lrki_fail_nomem(context, "a checkpoint");
     file->context = lrki_context_ref(context);
-    lrk_status status = path != NULL ? lrki_source_open(context, path, &file->source)
-                                     : lrki_source_reader(context, reader, &file->source);
-    if (status == LRK_OK) status = read_file(file);
+    status = path != NULL ? lrki_source_open(context, path, &file->source)
+                          : lrki_source_reader(context, reader, &file->source);
+    if (status == LRK_OK) status = read_file(file, &known);
     if (status == LRK_OK)
         *out = file;
     else
@@ -223,15 +237,16 @@ static lrk_status open_file(lrk_context *context, const char *path, const lrk_re
     return status;
 }
 
-lrk_status lrk_checkpoint_open(lrk_context *context, const char *path, lrk_checkpoint_file **file)
+lrk_status lrk_checkpoint_open(lrk_context *context, const char *path, const lrk_checkpoint_options *options,
+                               lrk_checkpoint_file **file)
 {
-    return open_file(context, path, NULL, file);
+    return open_file(context, path, NULL, options, file);
 }
 
 lrk_status lrk_checkpoint_open_reader(lrk_context *context, const lrk_reader *reader,
-                                      lrk_checkpoint_file **file)
+                                      const lrk_checkpoint_options *options, lrk_checkpoint_file **file)
 {
-    return open_file(context, NULL, reader, file);
+    return open_file(context, NULL, reader, options, file);
 }
 
 void lrk_checkpoint_close(lrk_checkpoint_file *file)

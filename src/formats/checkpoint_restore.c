@@ -60,6 +60,29 @@ static lrk_status check_sections(const restore *r, uint32_t flags)
     return status;
 }
 
+static bool is_left(int32_t kind)
+{
+    return kind == LRK_SECTION_SNAPSHOT || kind == LRK_SECTION_SCORES;
+}
+
+static uint64_t bytes_of(const lrki_section *section)
+{
+    return section->bytes + LRKI_CHECKPOINT_CHECKSUM;
+}
+
+/* Bytes of the sections that begin() and begin_left() go through. */
+static uint64_t bytes_in_all(const restore *r)
+{
+    uint64_t bytes = 0;
+    for (int64_t i = 0; i < r->file->n; i++) {
+        const lrki_section *s = &r->file->sections[i];
+        if (is_left(s->kind) ||
+            (is_handle(s->kind) && lrki_checkpoint_find(r->checkpoint, s->kind, s->name) != NULL))
+            bytes += bytes_of(s);
+    }
+    return bytes;
+}
+
 /* ---- begin --------------------------------------------------------------------------------------------------------------- */
 
 /* The loading set of that item. */
@@ -161,11 +184,12 @@ static lrk_status load_left(const restore *r, const lrki_section *section, const
 static lrk_status begin_left(restore *r, const lrki_section *section, uint32_t flags)
 {
     lrki_section_reader reader;
-    if (section->kind != LRK_SECTION_SNAPSHOT && section->kind != LRK_SECTION_SCORES) return LRK_OK;
+    if (!is_left(section->kind)) return LRK_OK;
     lrki_state state = lrki_section_begin(r->file, section, &reader);
     const lrki_item *set = named_set(r, &state);
     if (state.status == LRK_OK && set == NULL) {
-        if ((flags & LRK_RESTORE_PARTIAL) != 0) return LRK_OK;
+        if ((flags & LRK_RESTORE_PARTIAL) != 0)
+            return lrki_checkpoint_count(r->file, bytes_of(section) - reader.buffered);
         return lrki_state_fail(&state, LRK_ERR_ARGUMENT, "its set is not listed here");
     }
     if (state.status != LRK_OK) return state.status;
@@ -232,14 +256,17 @@ static void abandon_all(restore *r)
         abandon_item(&r->checkpoint->items[r->begun], &r->loads[r->begun]);
 }
 
-static lrk_status run(restore *r, uint32_t flags)
+static lrk_status run(restore *r, const lrk_checkpoint_options *options)
 {
     lrk_context *context = r->checkpoint->context;
+    lrki_meter meter = {{options->user, options->progress}, "restoring", 0, bytes_in_all(r)};
     r->loads = lrki_array(context, r->checkpoint->n, sizeof *r->loads);
     r->left = lrki_array(context, r->file->n, sizeof *r->left);
+    r->file->meter = &meter;
     lrk_status status = r->loads != NULL && r->left != NULL
-                            ? begin_all(r, flags)
+                            ? begin_all(r, options->flags)
                             : lrki_fail_nomem(context, "restoring a checkpoint");
+    r->file->meter = NULL;
     if (status == LRK_OK)
         commit_all(r);
     else
@@ -249,19 +276,23 @@ static lrk_status run(restore *r, uint32_t flags)
     return status;
 }
 
-lrk_status lrk_checkpoint_restore(lrk_checkpoint_file *file, lrk_checkpoint *checkpoint, uint32_t flags)
+lrk_status lrk_checkpoint_restore(lrk_checkpoint_file *file, lrk_checkpoint *checkpoint,
+                                  const lrk_checkpoint_options *options)
 {
+    lrk_checkpoint_options known;
     if (file == NULL || checkpoint == NULL) return LRK_ERR_ARGUMENT;
     lrk_status status = lrki_checkpoint_enter(checkpoint, "lrk_checkpoint_restore");
     if (status != LRK_OK) return status;
-    if ((flags & ~LRK_RESTORE_PARTIAL) != 0 || file->context != checkpoint->context)
+    status = lrki_checkpoint_options(checkpoint->context, options, LRK_RESTORE_PARTIAL, &known);
+    if (status != LRK_OK) return status;
+    if (file->context != checkpoint->context)
         return lrki_fail(checkpoint->context, LRK_ERR_ARGUMENT,
-                         "lrk_checkpoint_restore: unknown flags, or a file of another context");
+                         "lrk_checkpoint_restore: the file is of another context");
     if (file->busy)
         return lrki_fail(checkpoint->context, LRK_ERR_BUSY, "%s: it is being restored", file->source.name);
     restore r = {.file = file, .checkpoint = checkpoint};
     checkpoint->busy = file->busy = true;
-    status = run(&r, flags);
+    status = run(&r, &known);
     checkpoint->busy = file->busy = false;
     return status;
 }

@@ -8,15 +8,28 @@
 #include "checkpoint.h"
 #include "checksum.h"
 
+lrk_status lrki_checkpoint_count(const lrk_checkpoint_file *file, uint64_t bytes)
+{
+    lrki_meter *meter = file->meter;
+    if (meter == NULL) return LRK_OK;
+    meter->done += bytes;
+    return lrki_progress_tell(file->context, &meter->progress, meter->what, meter->done, meter->total);
+}
+
+/* The next n bytes of the section. */
+static lrk_status read_on(lrki_section_reader *r, void *data, size_t n)
+{
+    lrk_status status = lrki_source_read(&r->file->source, r->section->offset + r->buffered, data, n);
+    r->buffered += n;
+    return status == LRK_OK ? lrki_checkpoint_count(r->file, n) : status;
+}
+
 /* The next bytes of the section into the buffer. */
 static lrk_status fill(lrki_section_reader *r)
 {
     uint64_t left = r->section->bytes - r->buffered;
     r->in_buffer = left < LRKI_CHECKPOINT_BUFFER ? (size_t)left : LRKI_CHECKPOINT_BUFFER;
-    lrk_status status =
-        lrki_source_read(&r->file->source, r->section->offset + r->buffered, r->file->buffer, r->in_buffer);
-    r->buffered += r->in_buffer;
-    return status;
+    return read_on(r, r->file->buffer, r->in_buffer);
 }
 
 /* Small pieces come through the buffer, large ones straight from the file. */
@@ -32,8 +45,8 @@ static lrk_status move(void *user, void *data, size_t n)
             if (here > ready) here = (size_t)ready;
             memcpy(to + done, r->file->buffer + r->in_buffer - ready, here);
         } else if (here >= LRKI_CHECKPOINT_BUFFER) {
-            status = lrki_source_read(&r->file->source, r->section->offset + r->at, to + done, here);
-            r->buffered += here;
+            if (here > LRKI_CHECKPOINT_PIECE) here = LRKI_CHECKPOINT_PIECE;
+            status = read_on(r, to + done, here);
         } else {
             status = fill(r);
             continue;
@@ -71,6 +84,8 @@ lrk_status lrki_section_end(lrki_state *state)
         (void)lrki_state_fail(state, LRK_ERR_FORMAT,
                               "its bytes do not have the checksum recorded: %s is damaged",
                               reader->file->source.name);
+    if (state->status == LRK_OK)
+        state->status = lrki_checkpoint_count(reader->file, LRKI_CHECKPOINT_CHECKSUM);
     return state->status;
 }
 

@@ -18,19 +18,35 @@ typedef struct writer {
     lrki_target *target; /* NULL: only count */
     unsigned char *buffer;
     size_t in_buffer;
-    uint64_t put;   /* bytes of the section so far                  */
-    uint64_t least; /* writing: those that the table promised       */
+    uint64_t done, total; /* bytes of the file */
+    uint64_t put;         /* bytes of the section so far                  */
+    uint64_t least;       /* writing: those that the table promised       */
     uint32_t checksum;
     lrki_section *sections; /* [items + 1]: the origin first        */
 } writer;
 
 /* ---- bytes ------------------------------------------------------------------------------------------------------------- */
 
+/* Hands bytes on, in pieces between which the host is asked. */
+static lrk_status hand_on(writer *w, const unsigned char *data, size_t n)
+{
+    lrk_status status = LRK_OK;
+    while (n > 0 && status == LRK_OK) {
+        size_t here = n < LRKI_CHECKPOINT_PIECE ? n : LRKI_CHECKPOINT_PIECE;
+        status = lrki_target_write(w->target, data, here);
+        w->done += here;
+        if (status == LRK_OK) status = lrki_target_tell(w->target, w->done, w->total);
+        data += here;
+        n -= here;
+    }
+    return status;
+}
+
 static lrk_status flush(writer *w)
 {
     size_t n = w->in_buffer;
     w->in_buffer = 0;
-    return n == 0 ? LRK_OK : lrki_target_write(w->target, w->buffer, n);
+    return hand_on(w, w->buffer, n);
 }
 
 static lrk_status put_bytes(writer *w, const void *data, size_t n)
@@ -39,7 +55,7 @@ static lrk_status put_bytes(writer *w, const void *data, size_t n)
         lrk_status status = flush(w);
         if (status != LRK_OK) return status;
     }
-    if (n > LRKI_CHECKPOINT_BUFFER) return lrki_target_write(w->target, data, n);
+    if (n > LRKI_CHECKPOINT_BUFFER) return hand_on(w, data, n);
     memcpy(w->buffer + w->in_buffer, data, n);
     w->in_buffer += n;
     return LRK_OK;
@@ -167,12 +183,13 @@ static lrk_status put_header(writer *w)
         table += LRKI_CHECKPOINT_ENTRY + strlen(w->sections[i].name);
         content += w->sections[i].bytes + LRKI_CHECKPOINT_CHECKSUM;
     }
+    w->total = LRKI_CHECKPOINT_HEADER + table + content;
     w->checksum = lrki_checksum(0, LRKI_CHECKPOINT_MAGIC, 8);
     lrk_status status = put_bytes(w, LRKI_CHECKPOINT_MAGIC, 8);
     if (status == LRK_OK) status = put_number(w, LRKI_CHECKPOINT_FORMAT, 4);
     if (status == LRK_OK) status = put_number(w, (uint64_t)w->checkpoint->n + 1, 4);
     if (status == LRK_OK) status = put_number(w, table, 8);
-    if (status == LRK_OK) status = put_number(w, LRKI_CHECKPOINT_HEADER + table + content, 8);
+    if (status == LRK_OK) status = put_number(w, w->total, 8);
     if (status == LRK_OK) status = put_number(w, 0, 4);
     return status == LRK_OK ? put_checksum(w) : status;
 }
@@ -211,7 +228,8 @@ static lrk_status put_all(writer *w)
 }
 
 /* Where to: a path, or a writer. */
-static lrk_status write_to(writer *w, const char *path, const lrk_writer *given)
+static lrk_status write_to(writer *w, const char *path, const lrk_writer *given,
+                           const lrk_checkpoint_options *options)
 {
     lrk_context *context = w->checkpoint->context;
     lrki_target target = {0};
@@ -219,6 +237,7 @@ static lrk_status write_to(writer *w, const char *path, const lrk_writer *given)
     if (status != LRK_OK) return status;
     status =
         path != NULL ? lrki_target_open(context, path, &target) : lrki_target_writer(context, given, &target);
+    target.progress = (lrki_progress){options->user, options->progress};
     w->target = &target;
     if (status == LRK_OK) status = put_all(w);
     if (status == LRK_OK) status = lrki_target_commit(&target);
@@ -227,37 +246,42 @@ static lrk_status write_to(writer *w, const char *path, const lrk_writer *given)
     return status;
 }
 
-static lrk_status save(lrk_checkpoint *checkpoint, const char *path, const lrk_writer *given)
+static lrk_status save(lrk_checkpoint *checkpoint, const char *path, const lrk_writer *given,
+                       const lrk_checkpoint_options *options)
 {
     lrk_context *context = checkpoint->context;
     int64_t n = checkpoint->n + 1;
     writer w = {.checkpoint = checkpoint};
+    lrk_checkpoint_options known;
+    lrk_status status = lrki_checkpoint_options(context, options, 0, &known);
+    if (status != LRK_OK) return status;
     w.sections = lrki_array(context, n, sizeof *w.sections);
     w.buffer = lrki_alloc(context, LRKI_CHECKPOINT_BUFFER);
     checkpoint->busy = true;
-    lrk_status status = w.sections != NULL && w.buffer != NULL
-                            ? write_to(&w, path, given)
-                            : lrki_fail_nomem(context, "saving a checkpoint");
+    status = w.sections != NULL && w.buffer != NULL ? write_to(&w, path, given, &known)
+                                                    : lrki_fail_nomem(context, "saving a checkpoint");
     checkpoint->busy = false;
     lrki_array_free(context, w.sections, n, sizeof *w.sections);
     lrki_free(context, w.buffer, LRKI_CHECKPOINT_BUFFER);
     return status;
 }
 
-lrk_status lrk_checkpoint_save(lrk_checkpoint *checkpoint, const char *path)
+lrk_status lrk_checkpoint_save(lrk_checkpoint *checkpoint, const char *path,
+                               const lrk_checkpoint_options *options)
 {
     lrk_status status = lrki_checkpoint_enter(checkpoint, "lrk_checkpoint_save");
     if (status != LRK_OK) return status;
     if (path == NULL)
         return lrki_fail(checkpoint->context, LRK_ERR_ARGUMENT, "lrk_checkpoint_save: path is NULL");
-    return save(checkpoint, path, NULL);
+    return save(checkpoint, path, NULL, options);
 }
 
-lrk_status lrk_checkpoint_write(lrk_checkpoint *checkpoint, const lrk_writer *writer_given)
+lrk_status lrk_checkpoint_write(lrk_checkpoint *checkpoint, const lrk_writer *writer_given,
+                                const lrk_checkpoint_options *options)
 {
     lrk_status status = lrki_checkpoint_enter(checkpoint, "lrk_checkpoint_write");
     if (status != LRK_OK) return status;
     if (writer_given == NULL)
         return lrki_fail(checkpoint->context, LRK_ERR_ARGUMENT, "lrk_checkpoint_write: writer is NULL");
-    return save(checkpoint, NULL, writer_given);
+    return save(checkpoint, NULL, writer_given, options);
 }

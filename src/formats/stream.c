@@ -110,14 +110,20 @@ lrk_status lrki_target_write(lrki_target *target, const void *data, size_t n)
                               target->writer.name != NULL ? target->writer.name : "the writer", answer);
 }
 
+lrk_status lrki_progress_tell(lrk_context *context, const lrki_progress *progress, const char *what,
+                              uint64_t done, uint64_t total)
+{
+    if (progress->call == NULL) return LRK_OK;
+    uint64_t failures = lrki_failures(context);
+    if (progress->call(progress->user, done, total) == 0) return LRK_OK;
+    return lrki_fail_callback(context, LRK_ERR_CANCELLED, LRKI_NOWHERE, failures,
+                              "progress() stopped %s after %" PRIu64 " of %" PRIu64 " bytes", what, done,
+                              total);
+}
+
 lrk_status lrki_target_tell(const lrki_target *target, uint64_t done, uint64_t total)
 {
-    if (target->progress.call == NULL) return LRK_OK;
-    uint64_t failures = lrki_failures(target->context);
-    if (target->progress.call(target->progress.user, done, total) == 0) return LRK_OK;
-    return lrki_fail_callback(target->context, LRK_ERR_CANCELLED, LRKI_NOWHERE, failures,
-                              "progress() stopped writing after %" PRIu64 " of %" PRIu64 " bytes", done,
-                              total);
+    return lrki_progress_tell(target->context, &target->progress, "writing", done, total);
 }
 
 lrk_status lrki_target_commit(lrki_target *target)

@@ -31,18 +31,22 @@ typedef struct lrki_progress {
     int32_t (*call)(void *user, uint64_t done, uint64_t total); /* NULL: nobody asks */
 } lrki_progress;
 
+/* Tells how far it is; LRK_ERR_CANCELLED, "progress() stopped <what> after ...", if the host wants no more. */
+lrk_status lrki_progress_tell(lrk_context *context, const lrki_progress *progress, const char *what,
+                              uint64_t done, uint64_t total);
+
 typedef struct lrki_target {
     lrk_context *context;
     bool is_file;
     lrki_replacement file;
     lrk_writer writer;
-    lrki_progress progress; /* of whoever writes tensors; none once opened */
+    lrki_progress progress; /* of whoever writes; none once opened */
 } lrki_target;
 
 lrk_status lrki_target_open(lrk_context *context, const char *path, lrki_target *target);
 lrk_status lrki_target_writer(lrk_context *context, const lrk_writer *writer, lrki_target *target);
 lrk_status lrki_target_write(lrki_target *target, const void *data, size_t n);
-/* Tells bytes of tensors; LRK_ERR_CANCELLED if the host wants no more. */
+/* Tells bytes written, in the format's own account; LRK_ERR_CANCELLED if the host wants no more. */
 lrk_status lrki_target_tell(const lrki_target *target, uint64_t done, uint64_t total);
 /* Syncs and puts a file in its place. */
 lrk_status lrki_target_commit(lrki_target *target);

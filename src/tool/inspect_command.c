@@ -214,8 +214,14 @@ static void print_checkpoint_head(const inspection *look, const lrk_checkpoint_i
 static bool inspect_checkpoint(const inspection *look)
 {
     lrk_checkpoint_file *file;
+    lrk_checkpoint_options options;
+    command_progress progress = command_progress_new(false, "MB", 1e-6);
+    (void)lrk_checkpoint_options_init(&options, sizeof options);
+    options.user = &progress;
+    options.progress = command_progress_show;
     lrk_checkpoint_info info = {.struct_size = sizeof info};
-    lrk_status status = lrk_checkpoint_open(look->run->context, look->path, &file);
+    lrk_status status = lrk_checkpoint_open(look->run->context, look->path, &options, &file);
+    command_progress_end(&progress);
     if (status == LRK_OK) status = lrk_checkpoint_info_get(file, &info);
     if (status == LRK_OK) print_checkpoint_head(look, &info);
     for (int64_t i = 0; i < info.sections && status == LRK_OK; i++) {

@@ -185,7 +185,7 @@ static uint64_t digest_of(const fuzz_run *run)
 {
     digest d = {0xcbf29ce484222325u};
     lrk_writer writer = {.struct_size = sizeof writer, .user = &d, .write = add_to_digest};
-    must(lrk_checkpoint_write(run->checkpoint, &writer) == LRK_OK);
+    must(lrk_checkpoint_write(run->checkpoint, &writer, NULL) == LRK_OK);
     return d.value;
 }
 
@@ -236,7 +236,8 @@ static void look_at(lrk_checkpoint_file *file)
 static void restore(fuzz_run *run, lrk_checkpoint_file *file, uint32_t flags)
 {
     uint64_t before = digest_of(run);
-    if (lrk_checkpoint_restore(file, run->checkpoint, flags) == LRK_OK)
+    const lrk_checkpoint_options options = {.struct_size = sizeof options, .flags = flags};
+    if (lrk_checkpoint_restore(file, run->checkpoint, &options) == LRK_OK)
         go_on(run);
     else
         must(digest_of(run) == before);
@@ -258,7 +259,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     lrk_reader reader = {.struct_size = sizeof reader};
     lrk_checkpoint_file *file;
     must(lrk_reader_memory(&reader, bytes, n) == LRK_OK);
-    if (lrk_checkpoint_open_reader(run.context, &reader, &file) == LRK_OK) {
+    if (lrk_checkpoint_open_reader(run.context, &reader, NULL, &file) == LRK_OK) {
         look_at(file);
         restore(&run, file, options & PARTIAL ? LRK_RESTORE_PARTIAL : 0);
         lrk_checkpoint_close(file);

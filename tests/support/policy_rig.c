@@ -177,8 +177,8 @@ lrk_status policy_rig_restore(const small_set *from, lrk_allocator *saved, const
     lrk_reader reader = {.struct_size = sizeof reader};
     lrk_checkpoint_file *file = NULL;
     ck_assert_int_eq(lrk_reader_memory(&reader, bytes.data, bytes.n), LRK_OK);
-    ck_assert_int_eq(lrk_checkpoint_open_reader(to->context, &reader, &file), LRK_OK);
-    lrk_status status = lrk_checkpoint_restore(file, in, 0);
+    ck_assert_int_eq(lrk_checkpoint_open_reader(to->context, &reader, NULL, &file), LRK_OK);
+    lrk_status status = lrk_checkpoint_restore(file, in, NULL);
     lrk_checkpoint_close(file);
     free(bytes.data);
     lrk_checkpoint_destroy(in);

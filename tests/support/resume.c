@@ -234,14 +234,14 @@ resume_bytes resume_save(lrk_checkpoint *checkpoint)
 {
     resume_bytes bytes = {0};
     lrk_writer writer = {.struct_size = sizeof writer, .user = &bytes, .write = append};
-    ck_assert_int_eq(lrk_checkpoint_write(checkpoint, &writer), LRK_OK);
+    ck_assert_int_eq(lrk_checkpoint_write(checkpoint, &writer, NULL), LRK_OK);
     return bytes;
 }
 
 static lrk_status restore(resume_run *run, lrk_checkpoint_file *file)
 {
     size_t n;
-    lrk_status status = lrk_checkpoint_restore(file, run->checkpoint, 0);
+    lrk_status status = lrk_checkpoint_restore(file, run->checkpoint, NULL);
     if (status != LRK_OK) return status;
     ck_assert_int_eq(lrk_checkpoint_read_blob(file, "history", &run->history, sizeof run->history, &n),
                      LRK_OK);
@@ -256,7 +256,7 @@ lrk_status resume_load(resume_run *run, const unsigned char *data, size_t n)
     lrk_reader reader = {.struct_size = sizeof reader};
     lrk_checkpoint_file *file;
     ck_assert_int_eq(lrk_reader_memory(&reader, data, n), LRK_OK);
-    lrk_status status = lrk_checkpoint_open_reader(run->toy->context, &reader, &file);
+    lrk_status status = lrk_checkpoint_open_reader(run->toy->context, &reader, NULL, &file);
     if (status != LRK_OK) return status;
     status = restore(run, file);
     lrk_checkpoint_close(file);

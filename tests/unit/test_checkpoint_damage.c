@@ -60,7 +60,7 @@ static lrk_checkpoint_file *open_whole(void)
     lrk_checkpoint_file *opened;
     reader.struct_size = sizeof reader;
     ck_assert_int_eq(lrk_reader_memory(&reader, file.data, file.n), LRK_OK);
-    ck_assert_int_eq(lrk_checkpoint_open_reader(run->toy->context, &reader, &opened), LRK_OK);
+    ck_assert_int_eq(lrk_checkpoint_open_reader(run->toy->context, &reader, NULL, &opened), LRK_OK);
     return opened;
 }
 
@@ -157,9 +157,9 @@ static bool loads_or_changes_nothing(const unsigned char *data, size_t at)
     lrk_reader reader = {.struct_size = sizeof reader};
     lrk_checkpoint_file *opened;
     ck_assert_int_eq(lrk_reader_memory(&reader, data, file.n), LRK_OK);
-    ck_assert_int_eq(lrk_checkpoint_open_reader(fresh->toy->context, &reader, &opened), LRK_OK);
+    ck_assert_int_eq(lrk_checkpoint_open_reader(fresh->toy->context, &reader, NULL, &opened), LRK_OK);
     int64_t live = fresh->toy->fault.live;
-    lrk_status status = lrk_checkpoint_restore(opened, fresh->checkpoint, 0);
+    lrk_status status = lrk_checkpoint_restore(opened, fresh->checkpoint, NULL);
     bool loaded = status == LRK_OK;
     if (!loaded) {
         ck_assert_msg(status == LRK_ERR_FORMAT || status == LRK_ERR_ARGUMENT, "byte %zu: status %d", at,
@@ -221,7 +221,7 @@ static void change_entry(const char *name, int32_t kind, uint64_t member, uint32
 static lrk_status restore_only(void)
 {
     lrk_checkpoint_file *opened = open_whole();
-    lrk_status status = lrk_checkpoint_restore(opened, run->checkpoint, 0);
+    lrk_status status = lrk_checkpoint_restore(opened, run->checkpoint, NULL);
     lrk_checkpoint_close(opened);
     return status;
 }

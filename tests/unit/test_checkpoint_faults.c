@@ -24,10 +24,11 @@ START_TEST(a_stale_paused_run_cannot_be_saved)
     ck_assert_int_eq(lrk_estimator_run(run->estimator, 0, &scores), LRK_ERR_CANCELLED);
     resume_bytes bytes = resume_save(run->checkpoint);
     ck_assert_int_eq(lrk_adapters_values_changed(run->toy->adapters), LRK_OK);
-    sets_expect(run->toy->context, lrk_checkpoint_save(run->checkpoint, "/nonexistent/x"), LRK_ERR_STALE,
-                "estimator 'main'");
+    sets_expect(run->toy->context, lrk_checkpoint_save(run->checkpoint, "/nonexistent/x", NULL),
+                LRK_ERR_STALE, "estimator 'main'");
     lrk_estimator_reset(run->estimator);
-    sets_expect(run->toy->context, lrk_checkpoint_save(run->checkpoint, "/nonexistent/x"), LRK_ERR_IO, "x");
+    sets_expect(run->toy->context, lrk_checkpoint_save(run->checkpoint, "/nonexistent/x", NULL), LRK_ERR_IO,
+                "x");
     ck_assert_int_eq(resume_load(run, bytes.data, bytes.n), LRK_OK);
     ck_assert_int_eq(lrk_estimator_run(run->estimator, 0, &scores), LRK_OK);
     lrk_scores_destroy(scores);
@@ -70,8 +71,8 @@ static int32_t save_in_observer(void *user, const lrk_scores *scores, const lrk_
     (void)scores;
     (void)plan;
     w->seen++;
-    sets_expect(w->run->toy->context, lrk_checkpoint_save(w->run->checkpoint, "/nonexistent/x"), LRK_ERR_BUSY,
-                "schedule 'main': the observers of round 0");
+    sets_expect(w->run->toy->context, lrk_checkpoint_save(w->run->checkpoint, "/nonexistent/x", NULL),
+                LRK_ERR_BUSY, "schedule 'main': the observers of round 0");
     return 0;
 }
 
@@ -116,7 +117,7 @@ static int32_t write_some(void *user, const void *data, size_t n)
     if (s->calls++ == s->fail_at) return 5;
     if (s->checkpoint != NULL) {
         ck_assert_int_eq(lrk_checkpoint_set_blob(s->checkpoint, "x", "1", 1), LRK_ERR_BUSY);
-        ck_assert_int_eq(lrk_checkpoint_save(s->checkpoint, "/nonexistent/x"), LRK_ERR_BUSY);
+        ck_assert_int_eq(lrk_checkpoint_save(s->checkpoint, "/nonexistent/x", NULL), LRK_ERR_BUSY);
     }
     s->bytes.data = realloc(s->bytes.data, s->bytes.n + n);
     memcpy(s->bytes.data + s->bytes.n, data, n);
@@ -149,20 +150,20 @@ START_TEST(each_write_that_fails_is_reported)
     resume_run *run = large_run();
     stream s = {.fail_at = -1, .checkpoint = run->checkpoint};
     lrk_writer writer = {.struct_size = sizeof writer, .user = &s, .write = write_some, .name = "a pipe"};
-    ck_assert_int_eq(lrk_checkpoint_write(run->checkpoint, &writer), LRK_OK);
+    ck_assert_int_eq(lrk_checkpoint_write(run->checkpoint, &writer, NULL), LRK_OK);
     int64_t calls = s.calls;
     ck_assert_int_gt(calls, 2);
     for (int64_t i = 0; i < calls; i++) {
         stream failing = {.fail_at = i};
         writer.user = &failing;
-        sets_expect(run->toy->context, lrk_checkpoint_write(run->checkpoint, &writer), LRK_ERR_IO,
+        sets_expect(run->toy->context, lrk_checkpoint_write(run->checkpoint, &writer, NULL), LRK_ERR_IO,
                     "cannot write to a pipe");
         free(failing.bytes.data);
     }
     writer.write = NULL;
-    ck_assert_int_eq(lrk_checkpoint_write(run->checkpoint, &writer), LRK_ERR_ARGUMENT);
-    ck_assert_int_eq(lrk_checkpoint_write(run->checkpoint, NULL), LRK_ERR_ARGUMENT);
-    ck_assert_int_eq(lrk_checkpoint_save(run->checkpoint, NULL), LRK_ERR_ARGUMENT);
+    ck_assert_int_eq(lrk_checkpoint_write(run->checkpoint, &writer, NULL), LRK_ERR_ARGUMENT);
+    ck_assert_int_eq(lrk_checkpoint_write(run->checkpoint, NULL, NULL), LRK_ERR_ARGUMENT);
+    ck_assert_int_eq(lrk_checkpoint_save(run->checkpoint, NULL, NULL), LRK_ERR_ARGUMENT);
     free(s.bytes.data);
     resume_destroy(run);
 }
@@ -171,9 +172,9 @@ END_TEST
 static lrk_status open_and_restore(resume_run *run, const lrk_reader *reader)
 {
     lrk_checkpoint_file *file;
-    lrk_status status = lrk_checkpoint_open_reader(run->toy->context, reader, &file);
+    lrk_status status = lrk_checkpoint_open_reader(run->toy->context, reader, NULL, &file);
     if (status != LRK_OK) return status;
-    status = lrk_checkpoint_restore(file, run->checkpoint, 0);
+    status = lrk_checkpoint_restore(file, run->checkpoint, NULL);
     lrk_checkpoint_close(file);
     return status;
 }
@@ -222,9 +223,9 @@ START_TEST(bytes_that_change_after_opening_are_found)
     lrk_reader reader = {
         .struct_size = sizeof reader, .user = &s, .read_at = read_changing, .size = s.bytes.n};
     lrk_checkpoint_file *file;
-    ck_assert_int_eq(lrk_checkpoint_open_reader(run->toy->context, &reader, &file), LRK_OK);
+    ck_assert_int_eq(lrk_checkpoint_open_reader(run->toy->context, &reader, NULL, &file), LRK_OK);
     s.fail_at = s.calls + 4;
-    ck_assert_int_eq(lrk_checkpoint_restore(file, run->checkpoint, 0), LRK_ERR_FORMAT);
+    ck_assert_int_eq(lrk_checkpoint_restore(file, run->checkpoint, NULL), LRK_ERR_FORMAT);
     lrk_checkpoint_close(file);
     resume_bytes after = resume_save(run->checkpoint);
     ck_assert(resume_same(&after, &s.bytes));
@@ -246,7 +247,7 @@ static lrk_status save_one(void *user)
     target *t = user;
     stream s = {.fail_at = -1};
     lrk_writer writer = {.struct_size = sizeof writer, .user = &s, .write = write_some};
-    lrk_status status = lrk_checkpoint_write(t->run->checkpoint, &writer);
+    lrk_status status = lrk_checkpoint_write(t->run->checkpoint, &writer, NULL);
     free(s.bytes.data);
     return status;
 }
@@ -333,7 +334,7 @@ START_TEST(a_save_that_fails_leaves_the_previous_file)
     resume_run *run = large_run();
     scratch_init(&files);
     const char *path = scratch_path(&files, "run.lrk");
-    ck_assert_int_eq(lrk_checkpoint_save(run->checkpoint, path), LRK_OK);
+    ck_assert_int_eq(lrk_checkpoint_save(run->checkpoint, path, NULL), LRK_OK);
     size_t n, m;
     char *before = scratch_read(path, &n);
     toy_train(run->toy, 2);
@@ -343,7 +344,7 @@ START_TEST(a_save_that_fails_leaves_the_previous_file)
         least = limit;
         least.rlim_cur = bytes;
         ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &least), 0);
-        lrk_status status = lrk_checkpoint_save(run->checkpoint, path);
+        lrk_status status = lrk_checkpoint_save(run->checkpoint, path, NULL);
         ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
         sets_expect(run->toy->context, status, LRK_ERR_IO, "run.lrk");
         ck_assert_int_eq(scratch_count(files.dir), 1);
@@ -353,13 +354,14 @@ START_TEST(a_save_that_fails_leaves_the_previous_file)
     ck_assert_uint_eq(n, m);
     ck_assert_mem_eq(before, after, n);
     lrk_checkpoint_file *file;
-    ck_assert_int_eq(lrk_checkpoint_open(run->toy->context, path, &file), LRK_OK);
-    ck_assert_int_eq(lrk_checkpoint_restore(file, run->checkpoint, 0), LRK_OK);
+    ck_assert_int_eq(lrk_checkpoint_open(run->toy->context, path, NULL, &file), LRK_OK);
+    ck_assert_int_eq(lrk_checkpoint_restore(file, run->checkpoint, NULL), LRK_OK);
     lrk_checkpoint_close(file);
-    ck_assert_int_eq(lrk_checkpoint_open(run->toy->context, "/nonexistent/x", &file), LRK_ERR_NOT_FOUND);
-    ck_assert_int_eq(lrk_checkpoint_open(run->toy->context, NULL, &file), LRK_ERR_ARGUMENT);
-    ck_assert_int_eq(lrk_checkpoint_open(run->toy->context, path, NULL), LRK_ERR_ARGUMENT);
-    ck_assert_int_eq(lrk_checkpoint_open(NULL, path, &file), LRK_ERR_ARGUMENT);
+    ck_assert_int_eq(lrk_checkpoint_open(run->toy->context, "/nonexistent/x", NULL, &file),
+                     LRK_ERR_NOT_FOUND);
+    ck_assert_int_eq(lrk_checkpoint_open(run->toy->context, NULL, NULL, &file), LRK_ERR_ARGUMENT);
+    ck_assert_int_eq(lrk_checkpoint_open(run->toy->context, path, NULL, NULL), LRK_ERR_ARGUMENT);
+    ck_assert_int_eq(lrk_checkpoint_open(NULL, path, NULL, &file), LRK_ERR_ARGUMENT);
     free(before);
     free(after);
     scratch_fini(&files);
@@ -377,7 +379,7 @@ START_TEST(facts_and_blobs_are_read_back)
     char text[64], services[256];
     size_t n = 7;
     ck_assert_int_eq(lrk_reader_memory(&reader, bytes.data, bytes.n), LRK_OK);
-    ck_assert_int_eq(lrk_checkpoint_open_reader(run->toy->context, &reader, &file), LRK_OK);
+    ck_assert_int_eq(lrk_checkpoint_open_reader(run->toy->context, &reader, NULL, &file), LRK_OK);
     lrk_checkpoint_info info = {.struct_size = sizeof info};
     ck_assert_int_eq(lrk_checkpoint_info_get(file, &info), LRK_OK);
     ck_assert_uint_eq(info.flags, LRK_CHECKPOINT_SAME_SERVICES);
@@ -407,8 +409,8 @@ START_TEST(facts_and_blobs_are_read_back)
                 "no blob 'nothing'");
     ck_assert_int_eq(lrk_checkpoint_read_blob(file, NULL, text, 9, &n), LRK_ERR_ARGUMENT);
     ck_assert_int_eq(lrk_checkpoint_read_blob(file, "history", text, 9, NULL), LRK_ERR_ARGUMENT);
-    ck_assert_int_eq(lrk_checkpoint_restore(file, NULL, 0), LRK_ERR_ARGUMENT);
-    ck_assert_int_eq(lrk_checkpoint_restore(NULL, run->checkpoint, 0), LRK_ERR_ARGUMENT);
+    ck_assert_int_eq(lrk_checkpoint_restore(file, NULL, NULL), LRK_ERR_ARGUMENT);
+    ck_assert_int_eq(lrk_checkpoint_restore(NULL, run->checkpoint, NULL), LRK_ERR_ARGUMENT);
     lrk_checkpoint_close(file);
     free(bytes.data);
     resume_destroy(run);

@@ -118,10 +118,11 @@ static lrk_status load(const handles *h, const resume_bytes *bytes, uint32_t fla
 {
     lrk_reader reader = {.struct_size = sizeof reader};
     lrk_checkpoint_file *file;
+    const lrk_checkpoint_options how = {.struct_size = sizeof how, .flags = flags};
     ck_assert_int_eq(lrk_reader_memory(&reader, bytes->data, bytes->n), LRK_OK);
-    lrk_status status = lrk_checkpoint_open_reader(h->context, &reader, &file);
+    lrk_status status = lrk_checkpoint_open_reader(h->context, &reader, NULL, &file);
     if (status != LRK_OK) return status;
-    status = lrk_checkpoint_restore(file, h->checkpoint, flags);
+    status = lrk_checkpoint_restore(file, h->checkpoint, &how);
     lrk_checkpoint_close(file);
     return status;
 }
@@ -343,7 +344,8 @@ static int32_t accept(void *user, const lrk_plan *plan)
 {
     (void)plan;
     handles *h = user;
-    sets_expect(h->context, lrk_checkpoint_save(h->checkpoint, "/nonexistent/x"), LRK_ERR_BUSY, "prepared");
+    sets_expect(h->context, lrk_checkpoint_save(h->checkpoint, "/nonexistent/x", NULL), LRK_ERR_BUSY,
+                "prepared");
     return 0;
 }
 
@@ -371,7 +373,7 @@ START_TEST(a_plan_under_way_can_be_neither_saved_nor_loaded_over)
     make(&h, &o);
     resume_bytes bytes = resume_save(h.checkpoint);
     lrk_plan *plan = plan_of(&h);
-    sets_expect(h.context, lrk_checkpoint_save(h.checkpoint, "/nonexistent/x"), LRK_ERR_STATE,
+    sets_expect(h.context, lrk_checkpoint_save(h.checkpoint, "/nonexistent/x", NULL), LRK_ERR_STATE,
                 "allocator 'main': the plan of round 0 is neither committed nor abandoned");
     sets_expect(h.context, load(&h, &bytes, 0), LRK_ERR_STATE, "neither committed nor abandoned");
     lrk_participant participant = {.struct_size = sizeof participant,
@@ -383,7 +385,7 @@ START_TEST(a_plan_under_way_can_be_neither_saved_nor_loaded_over)
     sets_expect(h.context, load(&h, &bytes, 0), LRK_ERR_BUSY, "prepared");
     ck_assert_int_eq(lrk_plan_commit(plan), LRK_OK);
     lrk_plan_destroy(plan);
-    sets_expect(h.context, lrk_checkpoint_save(h.checkpoint, "/nonexistent/x"), LRK_ERR_STALE,
+    sets_expect(h.context, lrk_checkpoint_save(h.checkpoint, "/nonexistent/x", NULL), LRK_ERR_STALE,
                 "optimizer 'main': it missed a rank change");
     ck_assert_int_eq(load(&h, &bytes, 0), LRK_OK); /* moments and ranks of one state again */
     ck_assert_int_eq(lrk_optimizer_step(h.optimizer, 0), LRK_ERR_NO_GRADIENT);
@@ -424,10 +426,11 @@ START_TEST(scores_of_another_state_cannot_be_saved)
     ck_assert_int_eq(lrk_scores_create(h.adapters, values, 5, &scores), LRK_OK);
     ck_assert_int_eq(lrk_checkpoint_set_scores(h.checkpoint, "now", scores), LRK_OK);
     ck_assert_int_eq(lrk_adapters_values_changed(h.adapters), LRK_OK);
-    sets_expect(h.context, lrk_checkpoint_save(h.checkpoint, "/nonexistent/x"), LRK_ERR_STALE,
+    sets_expect(h.context, lrk_checkpoint_save(h.checkpoint, "/nonexistent/x", NULL), LRK_ERR_STALE,
                 "scores 'now'");
     ck_assert_int_eq(lrk_checkpoint_set_scores(h.checkpoint, "now", NULL), LRK_OK);
-    sets_expect(h.context, lrk_checkpoint_save(h.checkpoint, "/nonexistent/x"), LRK_ERR_IO, "/nonexistent/x");
+    sets_expect(h.context, lrk_checkpoint_save(h.checkpoint, "/nonexistent/x", NULL), LRK_ERR_IO,
+                "/nonexistent/x");
     lrk_scores_destroy(scores);
     give_up(&h);
 }
@@ -451,14 +454,15 @@ START_TEST(other_services_are_a_warning)
     lrk_checkpoint *c;
     lrk_checkpoint_file *file;
     lrk_reader reader = {.struct_size = sizeof reader};
+    const lrk_checkpoint_options partial = {.struct_size = sizeof partial, .flags = LRK_RESTORE_PARTIAL};
     ck_assert_int_eq(lrk_checkpoint_create(context, &c), LRK_OK);
     ck_assert_int_eq(lrk_checkpoint_add_adapters(c, "set", adapters), LRK_OK);
     ck_assert_int_eq(lrk_reader_memory(&reader, bytes.data, bytes.n), LRK_OK);
-    ck_assert_int_eq(lrk_checkpoint_open_reader(context, &reader, &file), LRK_OK);
+    ck_assert_int_eq(lrk_checkpoint_open_reader(context, &reader, NULL, &file), LRK_OK);
     lrk_checkpoint_info info = {.struct_size = sizeof info};
     ck_assert_int_eq(lrk_checkpoint_info_get(file, &info), LRK_OK);
     ck_assert_uint_eq(info.flags, 0);
-    ck_assert_int_eq(lrk_checkpoint_restore(file, c, LRK_RESTORE_PARTIAL), LRK_OK);
+    ck_assert_int_eq(lrk_checkpoint_restore(file, c, &partial), LRK_OK);
     ck_assert_msg(strstr(h.host.log, "1: memory was made with other kernels, GEMM or parallel loop") != NULL,
                   "%s", h.host.log);
     lrk_checkpoint_close(file);

@@ -331,8 +331,8 @@ static void load_saved(saved_set *r, const resume_bytes *kept)
     lrk_reader reader = {.struct_size = sizeof reader};
     lrk_checkpoint_file *file;
     ck_assert_int_eq(lrk_reader_memory(&reader, kept->data, kept->n), LRK_OK);
-    ck_assert_int_eq(lrk_checkpoint_open_reader(r->s.context, &reader, &file), LRK_OK);
-    ck_assert_int_eq(lrk_checkpoint_restore(file, r->list, 0), LRK_OK);
+    ck_assert_int_eq(lrk_checkpoint_open_reader(r->s.context, &reader, NULL, &file), LRK_OK);
+    ck_assert_int_eq(lrk_checkpoint_restore(file, r->list, NULL), LRK_OK);
     lrk_checkpoint_close(file);
 }
 

@@ -107,8 +107,8 @@ static lrk_status load(const resume_bytes *bytes, lrk_checkpoint *into)
     lrk_reader reader = {.struct_size = sizeof reader};
     lrk_checkpoint_file *file = NULL;
     ck_assert_int_eq(lrk_reader_memory(&reader, bytes->data, bytes->n), LRK_OK);
-    ck_assert_int_eq(lrk_checkpoint_open_reader(s.context, &reader, &file), LRK_OK);
-    lrk_status status = lrk_checkpoint_restore(file, into, 0);
+    ck_assert_int_eq(lrk_checkpoint_open_reader(s.context, &reader, NULL, &file), LRK_OK);
+    lrk_status status = lrk_checkpoint_restore(file, into, NULL);
     lrk_checkpoint_close(file);
     return status;
 }

@@ -263,8 +263,8 @@ static lrk_status restore_at(double weight)
     lrk_checkpoint *out = list(optimizer), *in = list(other);
     resume_bytes bytes = resume_save(out);
     ck_assert_int_eq(lrk_reader_memory(&reader, bytes.data, bytes.n), LRK_OK);
-    ck_assert_int_eq(lrk_checkpoint_open_reader(s.context, &reader, &file), LRK_OK);
-    lrk_status status = lrk_checkpoint_restore(file, in, 0);
+    ck_assert_int_eq(lrk_checkpoint_open_reader(s.context, &reader, NULL, &file), LRK_OK);
+    lrk_status status = lrk_checkpoint_restore(file, in, NULL);
     lrk_checkpoint_close(file);
     lrk_checkpoint_destroy(in);
     lrk_checkpoint_destroy(out);

@@ -324,8 +324,8 @@ static lrk_status load(const small_set *into, lrk_allocator *allocator)
     lrk_checkpoint_file *file;
     lrk_checkpoint *checkpoint = list(into, allocator);
     ck_assert_int_eq(lrk_reader_memory(&reader, saved.bytes, saved.n), LRK_OK);
-    ck_assert_int_eq(lrk_checkpoint_open_reader(into->context, &reader, &file), LRK_OK);
-    lrk_status status = lrk_checkpoint_restore(file, checkpoint, 0);
+    ck_assert_int_eq(lrk_checkpoint_open_reader(into->context, &reader, NULL, &file), LRK_OK);
+    lrk_status status = lrk_checkpoint_restore(file, checkpoint, NULL);
     lrk_checkpoint_close(file);
     lrk_checkpoint_destroy(checkpoint);
     return status;
@@ -348,7 +348,7 @@ START_TEST(a_checkpoint_keeps_the_round)
     ck_assert_int_eq(held(false), 5); /* 3 + 9 (2/3)^3 */
     saved.n = 0;
     lrk_checkpoint *checkpoint = list(&s, allocator);
-    ck_assert_int_eq(lrk_checkpoint_write(checkpoint, &writer), LRK_OK);
+    ck_assert_int_eq(lrk_checkpoint_write(checkpoint, &writer, NULL), LRK_OK);
     lrk_checkpoint_destroy(checkpoint);
 
     lrk_prune_options other = options;

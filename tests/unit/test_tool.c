@@ -179,7 +179,7 @@ START_TEST(inspect_lists_a_checkpoint)
     lrk_adapters *set = make_set(1);
     ck_assert_int_eq(lrk_checkpoint_create(context, &checkpoint), LRK_OK);
     ck_assert_int_eq(lrk_checkpoint_add_adapters(checkpoint, "the set", set), LRK_OK);
-    ck_assert_int_eq(lrk_checkpoint_save(checkpoint, in), LRK_OK);
+    ck_assert_int_eq(lrk_checkpoint_save(checkpoint, in, NULL), LRK_OK);
     lrk_checkpoint_destroy(checkpoint);
     lrk_adapters_destroy(set);
     const char *const arguments[] = {in, "--json", NULL}, *const text[] = {in, NULL};

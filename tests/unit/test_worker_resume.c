@@ -35,7 +35,7 @@ static lrk_checkpoint *list_of(ring_seat *seat)
 static void save(ring_seat *seat)
 {
     lrk_checkpoint *list = list_of(seat);
-    ck_assert_int_eq(lrk_checkpoint_save(list, scratch_path(&files, "run")), LRK_OK);
+    ck_assert_int_eq(lrk_checkpoint_save(list, scratch_path(&files, "run"), NULL), LRK_OK);
     lrk_checkpoint_destroy(list);
 }
 
@@ -43,8 +43,9 @@ static void load(ring_seat *seat)
 {
     lrk_checkpoint *list = list_of(seat);
     lrk_checkpoint_file *file;
-    ck_assert_int_eq(lrk_checkpoint_open(seat->table->context, scratch_path(&files, "run"), &file), LRK_OK);
-    ck_assert_int_eq(lrk_checkpoint_restore(file, list, 0), LRK_OK);
+    ck_assert_int_eq(lrk_checkpoint_open(seat->table->context, scratch_path(&files, "run"), NULL, &file),
+                     LRK_OK);
+    ck_assert_int_eq(lrk_checkpoint_restore(file, list, NULL), LRK_OK);
     lrk_checkpoint_close(file);
     lrk_checkpoint_destroy(list);
     table_follow(seat->table);

@@ -221,7 +221,7 @@ static lrk_checkpoint *list(bench *b, lrk_adapters *adapters)
 static void write_checkpoint(bench *b)
 {
     lrk_checkpoint *checkpoint = list(b, b->adapters);
-    check(b, lrk_checkpoint_save(checkpoint, path_of(b, "checkpoint")), "checkpoint");
+    check(b, lrk_checkpoint_save(checkpoint, path_of(b, "checkpoint"), NULL), "checkpoint");
     lrk_checkpoint_destroy(checkpoint);
 }
 
@@ -229,8 +229,8 @@ static void read_checkpoint(bench *b)
 {
     lrk_checkpoint *checkpoint = list(b, b->adapters);
     lrk_checkpoint_file *file;
-    check(b, lrk_checkpoint_open(b->context, path_of(b, "checkpoint"), &file), "checkpoint");
-    check(b, lrk_checkpoint_restore(file, checkpoint, 0), "checkpoint");
+    check(b, lrk_checkpoint_open(b->context, path_of(b, "checkpoint"), NULL, &file), "checkpoint");
+    check(b, lrk_checkpoint_restore(file, checkpoint, NULL), "checkpoint");
     lrk_checkpoint_close(file);
     lrk_checkpoint_destroy(checkpoint);
 }

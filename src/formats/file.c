@@ -119,6 +119,20 @@ char *lrki_path_join(lrk_context *context, const char *directory, const char *na
     return text_join(context, directory, "/", name);
 }
 
+/* Folder part of a path in its own block of strlen(path) + 2 bytes. */
+static char *folder_of(lrk_context *context, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    size_t kept = slash == NULL ? 0 : slash == path ? 1 : (size_t)(slash - path);
+    char *folder = lrki_alloc_zeroed(context, strlen(path) + 2);
+    if (folder == NULL) return NULL;
+    if (slash == NULL)
+        folder[0] = '.';
+    else
+        memcpy(folder, path, kept);
+    return folder;
+}
+
 static lrk_status open_temporary(lrki_replacement *file)
 {
     for (int attempt = 0; attempt < TEMPORARY_ATTEMPTS; attempt++) {
@@ -144,7 +158,8 @@ lrk_status lrki_replacement_begin(lrk_context *context, const char *path, lrki_r
     memset(file, 0, sizeof *file);
     file->context = context;
     file->path = lrki_text_copy(context, path);
-    lrk_status status = file->path == NULL ? lrki_fail_nomem(context, "a path") : open_temporary(file);
+    if (file->path != NULL) file->folder = folder_of(context, path);
+    lrk_status status = file->folder == NULL ? lrki_fail_nomem(context, "a path") : open_temporary(file);
     if (status != LRK_OK) lrki_replacement_abandon(file);
     return status;
 }
@@ -162,30 +177,29 @@ lrk_status lrki_replacement_sync(lrki_replacement *file)
     return failed == 0 ? LRK_OK : lrki_fail_io(file->context, "cannot write", file->temporary, failed);
 }
 
-/* Folder part of a path in its own block of strlen(path) + 2 bytes. */
-static char *folder_of(lrk_context *context, const char *path)
+/* -1: "cannot sync" is recorded. */
+static int open_folder(lrk_context *context, const char *folder)
 {
-    const char *slash = strrchr(path, '/');
-    size_t kept = slash == NULL ? 0 : slash == path ? 1 : (size_t)(slash - path);
-    char *folder = lrki_alloc_zeroed(context, strlen(path) + 2);
-    if (folder == NULL) return NULL;
-    if (slash == NULL)
-        folder[0] = '.';
-    else
-        memcpy(folder, path, kept);
-    return folder;
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) (void)lrki_fail_io(context, "cannot sync", folder, errno);
+    return fd;
 }
 
-/* A rename is durable once its folder is. Some file systems cannot sync a folder and say EINVAL. */
-static lrk_status sync_folder(lrk_context *context, const char *path)
+/* Some file systems cannot sync a folder and say EINVAL. Closes it. */
+static lrk_status sync_folder(lrk_context *context, const char *folder, int fd)
+{
+    lrk_status status = LRK_OK;
+    if (fsync(fd) != 0 && errno != EINVAL) status = lrki_fail_io(context, "cannot sync", folder, errno);
+    close(fd);
+    return status;
+}
+
+static lrk_status sync_parent(lrk_context *context, const char *path)
 {
     char *folder = folder_of(context, path);
     if (folder == NULL) return lrki_fail_nomem(context, "a path");
-    lrk_status status = LRK_OK;
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || (fsync(fd) != 0 && errno != EINVAL))
-        status = lrki_fail_io(context, "cannot sync", folder, errno);
-    if (fd >= 0) close(fd);
+    int fd = open_folder(context, folder);
+    lrk_status status = fd < 0 ? LRK_ERR_IO : sync_folder(context, folder, fd);
     lrki_free(context, folder, strlen(path) + 2);
     return status;
 }
@@ -194,25 +208,32 @@ lrk_status lrki_folder_make(lrk_context *context, const char *path, bool *made)
 {
     struct stat facts;
     *made = mkdir(path, 0777) == 0;
-    if (*made) return sync_folder(context, path);
+    if (*made) return sync_parent(context, path);
     if (errno != EEXIST) return lrki_fail_io(context, "cannot create", path, errno);
     if (stat(path, &facts) != 0) return lrki_fail_io(context, "cannot examine", path, errno);
     if (S_ISDIR(facts.st_mode)) return LRK_OK;
     return lrki_fail_io(context, "cannot write to", path, ENOTDIR);
 }
 
+/* A rename is durable once its folder is. All that it takes is there before, so that only a disk can fail after it. */
 lrk_status lrki_replacement_commit(lrki_replacement *file)
 {
-    if (rename(file->temporary, file->path) != 0)
-        return lrki_fail_io(file->context, "cannot replace", file->path, errno);
-    file->is_pending = false;
-    return sync_folder(file->context, file->path);
+    int fd = open_folder(file->context, file->folder);
+    if (fd < 0) return LRK_ERR_IO;
+    if (rename(file->temporary, file->path) == 0) {
+        file->is_pending = false;
+        return sync_folder(file->context, file->folder, fd);
+    }
+    lrk_status status = lrki_fail_io(file->context, "cannot replace", file->path, errno);
+    close(fd);
+    return status;
 }
 
 void lrki_replacement_abandon(lrki_replacement *file)
 {
     if (file->is_open) close(file->fd);
     if (file->is_pending) unlink(file->temporary);
+    if (file->folder != NULL) lrki_free(file->context, file->folder, strlen(file->path) + 2);
     if (file->path != NULL) lrki_text_free(file->context, file->path);
     if (file->temporary != NULL) lrki_text_free(file->context, file->temporary);
     memset(file, 0, sizeof *file);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Files: reading a whole small file, reading at a position, and replacing a file in one step (temporary file in the same
- * folder, fsync, rename, fsync of the folder). After a failed replacement the old file stands and the temporary is gone.
+ * folder, fsync, rename, fsync of the folder). After a failed replacement the temporary is gone, and the old file stands
+ * unless it was the disk that failed, when the folder was synced.
  * Failures are LRK_ERR_IO (opening an absent file: LRK_ERR_NOT_FOUND) with a detail that names path and reason.
  */
 #ifndef LRKI_FILE_H
@@ -32,6 +33,7 @@ lrk_status lrki_folder_make(lrk_context *context, const char *path, bool *made);
 typedef struct lrki_replacement {
     lrk_context *context;
     char *path;
+    char *folder; /* part of the path, in a block of strlen(path) + 2 */
     char *temporary;
     int fd;
     bool is_open;

@@ -369,6 +369,37 @@ START_TEST(a_save_that_fails_leaves_the_previous_file)
 }
 END_TEST
 
+/* Up to the last: what syncing the folder takes is there before the rename. */
+START_TEST(memory_that_runs_out_in_a_save_leaves_the_previous_file)
+{
+    scratch files;
+    size_t n, m;
+    resume_run *run = large_run();
+    fault *f = &run->toy->fault;
+    scratch_init(&files);
+    const char *path = scratch_path(&files, "run.lrk");
+    ck_assert_int_eq(lrk_checkpoint_save(run->checkpoint, path, NULL), LRK_OK);
+    char *before = scratch_read(path, &n);
+    toy_train(run->toy, 2);
+    for (int64_t i = 0;; i++) {
+        f->alloc.calls = 0;
+        f->alloc.fail_at = i;
+        lrk_status status = lrk_checkpoint_save(run->checkpoint, path, NULL);
+        f->alloc.fail_at = -1;
+        char *after = scratch_read(path, &m);
+        bool same = m == n && memcmp(after, before, n) == 0;
+        free(after);
+        ck_assert_int_eq(scratch_count(files.dir), 1);
+        ck_assert_int_eq(same, status != LRK_OK);
+        if (status == LRK_OK) break;
+        ck_assert_int_eq(status, LRK_ERR_NOMEM);
+    }
+    free(before);
+    scratch_fini(&files);
+    resume_destroy(run);
+}
+END_TEST
+
 START_TEST(facts_and_blobs_are_read_back)
 {
     resume_shape shape = resume_default();
@@ -430,6 +461,7 @@ Suite *checkpoint_faults_suite(void)
     tcase_add_test(all, bytes_that_change_after_opening_are_found);
     tcase_add_test(all, each_allocation_that_fails_changes_nothing);
     tcase_add_test(all, a_save_that_fails_leaves_the_previous_file);
+    tcase_add_test(all, memory_that_runs_out_in_a_save_leaves_the_previous_file);
     tcase_add_test(all, facts_and_blobs_are_read_back);
     suite_add_tcase(suite, all);
     return suite;

@@ -204,11 +204,11 @@ $(BUILD)/bench-merge: tests/bench/io/merge.c $(STATIC)
 bench-merge: $(BUILD)/bench-merge ## time and memory of merging a model of GIB gibibytes in FOLDER, which holds it twice
 	$(BUILD)/bench-merge $(FOLDER) $(GIB)
 
-$(BUILD)/bench-sketch: tests/bench/sketch/sketch_main.c $(filter-out %/main.o,$(FT_OBJ)) $(STATIC)
+$(BUILD)/bench-sketch: $(wildcard tests/bench/sketch/*.c) $(filter-out %/main.o,$(FT_OBJ)) $(STATIC)
 	$(call say,LD)
 	$(Q)$(CC) $(filter-out -MMD -MP,$(ALL_C)) $(OPENMP) -I. -DLORANK -Wno-missing-prototypes $(call pkg,--cflags,openblas) $(LDFLAGS) \
 	  -o $@ $^ $(call pkg,--libs,libpcre2-8) $(LIB_DEPS) $(LDLIBS)
-bench-sketch: $(BUILD)/bench-sketch ## gradient sketches of the bundled model against the dense gradient
+bench-sketch: $(BUILD)/bench-sketch ## gradient sketches of the bundled model against the dense gradient, and GoRA's ranks by them
 	$(BUILD)/bench-sketch $(BENCH_ARGS)
 
 # For valgrind, which has no AVX-512: the benchmark's own sources for AVX2; the library's kernels are all there anyway.

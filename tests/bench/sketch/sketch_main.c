@@ -6,7 +6,7 @@
  * Prints, over all modules and seeds: relative errors of the leading singular values; the share of the dense gradient's
  * energy in its k leading directions that the sketch's k right vectors hold; and the share of ranks of a gradient start of 3 times
  * rank 4, in parameters, that are in other modules than by the dense gradient. Memory is that of the sums and of the random
- * matrices, against a set of the same ranks.
+ * matrices, against a set of the same ranks. Then what GoRA's ranks lose, on both tasks (gora.h).
  */
 #include <math.h>
 #include <stdio.h>
@@ -17,6 +17,7 @@
 #include "examples/finetune/adapt.h"
 #include "examples/finetune/bench.h"
 #include "examples/finetune/ops.h"
+#include "gora.h"
 #include "kernels/dense.h"
 
 enum { CAP = 20, MULTIPLE = 3, THREADS = 2 };
@@ -329,5 +330,6 @@ int main(int argc, char **argv)
     free(b.modules);
     lrk_adapters_destroy(b.whole);
     ft_bench_close(&b.ft);
+    gora_compare(argc > 1 ? argv[1] : "8", seeds, THREADS);
     return 0;
 }

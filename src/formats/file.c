@@ -158,7 +158,7 @@ lrk_status lrki_replacement_begin(lrk_context *context, const char *path, lrki_r
     memset(file, 0, sizeof *file);
     file->context = context;
     file->path = lrki_text_copy(context, path);
-    if (file->path != NULL) file->folder = folder_of(context, path);
+    file->folder = file->path != NULL ? folder_of(context, path) : NULL;
     lrk_status status = file->folder == NULL ? lrki_fail_nomem(context, "a path") : open_temporary(file);
     if (status != LRK_OK) lrki_replacement_abandon(file);
     return status;

@@ -44,6 +44,7 @@ near()
     src/kernels/*) echo skinny lora lora_kernels kernels ;;
     src/adapters/gather.c) echo worker_starts ;;
     src/adapters/filling.c) echo progress ;;
+    src/adapters/defect.c) echo orthogonality ;;
     src/adapters/pca*) echo pca pca_refusals eva ;;
     src/adapters/set.c) echo create outline adalora gates ;;
     src/adapters/nested.c) echo nested ;;

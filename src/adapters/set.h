@@ -119,6 +119,10 @@ void lrki_gradients_clear(lrk_adapters *adapters);
 /* In double, in interleaved partial sums: the same order everywhere. */
 double lrki_sum_of_squares(const float *values, int64_t n);
 
+/* Element i, j of W W^T - I, W [rank x n], and the Frobenius norm of all of it; in double (defect.c). */
+double lrki_defect(const float *w, int64_t n, int64_t i, int64_t j);
+double lrki_defect_norm(const float *w, int64_t rank, int64_t n);
+
 void lrki_gradients_listen(lrk_adapters *adapters, lrki_listener *listener);
 void lrki_gradients_leave(lrk_adapters *adapters, lrki_listener *listener);
 

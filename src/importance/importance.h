@@ -223,6 +223,7 @@ typedef struct lrki_tracked {
  */
 typedef struct lrki_tracker {
     int64_t per_element; /* floats for every element of A, B and gate: a row is that times n_in + n_out + 1 */
+    int64_t per_rank;    /* floats more in every row                                                        */
     lrki_tracked *modules; /* [n_modules]; NULL: nothing followed yet                                      */
 } lrki_tracker;
 
@@ -230,6 +231,9 @@ int64_t lrki_tracker_width(const lrki_tracker *tracker, const lrki_module *modul
 /* Fits the records to the set's ranks: LRK_ERR_NOMEM leaves them as they were. */
 lrk_status lrki_tracker_follow(lrk_adapters *adapters, lrki_tracker *tracker);
 void lrki_tracker_free(lrk_adapters *adapters, lrki_tracker *tracker);
+
+/* Counts and sums become 0; rows stay. */
+void lrki_tracker_restart(const lrk_adapters *adapters, lrki_tracker *tracker);
 
 /* LRK_ERR_STATE naming the estimator if no live rank was ever observed; call after following. */
 lrk_status lrki_tracker_check_seen(const lrk_adapters *adapters, const lrki_tracker *tracker,
@@ -240,8 +244,8 @@ double lrki_mask_gradient(const lrki_module *module, int64_t i);
 
 /* In checkpoints: records of the ranks last followed, with their identities. */
 void lrki_tracker_save(lrk_adapters *adapters, const lrki_tracker *tracker, lrki_state *state);
-/* A tracker of the same per_element beside the present one, NULL after a failure; adopting frees what was there. */
-lrk_status lrki_tracker_load(lrk_adapters *adapters, int64_t per_element, lrki_state *state,
+/* A tracker of rows as wide as those of `like` beside the present one, NULL after a failure; adopting frees what was there. */
+lrk_status lrki_tracker_load(lrk_adapters *adapters, const lrki_tracker *like, lrki_state *state,
                              lrki_tracker **loaded);
 void lrki_tracker_adopt(lrk_adapters *adapters, lrki_tracker *tracker, lrki_tracker *loaded);
 void lrki_tracker_drop(lrk_adapters *adapters, lrki_tracker *loaded);

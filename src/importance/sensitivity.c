@@ -148,8 +148,8 @@ static lrk_status load_averages(lrk_estimator *estimator, lrki_state *state, con
 {
     (void)set; /* records carry identities: they are fitted to the ranks when next used */
     lrki_tracker *loaded;
-    lrk_status status = lrki_tracker_load(
-        estimator->adapters, ((sensitivity_state *)estimator->state)->tracker.per_element, state, &loaded);
+    lrk_status status = lrki_tracker_load(estimator->adapters,
+                                          &((sensitivity_state *)estimator->state)->tracker, state, &loaded);
     *run = loaded;
     return status;
 }

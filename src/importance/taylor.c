@@ -25,20 +25,11 @@ static lrk_status prepare_taylor(lrk_estimator *estimator)
     return lrki_tracker_follow(estimator->adapters, &((taylor_state *)estimator->state)->tracker);
 }
 
-static void begin_window(const lrk_adapters *adapters, lrki_tracker *tracker)
-{
-    for (int64_t m = 0; m < adapters->n_modules; m++)
-        for (int64_t i = 0; i < tracker->modules[m].rank; i++) {
-            tracker->modules[m].counts[i] = 0;
-            tracker->modules[m].sums[i] = 0;
-        }
-}
-
 static void observe_taylor(lrk_estimator *estimator)
 {
     taylor_state *state = estimator->state;
     const lrk_adapters *adapters = estimator->adapters;
-    if (state->scored) begin_window(adapters, &state->tracker);
+    if (state->scored) lrki_tracker_restart(adapters, &state->tracker);
     state->scored = false;
     for (int64_t m = 0; m < adapters->n_modules; m++) {
         const lrki_module *module = &adapters->modules[m];
@@ -116,7 +107,8 @@ static lrk_status load_window(lrk_estimator *estimator, lrki_state *state, const
     *run = NULL;
     if (load == NULL) return lrki_state_fail_nomem(state);
     lrki_state_flag(state, &load->scored);
-    lrk_status status = lrki_tracker_load(estimator->adapters, 0, state, &load->tracker);
+    lrk_status status = lrki_tracker_load(estimator->adapters, &((taylor_state *)estimator->state)->tracker,
+                                          state, &load->tracker);
     if (status != LRK_OK) {
         lrki_free(context, load, sizeof *load);
         return status;

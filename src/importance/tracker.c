@@ -10,7 +10,7 @@
 
 int64_t lrki_tracker_width(const lrki_tracker *tracker, const lrki_module *module)
 {
-    return tracker->per_element * (module->n_in + module->n_out + 1);
+    return tracker->per_element * (module->n_in + module->n_out + 1) + tracker->per_rank;
 }
 
 static void free_tracked(lrk_context *context, lrki_tracked *tracked, int64_t width)
@@ -120,6 +120,15 @@ lrk_status lrki_tracker_follow(lrk_adapters *adapters, lrki_tracker *tracker)
     return LRK_OK;
 }
 
+void lrki_tracker_restart(const lrk_adapters *adapters, lrki_tracker *tracker)
+{
+    for (int64_t m = 0; m < adapters->n_modules; m++)
+        for (int64_t i = 0; i < tracker->modules[m].rank; i++) {
+            tracker->modules[m].counts[i] = 0;
+            tracker->modules[m].sums[i] = 0;
+        }
+}
+
 lrk_status lrki_tracker_check_seen(const lrk_adapters *adapters, const lrki_tracker *tracker,
                                    const char *what)
 {
@@ -181,14 +190,15 @@ static void load_module(lrk_adapters *adapters, lrki_tracker *made, int64_t m, l
                                   (long long)tracked->counts[i]);
 }
 
-lrk_status lrki_tracker_load(lrk_adapters *adapters, int64_t per_element, lrki_state *state,
+lrk_status lrki_tracker_load(lrk_adapters *adapters, const lrki_tracker *like, lrki_state *state,
                              lrki_tracker **loaded)
 {
     lrk_context *context = adapters->context;
     lrki_tracker *made = lrki_alloc_zeroed(context, sizeof *made);
     *loaded = NULL;
     if (made == NULL) return lrki_state_fail_nomem(state);
-    made->per_element = per_element;
+    made->per_element = like->per_element;
+    made->per_rank = like->per_rank;
     made->modules = lrki_array(context, adapters->n_modules, sizeof *made->modules);
     if (made->modules == NULL) (void)lrki_state_fail_nomem(state);
     for (int64_t m = 0; m < adapters->n_modules && state->status == LRK_OK; m++)

@@ -74,8 +74,6 @@ lrk_status lrki_step_add_term(const lrki_step_loop *step, double *norm);
 
 /* ---- orthogonality (orthogonality.c): w is [rank x n] ------------------------------------------------------------- */
 
-/* |W W^T - I|, Frobenius. */
-double lrki_orthogonality_norm(const float *w, int64_t rank, int64_t n);
 /* What sum_j P_ij w_j is multiplied with in the derivative by row i. */
 double lrki_orthogonality_factor(const lrk_optimizer *optimizer, double norm);
 /* Whether all elements of the derivative are finite floats. */

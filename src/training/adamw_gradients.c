@@ -104,8 +104,8 @@ static void measure_module(const lrki_step_loop *loop, int64_t index)
 {
     const lrki_module *module = &loop->optimizer->adapters->modules[index];
     double *norms = &loop->optimizer->norms[2 * index];
-    norms[0] = lrki_orthogonality_norm(module->bank.a, module->bank.rank, module->n_in);
-    norms[1] = lrki_orthogonality_norm(module->bank.b, module->bank.rank, module->n_out);
+    norms[0] = lrki_defect_norm(module->bank.a, module->bank.rank, module->n_in);
+    norms[1] = lrki_defect_norm(module->bank.b, module->bank.rank, module->n_out);
 }
 
 static void pull_module(const lrki_step_loop *loop, int64_t index)

@@ -2,31 +2,12 @@
 /*
  * AdaLoRA's pull towards orthonormal rows (Zhang et al. 2023, eq. 4). For W [rank x n] (A, or B as stored) and
  * P = W W^T - I the term is |P|_F, or its square; its derivative by row i is 2 / |P|_F, or 4, times sum_j P_ij w_j. Products are
- * taken twice over instead of being kept, so that a step needs no memory.
+ * taken twice over (adapters/defect.c) instead of being kept, so that a step needs no memory.
  */
 #include <float.h>
 #include <math.h>
 
 #include "adamw.h"
-
-static double defect(const float *w, int64_t n, int64_t i, int64_t j)
-{
-    double sum = i == j ? -1 : 0;
-    for (int64_t k = 0; k < n; k++)
-        sum += (double)w[i * n + k] * (double)w[j * n + k];
-    return sum;
-}
-
-double lrki_orthogonality_norm(const float *w, int64_t rank, int64_t n)
-{
-    double sum = 0;
-    for (int64_t i = 0; i < rank; i++)
-        for (int64_t j = 0; j <= i; j++) {
-            double p = defect(w, n, i, j);
-            sum += i == j ? p * p : 2 * p * p;
-        }
-    return sqrt(sum);
-}
 
 double lrki_orthogonality_factor(const lrk_optimizer *optimizer, double norm)
 {
@@ -49,7 +30,7 @@ void lrki_orthogonality_add(const float *w, int64_t rank, int64_t n, double fact
 {
     for (int64_t i = 0; i < rank; i++)
         for (int64_t j = 0; j < rank; j++) {
-            double along = factor * defect(w, n, i, j);
+            double along = factor * lrki_defect(w, n, i, j);
             for (int64_t k = 0; k < n; k++)
                 gradient[i * n + k] = (float)((double)gradient[i * n + k] + along * (double)w[j * n + k]);
         }

@@ -328,6 +328,47 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_estimator_create_selection(lrk_adapters *
                                                                   lrk_estimator **estimator);
 
 /*
+ * Salience (SalientLoRA, Ke et al. 2024; as its code has it, github.com/Heyest/SalientLoRA), for gates that are trained. A window
+ * is the last n steps observed since the last scoring, g_it the gate of rank i and o_t the mean of |W W^T - I|_F over the
+ * matrices W (A and B of every module with a rank) before the optimizer's step t of it. With u_t = 1/o_t scaled to [0, 1] over
+ * the window, and over its steps v_i = sum (g_i - mean g_i)^2, c_ij = sum (g_i - mean g_i) (g_j - mean g_j),
+ *     share      t1_i = sum_t u_t |g_it| / the same sum over all ranks of i's module
+ *     edge i->j  of weight w_ij = c_ij / (v_i + 1e-15), if that is >= slope and c_ij / (sqrt(v_i v_j) + 1e-15) >= correlation
+ *     influence  f_i = sum_j w_ij max(f_j, 1), 0 without edges from i;   t2_i = f_i / sum over all ranks of the set of f
+ *     score      t1 + t2
+ * Round t (the run's nonce) reads n = window_last - (window_last - window) (1 - t / n_rounds)^3 steps, rounded, or as many as
+ * there are: all of them for t >= n_rounds. A slope > 1 leads to a rank that varies more than its own, so that edges form no
+ * cycles, which the published code would look for. A rank keeps its gates by identity, through plans and restores; one that was
+ * not there at a step of the window counts as gate 0 at it and has no edges.
+ * Memory: window_last floats a rank; a run takes as many doubles and R^2 n / 2 products, R the ranks of the set. Observing a step
+ * costs a product of rows for every pair of ranks of a module.
+ * Special  gates that stand still have no edges: without any, all t2 are 0 and scores are shares;  a module whose gates are all
+ *          0 has shares 0;  o the same at all steps: u = 1;  o_t = 0: u_t = 1, and 0 where o > 0;  equal values have equal
+ *          scores;  a set without ranks has no scores.
+ */
+typedef struct lrk_salience_options {
+    uint32_t struct_size;
+    uint32_t flags;      /* 0                                                                  */
+    int32_t window;      /* steps that round 0 reads, >= 1 [10]                                */
+    int32_t window_last; /* those that the last would read, >= window [200]                    */
+    int32_t n_rounds;    /* in which the window grows, >= 0 [0: window_last from the beginning] */
+    int32_t reserved;    /* 0                                                                  */
+    double correlation;  /* in [0, 1] [0.9]                                                    */
+    double slope;        /* > 1 [2]                                                            */
+} lrk_salience_options;
+
+/* Errors: LRK_ERR_ARGUMENT. Threads: pure. Since 0.1 */
+LRK_API lrk_status lrk_salience_options_init(lrk_salience_options *options, size_t struct_size);
+
+/*
+ * An estimator that observes: as lrk_estimator_create_sensitivity(), errors too; a run adds LRK_ERR_NONFINITE for a gate, and for
+ * A or B, of a step in the window. options may be NULL. Since 0.1
+ */
+LRK_API LRK_WARN_UNUSED lrk_status lrk_estimator_create_salience(lrk_adapters *adapters,
+                                                                 const lrk_salience_options *options,
+                                                                 lrk_estimator **estimator);
+
+/*
  * Control: the scores of `inner` (kept alive) negated, terms and estimates too; named "reversed.<inner>". Resetting it
  * resets the inner one, a checkpoint that lists it holds what the inner one keeps (list one of the two).
  * Errors: LRK_ERR_ARGUMENT, LRK_ERR_NOMEM. Since 0.1

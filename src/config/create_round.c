@@ -57,7 +57,7 @@ static lrk_status create_estimator(const lrk_config *config, lrk_adapters *adapt
 {
     const lrki_settings *s = &config->settings;
     const lrki_estimator_type *type = lrki_estimator_chosen(s);
-    lrki_estimator_terms terms = {.evaluator = evaluator, .seed = s->seed};
+    lrki_estimator_terms terms = {.evaluator = evaluator, .seed = s->seed, .n_rounds = s->schedule.rounds};
     lrk_status status = LRK_OK;
     if (allocator != NULL) status = lrk_allocator_n_move(allocator, &terms.n_cut);
     if (allocator != NULL && terms.n_cut == 0) terms.n_cut = 1; /* a policy that prunes none needs no cut */

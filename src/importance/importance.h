@@ -63,7 +63,8 @@ double lrki_ratio_mean(const double *parts, const double *weights, int64_t n, in
     X(magnitude)                                                                                             \
     X(gate)                                                                                                  \
     X(output)                                                                                                \
-    X(selection)
+    X(selection)                                                                                             \
+    X(salience)
 
 #define LRKI_ESTIMATORS(X)                                                                                   \
     LRKI_CHOSEN_ESTIMATORS(X)                                                                                \
@@ -74,7 +75,8 @@ double lrki_ratio_mean(const double *parts, const double *weights, int64_t n, in
 typedef struct lrki_estimator_terms {
     const lrk_evaluator *evaluator; /* NULL: none                                      */
     uint64_t seed;
-    int64_t n_cut; /* ranks that the next round prunes; 0: not known, or none */
+    int64_t n_cut;    /* ranks that the next round prunes; 0: not known, or none */
+    int32_t n_rounds; /* of the schedule                                         */
 } lrki_estimator_terms;
 
 /* What a kind keeps in a checkpoint: a paused run, or what it observed. A kind that keeps nothing has `same` alone. */

@@ -88,6 +88,10 @@ static const sample samples[] = {
     {"importance", "output", "module", LRK_OUTPUT_MODULE},
     {"importance", "steps", "5", 5},
     {"importance", "rate", "0.25", 0.25},
+    {"importance", "window", "12", 12},
+    {"importance", "window_last", "300", 300},
+    {"importance", "correlation", "0.75", 0.75},
+    {"importance", "slope", "1.5", 1.5},
     {"allocation", "policy", "fixed", LRKI_POLICY_fixed},
     {"allocation", "n_move", "6", 6},
     {"allocation", "move_share", "0.03", 0.03},
@@ -187,7 +191,8 @@ START_TEST(the_words_of_a_key_can_be_listed)
     ck_assert_str_eq(lrk_config_word("importance.estimator", 5), "gate");
     ck_assert_str_eq(lrk_config_word("importance.estimator", 6), "output");
     ck_assert_str_eq(lrk_config_word("importance.estimator", 7), "selection");
-    ck_assert_ptr_null(lrk_config_word("importance.estimator", 8));
+    ck_assert_str_eq(lrk_config_word("importance.estimator", 8), "salience");
+    ck_assert_ptr_null(lrk_config_word("importance.estimator", 9));
     ck_assert_str_eq(lrk_config_word("allocation.policy", 1), "elalora");
     ck_assert_ptr_null(lrk_config_word("allocation.policy", -1));
     ck_assert_ptr_null(lrk_config_word("allocation.n_move", 0));

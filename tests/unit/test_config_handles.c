@@ -238,6 +238,7 @@ START_TEST(every_estimator_comes_by_its_name)
         {"estimator: sensitivity", "sensitivity.triplet"},
         {"estimator: sensitivity, sensitivity: pair, corrected: true, beta1: 0.5", "sensitivity.pair"},
         {"estimator: taylor, taylor: signed", "taylor.signed"},
+        {"estimator: salience, window: 3, window_last: 4, slope: 1.5", "salience"},
         {"estimator: magnitude", "magnitude"},
         {"estimator: gate, reversed: true", "reversed.gate"}};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
@@ -260,6 +261,34 @@ START_TEST(every_estimator_comes_by_its_name)
         lrk_adapters_destroy(adapters);
         lrk_config_destroy(config);
     }
+}
+END_TEST
+
+/* Two steps: round 0 of two reads the last, for which gates are 1; round 2 reads both, at the first of which one gate was 3. */
+START_TEST(the_window_of_salience_grows_over_the_rounds_of_the_schedule)
+{
+    lrk_config *config = parse("adapters: {modules: [{pattern: '*', rank: 2}]}\n"
+                               "schedule: {warmup: 1, recovery: 1, rounds: 2}\n"
+                               "importance: {estimator: salience, window: 1, window_last: 2}\n");
+    lrk_adapters *adapters = configs_adapters(context, config);
+    lrk_estimator *estimator;
+    configs_ok(context, lrk_config_create_estimator(config, adapters, NULL, NULL, &estimator));
+    for (int step = 0; step < 2; step++) {
+        sets_tensor(adapters, 0, LRK_TENSOR_GATES).data[0] = step == 0 ? 3 : 1;
+        configs_ok(context, lrk_adapters_gradients_written(adapters));
+        configs_ok(context, lrk_estimator_observe(estimator));
+    }
+    for (uint64_t round = 0; round < 3; round += 2) {
+        lrk_scores *scores;
+        lrk_score score = {.struct_size = sizeof score};
+        configs_ok(context, lrk_estimator_run(estimator, round, &scores));
+        configs_ok(context, lrk_scores_get(scores, 0, &score));
+        ck_assert_double_eq_tol(score.t1, round == 0 ? 1 / 2.0 : 4 / 6.0, 1e-15);
+        lrk_scores_destroy(scores);
+    }
+    lrk_estimator_destroy(estimator);
+    lrk_adapters_destroy(adapters);
+    lrk_config_destroy(config);
 }
 END_TEST
 
@@ -505,6 +534,7 @@ Suite *config_handles_suite(void)
     tcase_add_test(tests, a_policy_that_prunes_nothing_goes_with_a_screened_estimator);
     tcase_add_test(tests, the_random_estimator_needs_no_evaluator);
     tcase_add_test(tests, every_estimator_comes_by_its_name);
+    tcase_add_test(tests, the_window_of_salience_grows_over_the_rounds_of_the_schedule);
     tcase_add_test(tests, shares_of_outputs_need_the_hosts_evaluations);
     tcase_add_test(tests, a_file_is_read_like_a_text);
     tcase_add_test(tests, the_example_of_the_reference_page_is_complete_and_right);

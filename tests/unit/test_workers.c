@@ -400,6 +400,8 @@ static void observe(ring_seat *seat)
         lrki_module *module = &set->modules[m];
         for (int64_t i = 0; i < module->bank.rank * module->n_in; i++)
             module->bank.grad_a[i] = (float)(i % 5) - 1.5f + (seat->worker == 2 ? (float)seat->step : 0.0f);
+        for (int64_t i = 0; i < module->bank.rank && seat->worker == 2; i++)
+            module->bank.gates[i] += (float)seat->step;
         module->has_gradient = module->bank.rank > 0;
     }
     ck_assert_int_eq(lrk_estimator_observe(seat->estimator), LRK_OK);
@@ -407,19 +409,19 @@ static void observe(ring_seat *seat)
 
 START_TEST(what_was_observed_is_compared)
 {
-    for (int32_t kind = 0; kind < 4; kind++) {
+    for (int32_t kind = 0; kind < 6; kind++) {
         ring *r = ring_create(3);
         for (int32_t w = 0; w < 3; w++) {
             ring_seat *seat = &r->seats[w];
-            lrk_status status =
-                kind % 2 == 0
-                    ? lrk_estimator_create_sensitivity(seat->table->adapters, NULL, &seat->estimator)
-                    : lrk_estimator_create_taylor(seat->table->adapters, NULL, &seat->estimator);
+            lrk_adapters *of = seat->table->adapters;
+            lrk_status status = kind % 3 == 0   ? lrk_estimator_create_sensitivity(of, NULL, &seat->estimator)
+                                : kind % 3 == 1 ? lrk_estimator_create_taylor(of, NULL, &seat->estimator)
+                                                : lrk_estimator_create_salience(of, NULL, &seat->estimator);
             ck_assert_int_eq(status, LRK_OK);
-            seat->step = kind / 2;
+            seat->step = kind / 3;
             observe(seat);
         }
-        if (kind / 2 == 1) {
+        if (kind / 3 == 1) {
             expect_difference(r, "what it observed");
             continue;
         }

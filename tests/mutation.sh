@@ -50,6 +50,7 @@ near()
     src/adapters/nested.c) echo nested ;;
     src/adapters/stack.c) echo gradient_init ;;
     src/adapters/*) echo change create match mask merge snapshot gradients ;;
+    src/importance/salience.c) echo salience salience_state ;;
     src/importance/*) echo importance importance_hosts scores screened screened_model two_point random outputs ;;
     src/allocation/eva.c | src/allocation/start.c) echo eva gradient_start gradient_start_refusals ;;
     src/allocation/gora.c) echo gora ;;

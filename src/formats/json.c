@@ -157,17 +157,49 @@ void lrki_json_append(lrki_json **array, lrki_json *value)
     if (json_array_append_new(*array, value) != 0) spoil(array);
 }
 
+typedef struct printing {
+    lrk_context *context;
+    lrki_bytes *text;
+    bool failed; /* Jansson goes on after some failures */
+} printing;
+
+enum { LEAST_ROOM = 512 };
+
+/* Room for n more, for a NUL and what callers add. */
+static bool make_room(const printing *p, size_t n)
+{
+    lrki_bytes *text = p->text, more = {.n = text->n, .allocated = text->n + n + 1 + LRKI_JSON_SPARE};
+    if (more.allocated <= text->allocated) return true;
+    size_t usual = text->allocated > 0 ? 2 * text->allocated : LEAST_ROOM;
+    if (more.allocated < usual) more.allocated = usual;
+    more.data = lrki_alloc(p->context, more.allocated);
+    if (more.data == NULL) return false;
+    if (text->n > 0) memcpy(more.data, text->data, text->n);
+    lrki_bytes_free(p->context, text);
+    *text = more;
+    return true;
+}
+
+static int add_text(const char *text, size_t n, void *user)
+{
+    printing *p = user;
+    p->failed = p->failed || !make_room(p, n);
+    if (p->failed) return -1;
+    memcpy(p->text->data + p->text->n, text, n);
+    p->text->n += n;
+    return 0;
+}
+
+/* One walk, though the length is not known before it: long texts are slow to walk. */
 lrk_status lrki_json_print(lrk_context *context, const lrki_json *json, int32_t indent, lrki_bytes *text)
 {
     size_t flags = JSON_REAL_PRECISION(17) | (indent > 0 ? JSON_INDENT(indent) : (size_t)JSON_COMPACT);
+    printing p = {context, text, false};
     memset(text, 0, sizeof *text);
-    size_t n = json == NULL ? 0 : json_dumpb(json, NULL, 0, flags);
-    if (n == 0) return lrki_fail_nomem(context, "JSON text");
-    text->allocated = n + 1 + LRKI_JSON_SPARE;
-    text->data = lrki_alloc_zeroed(context, text->allocated);
-    if (text->data == NULL) return lrki_fail_nomem(context, "JSON text");
-    text->n = n;
-    if (json_dumpb(json, text->data, n, flags) == n) return LRK_OK;
+    if (json != NULL && json_dump_callback(json, add_text, &p, flags) == 0 && !p.failed) {
+        memset(text->data + text->n, 0, 1 + LRKI_JSON_SPARE);
+        return LRK_OK;
+    }
     lrki_bytes_free(context, text);
     return lrki_fail_nomem(context, "JSON text");
 }

@@ -121,47 +121,63 @@ BUILT_FOR(avx512, __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq"))))
 
 /* ---- masks ---- */
 
-/* Bit i % 64 of word i / 64 = whether bytes[i] has that bit: eight bytes of 0 or 1 times the constant have theirs in the uppermost. */
-static void mask_of(const unsigned char *bytes, unsigned bit, uint64_t masks[LRKI_UNFOLD_WORDS])
+/* What is known of any. */
+static unsigned union_of(const unsigned char *bytes)
 {
-    for (int k = 0; k < PIECE / 8; k++) {
+    unsigned char any = 0;
+    for (int i = 0; i < PIECE; i++)
+        any |= bytes[i];
+    return any;
+}
+
+/* Bit i = whether bytes[i] has that bit: eight bytes of 0 or 1 times the constant have theirs in the uppermost. */
+static uint64_t word_of(const unsigned char *bytes, unsigned bit)
+{
+    uint64_t word = 0;
+    for (int k = 0; k < 8; k++) {
         uint64_t eight = 0;
         for (int i = 0; i < 8; i++)
             eight |= (uint64_t)bytes[8 * k + i] << 8 * i;
-        uint64_t mask = (eight >> bit & 0x0101010101010101u) * 0x0102040810204080u >> 56;
-        masks[k / 8] = (k % 8 == 0 ? 0 : masks[k / 8]) | mask << k % 8 * 8;
+        word |= ((eight >> bit & 0x0101010101010101u) * 0x0102040810204080u >> 56) << 8 * k;
     }
+    return word;
 }
 
-/* Elements past the piece of n are in no mask. */
+static void mask_of(const unsigned char *bytes, unsigned any, unsigned bit, uint64_t mask[LRKI_UNFOLD_WORDS])
+{
+    for (int k = 0; k < LRKI_UNFOLD_WORDS; k++)
+        mask[k] = (any >> bit & 1) != 0 ? word_of(bytes + 64 * k, bit) : 0;
+}
+
+/* Elements past the piece of n are in no mask. `differs` may be NULL. */
 static void run(piece_call call, const float *values, int64_t n, double factor, lrki_unfolded *u,
-                unsigned char bytes[PIECE])
+                uint64_t *differs)
 {
     float copy[PIECE];
+    unsigned char bytes[PIECE];
     if (n < PIECE) {
         memcpy(copy, values, (size_t)n * sizeof *values);
         memset(copy + n, 0, (size_t)(PIECE - n) * sizeof *values);
     }
     call(n < PIECE ? copy : values, factor, u, bytes);
     memset(bytes + n, 0, (size_t)(PIECE - n));
-    mask_of(bytes, OPEN, u->open);
-    mask_of(bytes, TINY, u->tiny);
-    mask_of(bytes, LOST, u->lost);
+    unsigned any = union_of(bytes);
+    mask_of(bytes, any, OPEN, u->open);
+    mask_of(bytes, any, TINY, u->tiny);
+    mask_of(bytes, any, LOST, u->lost);
+    if (differs != NULL) mask_of(bytes, any, DIFFERS, differs);
 }
 
 void lrki_unfold(const lrk_context *context, const float *folded, int64_t n, double factor,
                  lrki_unfolded *unfolded)
 {
-    unsigned char bytes[PIECE];
-    run(CHOSEN(unfold, context->instructions), folded, n, factor, unfolded, bytes);
+    run(CHOSEN(unfold, context->instructions), folded, n, factor, unfolded, NULL);
 }
 
 void lrki_fold_and_unfold(const lrk_context *context, const float *b, int64_t n, double factor,
                           lrki_unfolded *unfolded, uint64_t differs[LRKI_UNFOLD_WORDS])
 {
-    unsigned char bytes[PIECE];
-    run(CHOSEN(fold_and_unfold, context->instructions), b, n, factor, unfolded, bytes);
-    mask_of(bytes, DIFFERS, differs);
+    run(CHOSEN(fold_and_unfold, context->instructions), b, n, factor, unfolded, differs);
 }
 
 void lrki_fold_bits(const float *values, int64_t n, double factor, uint32_t *bits)

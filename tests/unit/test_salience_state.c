@@ -81,9 +81,9 @@ static lrk_status load_saved(void *user, const resume_bytes *kept)
     lrk_reader reader = {.struct_size = sizeof reader};
     lrk_checkpoint_file *file;
     ck_assert_int_eq(lrk_reader_memory(&reader, kept->data, kept->n), LRK_OK);
-    lrk_status status = lrk_checkpoint_open_reader(r->s.context, &reader, &file);
+    lrk_status status = lrk_checkpoint_open_reader(r->s.context, &reader, NULL, &file);
     if (status != LRK_OK) return status;
-    status = lrk_checkpoint_restore(file, r->list, 0);
+    status = lrk_checkpoint_restore(file, r->list, NULL);
     lrk_checkpoint_close(file);
     return status;
 }

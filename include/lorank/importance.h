@@ -341,7 +341,7 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_estimator_create_selection(lrk_adapters *
  * cycles, which the published code would look for. A rank keeps its gates by identity, through plans and restores; one that was
  * not there at a step of the window counts as gate 0 at it and has no edges.
  * Memory: window_last floats a rank; a run takes as many doubles and R^2 n / 2 products, R the ranks of the set. Observing a step
- * costs a product of rows for every pair of ranks of a module.
+ * costs a product of rows for every pair of ranks of a module, by modules in the context's parallel loop.
  * Special  gates that stand still have no edges: without any, all t2 are 0 and scores are shares;  a module whose gates are all
  *          0 has shares 0;  o the same at all steps: u = 1;  o_t = 0: u_t = 1, and 0 where o > 0;  equal values have equal
  *          scores;  a set without ranks has no scores.

@@ -59,7 +59,7 @@ static bool are_small(const float *values, int64_t n, double factor)
     int32_t limit = (int32_t)lrki_bits((float)bound), any_other = 0;
     for (int64_t i = 0; i < n; i++)
         any_other |= (int32_t)magnitude(values[i]) >= limit;
-    return !any_other;
+    return !any_other && !isnan(factor);
 }
 
 /* Folding and narrowing keep the order of magnitudes, so that the greatest of a row speaks for all. */

@@ -195,6 +195,7 @@ static lrk_status read_arguments(lrk_context *context, const lrk_evaluator *eval
     if (status != LRK_OK) return status;
     if (state->options.flags != 0)
         return lrki_fail(context, LRK_ERR_ARGUMENT, "flags has unknown bits: 0x%x", state->options.flags);
+    if (state->options.reserved != 0) return lrki_fail(context, LRK_ERR_ARGUMENT, "reserved must be 0");
     if (state->options.level != LRK_OUTPUT_RANK && state->options.level != LRK_OUTPUT_MODULE)
         return lrki_fail(context, LRK_ERR_ARGUMENT, "level %d is unknown", (int)state->options.level);
     return lrki_evaluator_check(context, &state->host, LRK_ABLATION_EXACT);

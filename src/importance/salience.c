@@ -13,12 +13,15 @@
 
 #include "importance.h"
 
+#include "../kernels/kernels.h"
+
 #define FLOOR 1e-15 /* in the published denominators: gates that stand still point nowhere */
 
 typedef struct salience_state {
     lrk_salience_options options;
     lrki_tracker tracker; /* a row: the gate at step k in place k modulo window_last           */
     double *defects;      /* [window_last] by steps likewise; NULL: nothing was followed yet   */
+    double *norms;        /* [modules] of the step that is observed                            */
     int64_t steps;        /* of the window so far, those that its rows have forgotten included */
     bool scored;          /* the window was read                                               */
 } salience_state;
@@ -38,22 +41,43 @@ static lrk_status prepare_salience(lrk_estimator *estimator)
     lrk_context *context = estimator->adapters->context;
     if (state->defects == NULL)
         state->defects = lrki_array(context, state->options.window_last, sizeof *state->defects);
-    if (state->defects == NULL) return lrki_fail_nomem(context, "a window of steps");
+    if (state->norms == NULL)
+        state->norms = lrki_array(context, estimator->adapters->n_modules, sizeof *state->norms);
+    if (state->defects == NULL || state->norms == NULL) return lrki_fail_nomem(context, "a window of steps");
     return lrki_tracker_follow(estimator->adapters, &state->tracker);
 }
 
-/* Mean of |W W^T - I| over A and B of every module with a rank. */
-static double mean_defect(const lrk_adapters *adapters)
+typedef struct measuring {
+    const lrk_adapters *adapters;
+    double *norms; /* [modules] below 0: not measured */
+} measuring;
+
+/* |A A^T - I| + |B B^T - I| of a module; 0 without a rank. */
+static void measure_module(void *data, int64_t m)
 {
+    const measuring *measured = data;
+    const lrki_module *module = &measured->adapters->modules[m];
+    const lrki_bank *bank = &module->bank;
+    measured->norms[m] = bank->rank == 0 ? 0
+                                         : lrki_defect_norm(bank->a, bank->rank, module->n_in) +
+                                               lrki_defect_norm(bank->b, bank->rank, module->n_out);
+}
+
+/* Mean of |W W^T - I| over A and B of every module with a rank. A host whose parallel_for fails is not waited for. */
+static double mean_defect(const lrk_adapters *adapters, double *norms)
+{
+    measuring measured = {adapters, norms};
     double sum = 0;
     int64_t matrices = 0;
+    for (int64_t m = 0; m < adapters->n_modules; m++)
+        norms[m] = -1;
+    if (lrki_parallel_for(adapters->context, adapters->n_modules, measure_module, &measured) != LRK_OK)
+        lrki_log(adapters->context, LRK_LOG_WARNING,
+                 "the host's parallel_for failed: the salience estimator goes on without it");
     for (int64_t m = 0; m < adapters->n_modules; m++) {
-        const lrki_module *module = &adapters->modules[m];
-        const lrki_bank *bank = &module->bank;
-        if (bank->rank == 0) continue;
-        sum += lrki_defect_norm(bank->a, bank->rank, module->n_in);
-        sum += lrki_defect_norm(bank->b, bank->rank, module->n_out);
-        matrices += 2;
+        if (norms[m] < 0) measure_module(&measured, m);
+        sum += norms[m];
+        matrices += adapters->modules[m].bank.rank > 0 ? 2 : 0;
     }
     return matrices > 0 ? sum / (double)matrices : 0;
 }
@@ -68,7 +92,7 @@ static void observe_salience(lrk_estimator *estimator)
     }
     state->scored = false;
     int64_t place = state->steps++ % state->options.window_last;
-    state->defects[place] = mean_defect(adapters);
+    state->defects[place] = mean_defect(adapters, state->norms);
     for (int64_t m = 0; m < adapters->n_modules; m++) {
         lrki_tracked *tracked = &state->tracker.modules[m];
         for (int64_t i = 0; i < tracked->rank; i++) {
@@ -153,7 +177,7 @@ static lrk_status weigh_steps(lrk_context *context, const window *w)
     }
     for (int64_t t = 0; t < w->n; t++) {
         double o = w->state->defects[place_of(w, t)];
-        w->weights[t] = o > least ? least * (most - o) / (o * (most - least)) : 1;
+        w->weights[t] = o > least ? least / o * ((most - o) / (most - least)) : 1;
     }
     return LRK_OK;
 }
@@ -309,7 +333,8 @@ static void free_state(lrk_adapters *adapters, salience_state *state)
 {
     lrki_tracker_free(adapters, &state->tracker);
     lrki_array_free(adapters->context, state->defects, state->options.window_last, sizeof *state->defects);
-    state->defects = NULL;
+    lrki_array_free(adapters->context, state->norms, adapters->n_modules, sizeof *state->norms);
+    state->defects = state->norms = NULL;
 }
 
 static void fini_salience(lrk_estimator *estimator)
@@ -337,7 +362,7 @@ static bool has_window(const lrk_estimator *estimator)
 static void move_steps(lrki_state *state, salience_state *own)
 {
     lrki_state_flag(state, &own->scored);
-    lrki_state_within(state, "steps of the window", &own->steps, 0, INT64_MAX - 1);
+    lrki_state_within(state, "steps of the window", &own->steps, 0, INT64_MAX / 2);
     lrki_state_bytes(state, own->defects, (size_t)own->options.window_last * sizeof *own->defects);
 }
 
@@ -352,6 +377,18 @@ static void drop_window(lrk_estimator *estimator, void *run)
 {
     free_state(estimator->adapters, run);
     lrki_free(estimator->adapters->context, run, sizeof(salience_state));
+}
+
+/* What no window of steps can be; a defect may be NaN, as rows may. */
+static void check_loaded(const lrk_adapters *adapters, const salience_state *load, lrki_state *state)
+{
+    for (int64_t k = 0; k < load->options.window_last && state->status == LRK_OK; k++)
+        if (load->defects[k] < 0) (void)lrki_state_fail(state, LRK_ERR_FORMAT, "a step's defect is below 0");
+    for (int64_t m = 0; m < adapters->n_modules; m++)
+        for (int64_t i = 0; i < load->tracker.modules[m].rank && state->status == LRK_OK; i++)
+            if (load->tracker.modules[m].counts[i] > load->steps)
+                (void)lrki_state_fail(state, LRK_ERR_FORMAT,
+                                      "a rank was observed more often than there were steps");
 }
 
 static lrk_status load_window(lrk_estimator *estimator, lrki_state *state, const lrki_adapters_load *set,
@@ -370,15 +407,17 @@ static lrk_status load_window(lrk_estimator *estimator, lrki_state *state, const
         (void)lrki_state_fail_nomem(state);
     else
         move_steps(state, load);
-    if (state->status == LRK_OK) (void)lrki_tracker_load(estimator->adapters, &own->tracker, state, &tracker);
-    if (state->status != LRK_OK) {
-        drop_window(estimator, load);
-        return state->status;
-    }
     load->tracker.per_rank = own->tracker.per_rank;
-    lrki_tracker_adopt(estimator->adapters, &load->tracker, tracker);
-    *run = load;
-    return LRK_OK;
+    if (state->status == LRK_OK) (void)lrki_tracker_load(estimator->adapters, &own->tracker, state, &tracker);
+    if (state->status == LRK_OK) {
+        lrki_tracker_adopt(estimator->adapters, &load->tracker, tracker);
+        check_loaded(estimator->adapters, load, state);
+    }
+    if (state->status == LRK_OK)
+        *run = load;
+    else
+        drop_window(estimator, load);
+    return state->status;
 }
 
 static void adopt_window(lrk_estimator *estimator, void *run)
@@ -405,6 +444,7 @@ static lrk_status check_options(lrk_context *context, const lrk_salience_options
 {
     if (options->flags != 0)
         return lrki_fail(context, LRK_ERR_ARGUMENT, "flags has unknown bits: 0x%x", options->flags);
+    if (options->reserved != 0) return lrki_fail(context, LRK_ERR_ARGUMENT, "reserved must be 0");
     if (options->window < 1)
         return lrki_fail(context, LRK_ERR_ARGUMENT, "window must be >= 1, is %d", (int)options->window);
     if (options->window_last < options->window)

@@ -38,6 +38,7 @@ static lrk_status check_options(lrk_context *context, const void *given)
     const lrk_selection_options *options = given;
     if (options->flags != 0)
         return lrki_fail(context, LRK_ERR_ARGUMENT, "flags has unknown bits: 0x%x", options->flags);
+    if (options->reserved != 0) return lrki_fail(context, LRK_ERR_ARGUMENT, "reserved must be 0");
     if (options->steps < 1)
         return lrki_fail(context, LRK_ERR_ARGUMENT, "steps must be >= 1, is %d", (int)options->steps);
     if (!(options->rate > 0 && isfinite(options->rate)))

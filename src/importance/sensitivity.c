@@ -175,6 +175,7 @@ static lrk_status check_options(lrk_context *context, const lrk_sensitivity_opti
 {
     if ((options->flags & ~LRK_SENSITIVITY_CORRECTED) != 0)
         return lrki_fail(context, LRK_ERR_ARGUMENT, "flags has unknown bits: 0x%x", options->flags);
+    if (options->reserved != 0) return lrki_fail(context, LRK_ERR_ARGUMENT, "reserved must be 0");
     if (options->form != LRK_SENSITIVITY_TRIPLET && options->form != LRK_SENSITIVITY_PAIR)
         return lrki_fail(context, LRK_ERR_ARGUMENT, "form %d is unknown", (int)options->form);
     if (!(options->beta1 >= 0 && options->beta1 < 1))

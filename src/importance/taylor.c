@@ -186,6 +186,8 @@ lrk_status lrk_estimator_create_taylor(lrk_adapters *adapters, const lrk_taylor_
         status = lrki_struct_read(adapters->context, known, sizeof *known, options, 8, "Taylor options");
     if (status == LRK_OK && known->flags != 0)
         status = lrki_fail(adapters->context, LRK_ERR_ARGUMENT, "flags has unknown bits: 0x%x", known->flags);
+    if (status == LRK_OK && known->reserved != 0)
+        status = lrki_fail(adapters->context, LRK_ERR_ARGUMENT, "reserved must be 0");
     if (status == LRK_OK && known->form != LRK_TAYLOR_ABSOLUTE && known->form != LRK_TAYLOR_SIGNED)
         status = lrki_fail(adapters->context, LRK_ERR_ARGUMENT, "form %d is unknown", (int)known->form);
     if (status != LRK_OK) return status;

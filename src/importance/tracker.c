@@ -185,7 +185,7 @@ static void load_module(lrk_adapters *adapters, lrki_tracker *made, int64_t m, l
     }
     move_records(state, tracked, width);
     for (int64_t i = 0; i < rank && state->status == LRK_OK; i++)
-        if (tracked->counts[i] < 0)
+        if (tracked->counts[i] < 0 || tracked->counts[i] > INT64_MAX / 2)
             (void)lrki_state_fail(state, LRK_ERR_FORMAT, "a rank was observed %lld times",
                                   (long long)tracked->counts[i]);
 }

@@ -18,6 +18,7 @@ enum {
     REPAIR = 1,
     PARTIAL = 2,
     MODE_SHIFT = 2,
+    SALIENCE = 3, /* a mode beside those of ablation */
     BLOB_MOST = 64
 };
 
@@ -80,7 +81,17 @@ static void create_set(fuzz_run *run)
     must(lrk_adapters_create(run->context, specs, MODULES, NULL, &run->adapters) == LRK_OK);
 }
 
-static void create_parts(fuzz_run *run, int32_t mode)
+static void create_salience(fuzz_run *run)
+{
+    lrk_salience_options salience;
+    lrk_salience_options_init(&salience, sizeof salience);
+    salience.window = 1;
+    salience.window_last = 3;
+    salience.n_rounds = 2;
+    must(lrk_estimator_create_salience(run->adapters, &salience, &run->estimator) == LRK_OK);
+}
+
+static void create_ablation(fuzz_run *run, int32_t mode)
 {
     lrk_evaluator evaluator;
     lrk_evaluator_init(&evaluator, sizeof evaluator);
@@ -93,6 +104,11 @@ static void create_parts(fuzz_run *run, int32_t mode)
     ablation.mode = mode;
     ablation.n_cut = ablation.pool = mode == LRK_ABLATION_SCREENED ? 2 : 1;
     ablation.noise_floor_repeats = mode == LRK_ABLATION_EXACT;
+    must(lrk_estimator_create_ablation(run->adapters, &evaluator, &ablation, &run->estimator) == LRK_OK);
+}
+
+static void create_parts(fuzz_run *run, int32_t mode)
+{
     lrk_alora_options alora;
     lrk_alora_options_init(&alora, sizeof alora);
     alora.n_move = 1;
@@ -102,7 +118,7 @@ static void create_parts(fuzz_run *run, int32_t mode)
     schedule.warmup = schedule.recovery = 1;
     schedule.rounds = 2;
     schedule.total_steps = 4;
-    must(lrk_estimator_create_ablation(run->adapters, &evaluator, &ablation, &run->estimator) == LRK_OK);
+    mode == SALIENCE ? create_salience(run) : create_ablation(run, mode);
     must(lrk_allocator_create_alora(run->adapters, &alora, &run->allocator) == LRK_OK);
     must(lrk_optimizer_create_adamw(run->adapters, NULL, &run->optimizer) == LRK_OK);
     must(lrk_schedule_create(run->context, &schedule, &run->schedule) == LRK_OK);
@@ -255,7 +271,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(bytes, data + 1, n);
     if (options & REPAIR) repair(bytes, n);
     fuzz_run run;
-    create_run(&run, (options >> MODE_SHIFT & 3) % 3);
+    create_run(&run, options >> MODE_SHIFT & 3);
     lrk_reader reader = {.struct_size = sizeof reader};
     lrk_checkpoint_file *file;
     must(lrk_reader_memory(&reader, bytes, n) == LRK_OK);

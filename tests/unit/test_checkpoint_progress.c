@@ -9,6 +9,7 @@
 
 #include "resume.h"
 #include "scratch.h"
+#include "sets.h"
 
 #define MOST_STEP (1 << 20)
 
@@ -257,6 +258,41 @@ START_TEST(restoring_tells_of_every_byte_and_can_be_stopped)
 }
 END_TEST
 
+static int32_t open_pass(void *user, uint64_t done, uint64_t total)
+{
+    lrk_pass **pass = user;
+    lrk_pass_options options;
+    ck_assert_int_eq(lrk_pass_options_init(&options, sizeof options), LRK_OK);
+    options.max_rows = 8;
+    if (done < total && *pass == NULL)
+        ck_assert_int_eq(lrk_pass_begin(run->toy->adapters, &options, pass), LRK_OK);
+    return 0;
+}
+
+/* Nothing is taken over under a pass, though it was opened after restoring had begun. */
+START_TEST(a_pass_that_progress_opens_keeps_the_set_as_it_is)
+{
+    lrk_pass *pass = NULL;
+    lrk_checkpoint_options options = {.struct_size = sizeof options, .user = &pass, .progress = open_pass};
+    lrk_checkpoint_file *file;
+    resume_bytes bytes = saved();
+    ck_assert_int_eq(open_one(false, &bytes, NULL, &file), LRK_OK);
+    move_on();
+    resume_bytes moved = resume_save(run->checkpoint);
+    lrk_status status = lrk_checkpoint_restore(file, run->checkpoint, &options);
+    ck_assert_ptr_nonnull(pass);
+    sets_expect(run->toy->context, status, LRK_ERR_BUSY, "pass");
+    lrk_pass_end(pass);
+    resume_bytes same = resume_save(run->checkpoint);
+    ck_assert(resume_same(&same, &moved));
+    ck_assert_int_eq(lrk_checkpoint_restore(file, run->checkpoint, NULL), LRK_OK);
+    free(same.data);
+    free(moved.data);
+    free(bytes.data);
+    lrk_checkpoint_close(file);
+}
+END_TEST
+
 /* Sections that are left out count too, where they are looked at: the last call has all. Those of handles are not. */
 START_TEST(a_partial_restore_comes_to_its_end)
 {
@@ -397,6 +433,7 @@ Suite *checkpoint_progress_suite(void)
     tcase_add_test(all, damage_is_not_counted_as_verified);
     tcase_add_loop_test(all, restoring_tells_of_every_byte_and_can_be_stopped, 0, 2);
     tcase_add_test(all, a_partial_restore_comes_to_its_end);
+    tcase_add_test(all, a_pass_that_progress_opens_keeps_the_set_as_it_is);
     tcase_add_test(all, a_tensor_larger_than_a_piece_is_read_in_pieces);
     tcase_add_loop_test(all, each_allocation_that_fails_beside_progress_changes_nothing, 0, 3);
     tcase_add_test(all, options_that_no_one_knows_are_refused);

@@ -60,6 +60,13 @@ START_TEST(values_that_are_not_finite_are_refused)
     sets_fill(adapters);
     sets_tensor(adapters, 1, LRK_TENSOR_B).data[0] = 1e20f;
     refuses(adapters, &options, LRK_ERR_NONFINITE, "'b': B times scale and gates");
+    options = peft_alpha(1e-310); /* factors of infinity times 0 */
+    sets_fill(adapters);
+    for (int32_t m = 0; m < 3; m++) {
+        lrk_tensor gates = sets_tensor(adapters, m, LRK_TENSOR_GATES);
+        memset(gates.data, 0, (size_t)(gates.rows * gates.cols) * sizeof *gates.data);
+    }
+    refuses(adapters, &options, LRK_ERR_NONFINITE, "B times scale and gates");
     lrk_adapters_destroy(adapters);
 }
 END_TEST

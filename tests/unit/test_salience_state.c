@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "formats/checkpoint.h"
+#include "formats/checksum.h"
 #include "observed.h"
 #include "resume.h"
 #include "sets.h"
@@ -149,6 +151,68 @@ END_TEST
 
 /* ---- refusals -------------------------------------------------------------------------------------------------------- */
 
+/* The section of the estimator; its steps stand where their number does, before the defects. */
+static lrki_section section_of(saved_set *r, const resume_bytes *kept)
+{
+    lrk_reader reader = {.struct_size = sizeof reader};
+    lrk_checkpoint_file *file;
+    lrki_section found = {0};
+    ck_assert_int_eq(lrk_reader_memory(&reader, kept->data, kept->n), LRK_OK);
+    ck_assert_int_eq(lrk_checkpoint_open_reader(r->s.context, &reader, NULL, &file), LRK_OK);
+    for (int64_t i = 0; i < file->n; i++)
+        if (file->sections[i].kind == LRK_SECTION_ESTIMATOR) found = file->sections[i];
+    lrk_checkpoint_close(file);
+    ck_assert_uint_gt(found.bytes, 0);
+    return found;
+}
+
+static void put_checksum(const resume_bytes *kept, const lrki_section *section)
+{
+    uint32_t checksum = lrki_checksum(0, kept->data + section->offset, section->bytes);
+    memcpy(kept->data + section->offset + section->bytes, &checksum, sizeof checksum);
+}
+
+/* How often, with a value put over every place that holds `steps` (and `beyond` bytes further), the words are the answer. */
+static int refusals(saved_set *r, const resume_bytes *kept, int64_t steps, size_t beyond, const void *value,
+                    const char *words)
+{
+    lrki_section section = section_of(r, kept);
+    int n = 0;
+    for (uint64_t at = section.offset; at + 8 + beyond + 8 <= section.offset + section.bytes; at++) {
+        unsigned char before[8];
+        char text[512];
+        if (memcmp(kept->data + at, &steps, 8) != 0) continue;
+        memcpy(before, kept->data + at + beyond, 8);
+        memcpy(kept->data + at + beyond, value, 8);
+        put_checksum(kept, &section);
+        lrk_status status = load_saved(r, kept);
+        lrk_context_error(r->s.context, text, sizeof text);
+        n += status == LRK_ERR_FORMAT && strstr(text, words) != NULL;
+        memcpy(kept->data + at + beyond, before, 8);
+        put_checksum(kept, &section);
+    }
+    return n;
+}
+
+START_TEST(a_window_that_cannot_be_is_refused_behind_a_right_checksum)
+{
+    double out[STEPS][RANKS];
+    const int64_t endless = INT64_MAX - 1, none = 0;
+    const double below = -1;
+    lrk_salience_options options = small_windows();
+    saved_set a;
+    open_saved(&a, &options);
+    go(&a, 0, 3, out);
+    resume_bytes kept = resume_save(a.list);
+    ck_assert_int_ge(refusals(&a, &kept, 3, 0, &endless, "steps of the window is"), 1);
+    ck_assert_int_ge(refusals(&a, &kept, 3, 0, &endless, "a rank was observed"), 1);
+    ck_assert_int_eq(refusals(&a, &kept, 3, 0, &none, "more often than there were steps"), 1);
+    ck_assert_int_ge(refusals(&a, &kept, 3, 8, &below, "defect is below 0"), 1);
+    free(kept.data);
+    close_saved(&a);
+}
+END_TEST
+
 START_TEST(what_is_out_of_range_is_refused_by_name)
 {
     static const struct {
@@ -183,6 +247,10 @@ START_TEST(what_is_out_of_range_is_refused_by_name)
                                 LRK_ERR_ARGUMENT, wrong[i].words);
         ck_assert_ptr_null(e);
     }
+    ck_assert_int_eq(lrk_salience_options_init(&options, sizeof options), LRK_OK);
+    options.reserved = 7;
+    small_set_assert_failed(s.context, lrk_estimator_create_salience(s.adapters, &options, &e),
+                            LRK_ERR_ARGUMENT, "reserved must be 0");
     small_set_assert_failed(s.context, lrk_estimator_create_salience(s.adapters, NULL, NULL),
                             LRK_ERR_ARGUMENT, "salience estimator: estimator must not be NULL");
     ck_assert_int_eq(lrk_estimator_create_salience(NULL, NULL, &e), LRK_ERR_ARGUMENT);
@@ -323,6 +391,7 @@ Suite *salience_state_suite(void)
     TCase *tests = tcase_create("salience_state");
     tcase_add_loop_test(tests, a_resumed_run_scores_bit_for_bit_the_same, 0, STEPS);
     tcase_add_test(tests, a_checkpoint_of_other_options_is_refused);
+    tcase_add_test(tests, a_window_that_cannot_be_is_refused_behind_a_right_checksum);
     tcase_add_test(tests, what_is_out_of_range_is_refused_by_name);
     tcase_add_test(tests, a_window_without_steps_or_with_a_value_that_is_not_finite_has_no_scores);
     tcase_add_test(tests, a_set_without_ranks_has_no_scores);

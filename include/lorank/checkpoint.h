@@ -110,7 +110,11 @@ LRK_API lrk_status lrk_checkpoint_options_init(lrk_checkpoint_options *options, 
  * Errors   LRK_ERR_STALE  an optimizer missed a rank change; scores, or a paused run, of a set that has changed since
  *          LRK_ERR_STATE  an allocator's plan is neither committed nor abandoned
  *          LRK_ERR_BUSY   a plan or restore is prepared; inside a policy's choice, or the observers of a round
- *          LRK_ERR_IO     the detail names path (or writer) and reason;  LRK_ERR_HOST: what was listed changed meanwhile
+ *          LRK_ERR_IO     the detail names path (or writer) and reason
+ *          LRK_ERR_HOST   the writer or progress changed what is listed: given either, all of it is looked through once more at
+ *                         the end. Not noticed: what is taken back before (the file may then be damaged, as opening it
+ *                         finds). Not allowed, for they free what is being read: changes of ranks, restores, runs and
+ *                         resets of an estimator
  *          LRK_ERR_CANCELLED  progress asked to stop
  *          LRK_ERR_ARGUMENT, LRK_ERR_VERSION, LRK_ERR_NOMEM (a buffer of 64 KiB).   The detail names the section. A path
  *                         holds what it held.

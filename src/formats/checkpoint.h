@@ -87,6 +87,7 @@ typedef struct lrki_section {
     int32_t kind;
     uint32_t flags;
     uint32_t version;
+    uint32_t checksum; /* saving: of the content, if host code may change it */
     char *name;
     uint64_t offset; /* of the content */
     uint64_t bytes;

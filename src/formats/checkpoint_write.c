@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Saving a checkpoint: one walk over everything listed that counts bytes (and finds what cannot be saved before a byte is
- * written), then the header and table, then the same walk again that writes.
+ * written), then the header and table, then the same walk again that writes. Where host code runs meanwhile, the first walk
+ * takes checksums too, and the second and a last one, which only counts, must find the same.
  */
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +17,8 @@
 typedef struct writer {
     lrk_checkpoint *checkpoint;
     lrki_target *target; /* NULL: only count */
+    lrk_status answer;   /* of the target to the section so far */
+    bool watched;        /* a writer or progress of the host runs, and may change what is listed */
     unsigned char *buffer;
     size_t in_buffer;
     uint64_t done, total; /* bytes of the file */
@@ -65,12 +68,12 @@ static lrk_status move(void *user, void *data, size_t n)
 {
     writer *w = user;
     w->put += n;
-    if (w->target == NULL) return LRK_OK;
-    if (w->put > w->least)
-        return lrki_fail(w->checkpoint->context, LRK_ERR_HOST,
-                         "a checkpoint's content changed while it was written");
+    if (w->target == NULL && !w->watched) return LRK_OK;
     w->checksum = lrki_checksum(w->checksum, data, n);
-    return put_bytes(w, data, n);
+    if (w->target == NULL) return LRK_OK;
+    if (w->put > w->least) return LRK_ERR_HOST; /* walk_again() says it */
+    w->answer = put_bytes(w, data, n);
+    return w->answer;
 }
 
 /* ---- sections ------------------------------------------------------------------------------------------------------------ */
@@ -159,6 +162,7 @@ static lrk_status measure(writer *w)
         section->version = LRKI_SECTION_VERSION;
         status = walk(w, i);
         section->bytes = w->put;
+        section->checksum = w->checksum;
     }
     return status;
 }
@@ -206,13 +210,24 @@ static lrk_status put_entry(writer *w, const lrki_section *section)
     return status == LRK_OK ? put_bytes(w, section->name, length) : status;
 }
 
+/* Walks a section that was measured: LRK_ERR_HOST if it is not what it was, or can no longer be saved. */
+static lrk_status walk_again(writer *w, int64_t i)
+{
+    char title[LRKI_TITLE_MOST];
+    const lrki_section *section = &w->sections[i];
+    w->least = section->bytes;
+    w->answer = LRK_OK;
+    lrk_status status = walk(w, i);
+    if (w->answer != LRK_OK) return w->answer;
+    bool same = w->put == section->bytes && (!w->watched || w->checksum == section->checksum);
+    if (status == LRK_OK && same) return LRK_OK;
+    return lrki_fail(w->checkpoint->context, LRK_ERR_HOST, "%s: changed while it was written",
+                     lrki_section_title(section->kind, section->name, title));
+}
+
 static lrk_status put_section(writer *w, int64_t i)
 {
-    w->least = w->sections[i].bytes;
-    lrk_status status = walk(w, i);
-    if (status == LRK_OK && w->put != w->least)
-        status = lrki_fail(w->checkpoint->context, LRK_ERR_HOST,
-                           "a checkpoint's content changed while it was written");
+    lrk_status status = walk_again(w, i);
     return status == LRK_OK ? put_checksum(w) : status;
 }
 
@@ -227,12 +242,23 @@ static lrk_status put_all(writer *w)
     return status == LRK_OK ? flush(w) : status;
 }
 
+/* After the host's last word: what was written is still what is listed. */
+static lrk_status check_all(writer *w)
+{
+    lrk_status status = LRK_OK;
+    w->target = NULL;
+    for (int64_t i = 0; i <= w->checkpoint->n && status == LRK_OK; i++)
+        status = walk_again(w, i);
+    return status;
+}
+
 /* Where to: a path, or a writer. */
 static lrk_status write_to(writer *w, const char *path, const lrk_writer *given,
                            const lrk_checkpoint_options *options)
 {
     lrk_context *context = w->checkpoint->context;
     lrki_target target = {0};
+    w->watched = given != NULL || options->progress != NULL;
     lrk_status status = measure(w);
     if (status != LRK_OK) return status;
     status =
@@ -240,6 +266,7 @@ static lrk_status write_to(writer *w, const char *path, const lrk_writer *given,
     target.progress = (lrki_progress){options->user, options->progress};
     w->target = &target;
     if (status == LRK_OK) status = put_all(w);
+    if (status == LRK_OK && w->watched) status = check_all(w);
     if (status == LRK_OK) status = lrki_target_commit(&target);
     lrki_target_abandon(&target);
     w->target = NULL;

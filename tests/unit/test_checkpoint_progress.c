@@ -163,6 +163,89 @@ START_TEST(a_save_that_is_stopped_leaves_file_and_handles)
 }
 END_TEST
 
+/* ---- changes while it is saved ------------------------------------------------------------------------------------------- */
+
+typedef struct meddler {
+    int64_t calls;
+    int64_t at; /* call that changes something */
+    int what;
+} meddler;
+
+/* None changes the bytes of a section; after the last, a paused run could not even be saved. */
+#define CHANGES 5
+
+static void change(int what)
+{
+    lrk_schedule_event event = {.struct_size = sizeof event};
+    switch (what) {
+    case 0:
+        toy_train(run->toy, 2);
+        break;
+    case 1:
+        sets_tensor(run->toy->adapters, 0, LRK_TENSOR_A).data[0] += 1;
+        break;
+    case 2:
+        ck_assert_int_eq(lrk_schedule_step(run->schedule, &event), LRK_OK);
+        break;
+    case 3:
+        blob[BLOB_BYTES - 1]++;
+        break;
+    default:
+        ck_assert_int_eq(lrk_optimizer_step(run->optimizer, 0.1), LRK_OK);
+    }
+}
+
+static int32_t meddle(void *user, uint64_t done, uint64_t total)
+{
+    meddler *m = user;
+    (void)done, (void)total;
+    if (m->calls++ == m->at) change(m->what);
+    return 0;
+}
+
+static int32_t meddle_as_writer(void *user, const void *data, size_t n)
+{
+    (void)data;
+    return meddle(user, 0, n);
+}
+
+static lrk_status save_meddled(bool by_path, meddler *m)
+{
+    const lrk_checkpoint_options options = {.struct_size = sizeof options, .user = m, .progress = meddle};
+    const lrk_writer writer = {.struct_size = sizeof writer, .user = m, .write = meddle_as_writer};
+    if (by_path) return lrk_checkpoint_save(run->checkpoint, path(), &options);
+    return lrk_checkpoint_write(run->checkpoint, &writer, NULL);
+}
+
+/* Whichever call it comes in, before its section is written or after. */
+START_TEST(a_change_of_what_is_saved_is_noticed)
+{
+    bool by_path = _i >= CHANGES;
+    int64_t calls = 1;
+    for (int64_t at = 0; at < calls; at++) {
+        meddler m = {.at = -1};
+        size_t n, now;
+        ck_assert_int_eq(lrk_checkpoint_save(run->checkpoint, path(), NULL), LRK_OK);
+        char *before = scratch_read(path(), &n);
+        ck_assert_int_eq(save_meddled(by_path, &m), LRK_OK);
+        calls = m.calls;
+        m = (meddler){.at = at, .what = _i % CHANGES};
+        blob[0]++; /* between two saves anything may change */
+        sets_expect(run->toy->context, save_meddled(by_path, &m), LRK_ERR_HOST,
+                    "changed while it was written");
+        char *after = scratch_read(path(), &now);
+        ck_assert_int_eq(scratch_count(files.dir), 1);
+        ck_assert_uint_eq(now, n);
+        ck_assert_mem_eq(after, before, n);
+        free(after);
+        free(before);
+        teardown();
+        setup();
+    }
+    ck_assert_int_gt(calls, 4);
+}
+END_TEST
+
 /* ---- opening ----------------------------------------------------------------------------------------------------------- */
 
 static resume_bytes saved(void)
@@ -429,6 +512,7 @@ Suite *checkpoint_progress_suite(void)
     tcase_add_checked_fixture(all, setup, teardown);
     tcase_add_loop_test(all, saving_tells_of_every_byte, 0, 2);
     tcase_add_loop_test(all, a_save_that_is_stopped_leaves_file_and_handles, 0, 2);
+    tcase_add_loop_test(all, a_change_of_what_is_saved_is_noticed, 0, 2 * CHANGES);
     tcase_add_loop_test(all, opening_tells_of_every_byte_and_can_be_stopped, 0, 2);
     tcase_add_test(all, damage_is_not_counted_as_verified);
     tcase_add_loop_test(all, restoring_tells_of_every_byte_and_can_be_stopped, 0, 2);

@@ -43,7 +43,7 @@ typedef struct lrk_checkpoint_file lrk_checkpoint_file;
 /* An empty list. Errors: LRK_ERR_ARGUMENT, LRK_ERR_NOMEM. Since 0.1 */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_checkpoint_create(lrk_context *context, lrk_checkpoint **checkpoint);
 
-/* NULL is ignored. Nothing that is listed is touched. Since 0.1 */
+/* NULL is ignored. Nothing that is listed is touched. Not while a call with it runs: it must outlive that. Since 0.1 */
 LRK_API void lrk_checkpoint_destroy(lrk_checkpoint *checkpoint);
 
 /*
@@ -179,7 +179,7 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_checkpoint_open_reader(lrk_context *conte
                                                               const lrk_checkpoint_options *options,
                                                               lrk_checkpoint_file **file);
 
-/* NULL is ignored. Since 0.1 */
+/* NULL is ignored. Not while a call with it runs (a restore, reading a blob): it must outlive that. Since 0.1 */
 LRK_API void lrk_checkpoint_close(lrk_checkpoint_file *file);
 
 /* Facts. info->struct_size must be set. Errors: LRK_ERR_ARGUMENT. Since 0.1 */

@@ -91,9 +91,10 @@ typedef struct lrk_checkpoint_options {
     uint32_t flags; /* restoring: LRK_RESTORE_... [0] */
     void *user;     /* of progress                    */
     /*
-     * Bytes of the file that are written, verified (opening) or read (restoring: of what it takes over). done grows from call to
-     * call, with one for every MiB at least; the last has done == total, and comes before the path holds the new file, before
-     * the opened file is handed out, before a handle changes. Non-zero: LRK_ERR_CANCELLED, and all is as before [NULL]
+     * Bytes of the file that are written, verified (opening) or read (restoring: sections of what is listed, and of all
+     * snapshots and scores). done grows from call to call, with one for every MiB at least; the last has done == total, and
+     * comes before the path holds the new file, before the opened file is handed out, before a handle changes. A restore that
+     * has nothing to read makes no call. Non-zero: LRK_ERR_CANCELLED, and all is as before [NULL]
      */
     int32_t (*progress)(void *user, uint64_t done, uint64_t total);
 } lrk_checkpoint_options;

@@ -118,7 +118,8 @@ LRK_API lrk_status lrk_checkpoint_options_init(lrk_checkpoint_options *options, 
  *                         resets of an estimator
  *          LRK_ERR_CANCELLED  progress asked to stop
  *          LRK_ERR_ARGUMENT, LRK_ERR_VERSION, LRK_ERR_NOMEM (a buffer of 64 KiB).   The detail names the section. A path
- *                         holds what it held.
+ *                         holds what it held, with one exception: if the folder cannot be synced after the rename
+ *                         (LRK_ERR_IO), it holds the new file, whole.
  * Since 0.1
  */
 LRK_API LRK_WARN_UNUSED lrk_status lrk_checkpoint_save(lrk_checkpoint *checkpoint, const char *path,

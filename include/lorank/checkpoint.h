@@ -114,8 +114,8 @@ LRK_API lrk_status lrk_checkpoint_options_init(lrk_checkpoint_options *options, 
  *          LRK_ERR_IO     the detail names path (or writer) and reason
  *          LRK_ERR_HOST   the writer or progress changed what is listed: given either, all of it is looked through once more at
  *                         the end. Not noticed: what is taken back before (the file may then be damaged, as opening it
- *                         finds). Not allowed, for they free what is being read: changes of ranks, restores, runs and
- *                         resets of an estimator
+ *                         finds). Steps, changes of ranks and restores of a listed set, and runs of a listed estimator,
+ *                         are LRK_ERR_BUSY there, and a reset does nothing
  *          LRK_ERR_CANCELLED  progress asked to stop
  *          LRK_ERR_ARGUMENT, LRK_ERR_VERSION, LRK_ERR_NOMEM (a buffer of 64 KiB).   The detail names the section. A path
  *                         holds what it held, with one exception: if the folder cannot be synced after the rename

@@ -42,7 +42,8 @@ typedef struct lrki_item {
         const lrk_scores *scores;
         const void *bytes; /* blob, configuration */
     } of;
-    size_t n; /* bytes */
+    size_t n;      /* bytes */
+    bool was_held; /* while it is saved: what its hold was before, see checkpoint_write.c */
 } lrki_item;
 
 /* What a restore left for the host to take. */

@@ -273,6 +273,33 @@ static lrk_status write_to(writer *w, const char *path, const lrk_writer *given,
     return status;
 }
 
+/* What makes calls that would free or move what is read answer LRK_ERR_BUSY; NULL: such calls are refused by the set's. */
+static bool *hold_of(const lrki_item *item)
+{
+    if (item->kind == LRK_SECTION_ADAPTERS) return &item->of.adapters->in_host_callback;
+    if (item->kind == LRK_SECTION_ESTIMATOR) return &item->of.estimator->running;
+    return NULL;
+}
+
+static void hold_all(const lrk_checkpoint *checkpoint)
+{
+    for (int64_t i = 0; i < checkpoint->n; i++) {
+        lrki_item *item = &checkpoint->items[i];
+        bool *hold = hold_of(item);
+        if (hold == NULL) continue;
+        item->was_held = *hold;
+        *hold = true;
+    }
+}
+
+static void release_all(const lrk_checkpoint *checkpoint)
+{
+    for (int64_t i = 0; i < checkpoint->n; i++) {
+        bool *hold = hold_of(&checkpoint->items[i]);
+        if (hold != NULL) *hold = checkpoint->items[i].was_held;
+    }
+}
+
 static lrk_status save(lrk_checkpoint *checkpoint, const char *path, const lrk_writer *given,
                        const lrk_checkpoint_options *options)
 {
@@ -285,8 +312,10 @@ static lrk_status save(lrk_checkpoint *checkpoint, const char *path, const lrk_w
     w.sections = lrki_array(context, n, sizeof *w.sections);
     w.buffer = lrki_alloc(context, LRKI_CHECKPOINT_BUFFER);
     checkpoint->busy = true;
+    hold_all(checkpoint);
     status = w.sections != NULL && w.buffer != NULL ? write_to(&w, path, given, &known)
                                                     : lrki_fail_nomem(context, "saving a checkpoint");
+    release_all(checkpoint);
     checkpoint->busy = false;
     lrki_array_free(context, w.sections, n, sizeof *w.sections);
     lrki_free(context, w.buffer, LRKI_CHECKPOINT_BUFFER);

@@ -181,7 +181,7 @@ lrk_status lrk_estimator_run(lrk_estimator *estimator, uint64_t nonce, lrk_score
     if (estimator == NULL) return LRK_ERR_ARGUMENT;
     lrk_context *context = estimator->adapters->context;
     if (estimator->running)
-        return lrki_fail(context, LRK_ERR_BUSY, "estimator: run from one of its own callbacks");
+        return lrki_fail(context, LRK_ERR_BUSY, "estimator: run from one of its own callbacks, or of a save");
     if (scores == NULL) return lrki_fail(context, LRK_ERR_ARGUMENT, "estimator: scores must not be NULL");
     (void)lrki_estimator_ref(estimator); /* a callback may give up the caller's reference */
     estimator->running = true;

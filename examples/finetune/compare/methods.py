@@ -16,6 +16,7 @@ SHORT = {
     "PRUNE": "allocation.policy=prune allocation.budget={budget}",
     "LARGE": "allocation.policy=prune allocation.budget={budget} adapters.uniform={ranks3}",
     "GRADIENT": "allocation.policy=prune start.kind=gradient",
+    "TRIPLET": "adapters.init=triplet adapters.gates=zero optimizer.train_gates=true optimizer.orthogonality=0.1",
     "SENSITIVITY": "importance.estimator=sensitivity",
     "TWO_POINT": "importance.mode=two_point",
 }
@@ -38,7 +39,7 @@ eva              | R  | m  | FIXED start.kind=eva
 lora-one         | R  |    | FIXED start.kind=lora_one
 orthogonal       | R  |    | FIXED start.kind=orthogonal
 gelora           | -  |    | FIXED start.kind=gelora
-adalora          | R  | m  | allocation.policy=adalora allocation.budget={budget} adapters.uniform={ranks2} adapters.init=triplet adapters.gates=zero optimizer.train_gates=true optimizer.orthogonality=0.1 SENSITIVITY
+adalora          | R  | m  | allocation.policy=adalora allocation.budget={budget} adapters.uniform={ranks2} TRIPLET SENSITIVITY
 output           | R  |    | importance.estimator=output
 exact            | R  |    | importance.mode=screened importance.pool=100000
 uniform-2        | -  |    | FIXED adapters.uniform={half}
@@ -54,6 +55,8 @@ magnitude        | R  |    | importance.estimator=magnitude
 selection        | R  |    | importance.estimator=selection
 gora             | -  | m  | FIXED start.kind=gora
 autolora         | -  | mt | allocation.policy=threshold allocation.threshold=0.999999 adapters.uniform={ranks2} importance.estimator=selection schedule.rounds=1
+salience         | R  | m  | PRUNE adapters.uniform={ranks2} TRIPLET importance.estimator=salience
+sora             | -  | m  | allocation.policy=threshold allocation.threshold=0 adapters.uniform={ranks2} adapters.gates=gaussian optimizer.train_gates=true optimizer.gate_threshold=1.6 optimizer.gate_scaled=true importance.estimator=gate
 nested           | R  |    | FIXED adapters.nested=cumulative
 nested-frozen    | R  |    | FIXED adapters.nested=frozen
 """

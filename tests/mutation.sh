@@ -57,7 +57,7 @@ near()
     src/allocation/twonn.c | src/allocation/gelora.c) echo gelora ;;
     src/allocation/*_start.c | src/allocation/gradient_init.c) echo weight_start gradient_init gradient_start gradient_start_refusals ;;
     src/allocation/*) echo alora plan transaction limits round round_training ;;
-    src/formats/peft* | src/formats/base64.c) echo unfold files peft peft_modes peft_refusals peft_foreign peft_damage ;;
+    src/formats/peft* | src/formats/base64.c) echo unfold residual files peft peft_modes peft_refusals peft_foreign peft_damage ;;
     src/formats/kohya* | src/formats/loaded.c) echo kohya kohya_refusals gguf peft_foreign outline ;;
     src/formats/merge*) echo merge_model merge_refusals ;;
     src/formats/recording* | src/formats/rank_list*) echo replay replay_refusals rank_list ;;

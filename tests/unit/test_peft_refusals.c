@@ -64,7 +64,8 @@ START_TEST(values_that_are_not_finite_are_refused)
     sets_fill(adapters);
     for (int32_t m = 0; m < 3; m++) {
         lrk_tensor gates = sets_tensor(adapters, m, LRK_TENSOR_GATES);
-        memset(gates.data, 0, (size_t)(gates.rows * gates.cols) * sizeof *gates.data);
+        if (gates.rows * gates.cols > 0)
+            memset(gates.data, 0, (size_t)(gates.rows * gates.cols) * sizeof *gates.data);
     }
     refuses(adapters, &options, LRK_ERR_NONFINITE, "B times scale and gates");
     lrk_adapters_destroy(adapters);

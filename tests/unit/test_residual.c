@@ -181,6 +181,22 @@ START_TEST(a_value_that_no_b_folds_to_is_told)
 }
 END_TEST
 
+START_TEST(an_escape_that_does_not_fold_to_its_value_is_told)
+{
+    module.scale = ldexp(0.3, -150); /* all that is stored is subnormal or 0, most of b an escape */
+    const lrki_json *kept = describe();
+    ck_assert_ptr_nonnull(lrki_json_get(kept, "escapes"));
+    expect(kept, LRK_OK, "");
+    for (int i = 0; i < N; i++) {
+        uint32_t bits;
+        memcpy(&bits, &stored[i], sizeof bits);
+        bits ^= 1;
+        memcpy(&stored[i], &bits, sizeof bits);
+    }
+    expect(kept, LRK_ERR_FORMAT, "contradict lora_B");
+}
+END_TEST
+
 Suite *residual_suite(void);
 
 Suite *residual_suite(void)
@@ -192,6 +208,7 @@ Suite *residual_suite(void)
     tcase_add_loop_test(tcase, a_factor_that_loses_nothing_keeps_nothing, 0, 3);
     tcase_add_test(tcase, bits_and_escapes_must_be_used_up);
     tcase_add_test(tcase, a_value_that_no_b_folds_to_is_told);
+    tcase_add_test(tcase, an_escape_that_does_not_fold_to_its_value_is_told);
     suite_add_tcase(suite, tcase);
     return suite;
 }

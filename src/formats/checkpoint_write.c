@@ -277,8 +277,11 @@ static lrk_status write_to(writer *w, const char *path, const lrk_writer *given,
 static bool *hold_of(const lrki_item *item)
 {
     if (item->kind == LRK_SECTION_ADAPTERS) return &item->of.adapters->in_host_callback;
-    if (item->kind == LRK_SECTION_ESTIMATOR) return &item->of.estimator->running;
-    return NULL;
+    if (item->kind != LRK_SECTION_ESTIMATOR) return NULL;
+    lrk_estimator *estimator = item->of.estimator;
+    while (estimator->type->inner != NULL) /* whose run it is that is saved */
+        estimator = estimator->type->inner(estimator);
+    return &estimator->running;
 }
 
 static void hold_all(const lrk_checkpoint *checkpoint)

@@ -276,6 +276,41 @@ START_TEST(what_would_free_what_is_saved_is_refused)
 }
 END_TEST
 
+static int32_t try_inner(void *user, uint64_t done, uint64_t total)
+{
+    lrk_estimator *const *pair = user;
+    lrk_scores *scores;
+    (void)done, (void)total;
+    for (int i = 0; i < 2; i++)
+        sets_expect(run->toy->context, lrk_estimator_run(pair[i], 0, &scores), LRK_ERR_BUSY, "of a save");
+    lrk_estimator_reset(pair[0]);
+    return 0;
+}
+
+/* What is saved of an estimator that alters the scores of another is the other's run. */
+START_TEST(the_run_of_an_inner_estimator_is_kept_too)
+{
+    lrk_estimator *pair[2] = {NULL, run->estimator};
+    lrk_checkpoint_options options = {.struct_size = sizeof options, .user = pair, .progress = try_inner};
+    lrk_checkpoint *list;
+    size_t n, m;
+    ck_assert_int_eq(lrk_estimator_create_reversed(run->estimator, &pair[0]), LRK_OK);
+    ck_assert_int_eq(lrk_checkpoint_create(run->toy->context, &list), LRK_OK);
+    ck_assert_int_eq(lrk_checkpoint_add_adapters(list, "set", run->toy->adapters), LRK_OK);
+    ck_assert_int_eq(lrk_checkpoint_add_estimator(list, "reversed", pair[0]), LRK_OK);
+    ck_assert_int_eq(lrk_checkpoint_save(list, path(), NULL), LRK_OK);
+    char *before = scratch_read(path(), &n);
+    ck_assert_int_eq(lrk_checkpoint_save(list, path(), &options), LRK_OK);
+    char *after = scratch_read(path(), &m);
+    ck_assert_uint_eq(m, n);
+    ck_assert_mem_eq(after, before, n);
+    free(after);
+    free(before);
+    lrk_checkpoint_destroy(list);
+    lrk_estimator_destroy(pair[0]);
+}
+END_TEST
+
 /* ---- opening ----------------------------------------------------------------------------------------------------------- */
 
 static resume_bytes saved(void)
@@ -544,6 +579,7 @@ Suite *checkpoint_progress_suite(void)
     tcase_add_loop_test(all, a_save_that_is_stopped_leaves_file_and_handles, 0, 2);
     tcase_add_loop_test(all, a_change_of_what_is_saved_is_noticed, 0, 2 * CHANGES);
     tcase_add_test(all, what_would_free_what_is_saved_is_refused);
+    tcase_add_test(all, the_run_of_an_inner_estimator_is_kept_too);
     tcase_add_loop_test(all, opening_tells_of_every_byte_and_can_be_stopped, 0, 2);
     tcase_add_test(all, damage_is_not_counted_as_verified);
     tcase_add_loop_test(all, restoring_tells_of_every_byte_and_can_be_stopped, 0, 2);

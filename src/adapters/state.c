@@ -213,6 +213,7 @@ lrk_status lrki_adapters_load_begin(lrk_adapters *adapters, lrki_state *state, l
     same_set(adapters, state);
     move_counters(state, load);
     load->snapshot = load_rows(adapters, state, load->next_identity);
+    /* Asked again: the host's reader or progress ran meanwhile, and what is prepared refuses passes and plans by itself. */
     if (state->status == LRK_OK) state->status = lrki_adapters_check_idle(adapters, state->name);
     if (state->status == LRK_OK) state->status = lrki_snapshot_prepare(load->snapshot, &load->next);
     if (state->status != LRK_OK) lrki_adapters_load_abandon(load);

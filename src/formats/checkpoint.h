@@ -21,11 +21,10 @@
 #define LRKI_CHECKPOINT_ENTRY    24 /* without the name */
 #define LRKI_CHECKPOINT_CHECKSUM 4
 #define LRKI_CHECKPOINT_BUFFER   65536
-#define LRKI_CHECKPOINT_PIECE                                                                                \
-    1048576 /* bytes that are read or written at once: progress is told after each */
-#define LRKI_NAME_MOST       255
-#define LRKI_ORIGIN_MOST     512 /* bytes of a text that says who made the file */
-#define LRKI_SECTION_VERSION 1   /* of every kind so far */
+#define LRKI_CHECKPOINT_PIECE    1048576 /* bytes read or written at once, between two calls of progress */
+#define LRKI_NAME_MOST           255
+#define LRKI_ORIGIN_MOST         512 /* bytes of a text that says who made the file */
+#define LRKI_SECTION_VERSION     1   /* of every kind so far */
 
 /* ---- the list -------------------------------------------------------------------------------------------------------- */
 

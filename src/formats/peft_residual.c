@@ -204,11 +204,9 @@ static void take_escapes(restoring *s, uint64_t escapes, float *b)
 /* Bits in which what `values` fold to and `folded` differ. */
 static uint32_t unlike_bits(const float *values, const float *folded, int64_t n, double factor)
 {
-    uint32_t bits[PIECE], wanted[PIECE], unlike = 0;
-    lrki_fold_bits(values, n, factor, bits);
-    memcpy(wanted, folded, (size_t)n * sizeof *folded);
+    uint32_t unlike = 0;
     for (int64_t i = 0; i < n; i++)
-        unlike |= bits[i] ^ wanted[i];
+        unlike |= lrki_bits(lrki_fold(values[i], factor)) ^ lrki_bits(folded[i]);
     return unlike;
 }
 

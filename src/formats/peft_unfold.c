@@ -95,7 +95,7 @@ INLINE void fold_and_unfold(const float *b, double factor, lrki_unfolded *u, uns
 /* ---- instruction sets ---- */
 
 /* Of a whole piece of B' or B; what is known of its elements in bytes. */
-typedef void (*piece_call)(const float *values, double factor, lrki_unfolded *u, unsigned char bytes[PIECE]);
+typedef void (*unfold_call)(const float *values, double factor, lrki_unfolded *u, unsigned char bytes[PIECE]);
 
 #define BUILT_FOR(set, attributes)                                                                           \
     attributes static void unfold_##set(const float *values, double factor, lrki_unfolded *u,                \
@@ -150,7 +150,7 @@ static void mask_of(const unsigned char *bytes, unsigned any, unsigned bit, uint
 }
 
 /* Elements past the piece of n are in no mask. `differs` may be NULL. */
-static void run(piece_call call, const float *values, int64_t n, double factor, lrki_unfolded *u,
+static void run(unfold_call call, const float *values, int64_t n, double factor, lrki_unfolded *u,
                 uint64_t *differs)
 {
     float copy[PIECE];
@@ -178,12 +178,4 @@ void lrki_fold_and_unfold(const lrk_context *context, const float *b, int64_t n,
                           lrki_unfolded *unfolded, uint64_t differs[LRKI_UNFOLD_WORDS])
 {
     run(CHOSEN(fold_and_unfold, context->instructions), b, n, factor, unfolded, differs);
-}
-
-void lrki_fold_bits(const float *values, int64_t n, double factor, uint32_t *bits)
-{
-    float products[PIECE];
-    for (int64_t i = 0; i < n; i++)
-        products[i] = (float)((double)values[i] * factor);
-    memcpy(bits, products, (size_t)n * sizeof *products);
 }

@@ -33,7 +33,4 @@ void lrki_unfold(const lrk_context *context, const float *folded, int64_t n, dou
 void lrki_fold_and_unfold(const lrk_context *context, const float *b, int64_t n, double factor,
                           lrki_unfolded *unfolded, uint64_t differs[LRKI_UNFOLD_WORDS]);
 
-/* bits[i] = those of values[i] * factor, rounded to f32 once. */
-void lrki_fold_bits(const float *values, int64_t n, double factor, uint32_t *bits);
-
 #endif

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "formats/checksum.h"
+
 enum { WARMUP = 2, RECOVERY = 2, ROUNDS = 3 };
 
 resume_shape resume_default(void)
@@ -266,4 +268,10 @@ lrk_status resume_load(resume_run *run, const unsigned char *data, size_t n)
 bool resume_same(const resume_bytes *a, const resume_bytes *b)
 {
     return a->n == b->n && memcmp(a->data, b->data, a->n) == 0;
+}
+
+void resume_checksum(unsigned char *data, uint64_t begin, uint64_t n)
+{
+    uint32_t checksum = lrki_checksum(0, data + begin, n);
+    memcpy(data + begin + n, &checksum, sizeof checksum);
 }

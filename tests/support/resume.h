@@ -64,5 +64,7 @@ resume_bytes resume_save(lrk_checkpoint *checkpoint);
 /* Opens and restores; takes over blob and snapshot. The status of the first that failed. */
 lrk_status resume_load(resume_run *run, const unsigned char *data, size_t n);
 bool resume_same(const resume_bytes *a, const resume_bytes *b);
+/* Puts right the checksum that stands behind n bytes of a checkpoint. */
+void resume_checksum(unsigned char *data, uint64_t begin, uint64_t n);
 
 #endif

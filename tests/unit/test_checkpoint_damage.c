@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "formats/checkpoint.h"
-#include "formats/checksum.h"
 #include "resume.h"
 
 static resume_shape shape;
@@ -143,12 +142,6 @@ END_TEST
 
 /* ---- wrong behind a right checksum ------------------------------------------------------------------------------------ */
 
-static void put_checksum(unsigned char *data, uint64_t begin, uint64_t n)
-{
-    uint32_t checksum = lrki_checksum(0, data + begin, n);
-    memcpy(data + begin + n, &checksum, sizeof checksum);
-}
-
 /* A load of it ends in an error with every handle as it was, or well. */
 static bool loads_or_changes_nothing(const unsigned char *data, size_t at)
 {
@@ -186,7 +179,7 @@ START_TEST(nonsense_behind_a_right_checksum_is_refused_whole_or_taken_whole)
         for (uint64_t at = s->offset; at < s->offset + s->bytes; at++) {
             memcpy(copy, file.data, file.n);
             copy[at] ^= at % 2 ? 0xff : 0x01;
-            put_checksum(copy, s->offset, s->bytes);
+            resume_checksum(copy, s->offset, s->bytes);
             loads_or_changes_nothing(copy, at) ? taken++ : refused++;
         }
     }
@@ -215,7 +208,7 @@ static void change_entry(const char *name, int32_t kind, uint64_t member, uint32
     lrk_checkpoint_file *whole = open_whole();
     memcpy(file.data + entry_of(whole, name, kind) + member, &value, sizeof value);
     lrk_checkpoint_close(whole);
-    put_checksum(file.data, LRKI_CHECKPOINT_HEADER, table_bytes() - 4);
+    resume_checksum(file.data, LRKI_CHECKPOINT_HEADER, table_bytes() - 4);
 }
 
 static lrk_status restore_only(void)
@@ -254,7 +247,7 @@ START_TEST(a_file_of_a_later_format_is_refused)
 {
     uint32_t format = 2;
     memcpy(file.data + 8, &format, sizeof format);
-    put_checksum(file.data, 0, LRKI_CHECKPOINT_HEADER - 4);
+    resume_checksum(file.data, 0, LRKI_CHECKPOINT_HEADER - 4);
     ck_assert_int_eq(resume_load(run, file.data, file.n), LRK_ERR_UNSUPPORTED);
     ck_assert_ptr_nonnull(strstr(detail(), "format 2"));
 }
@@ -269,7 +262,7 @@ START_TEST(two_sections_of_one_name_are_refused)
     lrk_checkpoint_close(whole);
     uint32_t kind = LRK_SECTION_SCHEDULE;
     memcpy(file.data + at, &kind, sizeof kind);
-    put_checksum(file.data, LRKI_CHECKPOINT_HEADER, table_bytes() - 4);
+    resume_checksum(file.data, LRKI_CHECKPOINT_HEADER, table_bytes() - 4);
     ck_assert_int_eq(resume_load(run, file.data, file.n), LRK_ERR_FORMAT);
     ck_assert_ptr_nonnull(strstr(detail(), "one name"));
 }
@@ -288,7 +281,7 @@ START_TEST(a_header_that_contradicts_itself_is_refused)
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         memcpy(copy, file.data, file.n);
         memcpy(copy + wrong[i].at, &wrong[i].value, wrong[i].bytes);
-        put_checksum(copy, 0, LRKI_CHECKPOINT_HEADER - 4);
+        resume_checksum(copy, 0, LRKI_CHECKPOINT_HEADER - 4);
         lrk_status status = resume_load(run, copy, file.n);
         ck_assert_msg(status == LRK_ERR_FORMAT, "header %zu: status %d", i, (int)status);
     }

@@ -332,15 +332,21 @@ static double wave(int which, int64_t t)
     return 64.0 * waves[which][t % 4];
 }
 
+/* Parameters at random, all gates the same. */
+static void fill_with_gates(uint64_t *random, float value)
+{
+    observed_fill(&set, random);
+    for (int64_t i = 0; i < 8; i++)
+        *gate(i) = value;
+}
+
 START_TEST(a_chain_is_worth_the_product_of_its_slopes)
 {
     lrk_salience_options options = defaults();
     lrk_estimator *e = create(&options);
     uint64_t random = 5;
     for (int64_t t = 0; t < 8; t++) {
-        observed_fill(&set, &random);
-        for (int64_t i = 0; i < 8; i++)
-            *gate(i) = 7; /* stands still */
+        fill_with_gates(&random, 7); /* they stand still */
         *gate(0) = (float)wave(0, t);
         *gate(4) = (float)(2 * wave(0, t)) + 5;
         *gate(7) = (float)(8 * wave(0, t)) - 300;
@@ -377,9 +383,7 @@ START_TEST(thresholds_are_reached_from_above)
         lrk_estimator *e = create(&options);
         uint64_t random = 5;
         for (int64_t t = 0; t < 8; t++) {
-            observed_fill(&set, &random);
-            for (int64_t i = 0; i < 8; i++)
-                *gate(i) = 0;
+            fill_with_gates(&random, 0);
             *gate(2) = (float)wave(0, t);
             *gate(5) = (float)(cases[c].along * wave(0, t) + cases[c].across * wave(1, t));
             observe(e);

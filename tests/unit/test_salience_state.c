@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "formats/checkpoint.h"
-#include "formats/checksum.h"
 #include "observed.h"
 #include "resume.h"
 #include "sets.h"
@@ -166,12 +165,6 @@ static lrki_section section_of(saved_set *r, const resume_bytes *kept)
     return found;
 }
 
-static void put_checksum(const resume_bytes *kept, const lrki_section *section)
-{
-    uint32_t checksum = lrki_checksum(0, kept->data + section->offset, section->bytes);
-    memcpy(kept->data + section->offset + section->bytes, &checksum, sizeof checksum);
-}
-
 /* How often, with a value put over every place that holds `steps` (and `beyond` bytes further), the words are the answer. */
 static int refusals(saved_set *r, const resume_bytes *kept, int64_t steps, size_t beyond, const void *value,
                     const char *words)
@@ -184,12 +177,12 @@ static int refusals(saved_set *r, const resume_bytes *kept, int64_t steps, size_
         if (memcmp(kept->data + at, &steps, 8) != 0) continue;
         memcpy(before, kept->data + at + beyond, 8);
         memcpy(kept->data + at + beyond, value, 8);
-        put_checksum(kept, &section);
+        resume_checksum(kept->data, section.offset, section.bytes);
         lrk_status status = load_saved(r, kept);
         lrk_context_error(r->s.context, text, sizeof text);
         n += status == LRK_ERR_FORMAT && strstr(text, words) != NULL;
         memcpy(kept->data + at + beyond, before, 8);
-        put_checksum(kept, &section);
+        resume_checksum(kept->data, section.offset, section.bytes);
     }
     return n;
 }

@@ -16,7 +16,8 @@ POOLS = [1, 1.5, 2, 2.5, 3, 4, 5, 6]
 PAIRS = [("alora", "alora/matched"), ("alora/again", "alora"), ("exact", "alora"), ("gradient-prune@P", "large-prune@P"),
          ("gradient-prune@P/again", "gradient-prune@P"), ("gradient-prune/again", "gradient-prune/matched"),
          ("large-prune/again", "large-prune/matched"), ("gradient-static@P", "alora"), ("autolora", "autolora/matched"),
-         ("gora", "gora/matched")]
+         ("gora", "gora/matched"), ("salience", "salience/matched"), ("salience", "adalora"),
+         ("sora", "sora/matched")]
 MOVE_SHARE = 0.03  # allocation.move_share of both tasks
 
 

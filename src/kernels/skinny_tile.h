@@ -325,21 +325,35 @@ INLINE uintptr_t ahead_of(lrki_ahead ahead, int64_t row, const int dtype, int64_
     return offset >= ahead.bytes ? 0 : ahead.row + (uintptr_t)(offset + row * ahead.stride);
 }
 
-/* Source b of a tile: acc += coef src */
+/* Source b of a tile: acc += coef src. As in dot_step the shorter list is held. */
 INLINE void update_step(vec acc[8][8], const char *p, const float *coef, const int src_dtype, const int r,
                         const int c)
 {
-    vec from[8];
+    vec held[8];
+    if (r < c) {
+        UNROLL for (int a = 0; a < r; a++)
+        {
+            held[a] = broadcast(coef[a]);
+            PIN(held[a]);
+        }
+        UNROLL for (int v = 0; v < c; v++)
+        {
+            vec from = load(at(p, src_dtype, v * LANES), src_dtype);
+            PIN(from);
+            UNROLL for (int a = 0; a < r; a++) acc[a][v] += held[a] * from;
+        }
+        return;
+    }
     UNROLL for (int v = 0; v < c; v++)
     {
-        from[v] = load(at(p, src_dtype, v * LANES), src_dtype);
-        PIN(from[v]);
+        held[v] = load(at(p, src_dtype, v * LANES), src_dtype);
+        PIN(held[v]);
     }
     UNROLL for (int a = 0; a < r; a++)
     {
         vec factor = broadcast(coef[a]);
         PIN(factor);
-        UNROLL for (int v = 0; v < c; v++) acc[a][v] += factor * from[v];
+        UNROLL for (int v = 0; v < c; v++) acc[a][v] += factor * held[v];
     }
 }
 
@@ -401,7 +415,7 @@ INLINE void update_part(const lrki_update_args *args, int32_t first, int64_t k, 
 #else
 #define DEST              6
 #define LONG              6
-#define UPDATE_VECTORS(r) ((r) == 1 ? 8 : (r) == 2 ? 4 : 2)
+#define UPDATE_VECTORS(r) ((r) == 1 ? 8 : (r) <= 3 ? 4 : 2)
 #endif
 
 /* The arguments are copied, since the compiler cannot know that rows do not overlap them. */

@@ -61,7 +61,8 @@ typedef struct lrk_gemm_args {
  * The host's services. A NULL function means lorank's default for that service:
  *   allocate/release  libc; both or neither must be given. allocate returns NULL on failure, else memory aligned to
  *                     `alignment` (a power of two >= 8); release gets the size that was asked for. Called from any
- *                     thread that calls lorank, never from a parallel_for task.
+ *                     thread that calls lorank, never from a parallel_for task. Default: on Linux, blocks of 2 MiB or
+ *                     more begin on such a boundary, and their whole huge pages are advised to be such.
  *   gemm              OpenBLAS through CBLAS. Returns 0 on success. Called from parallel_for tasks too, several at once.
  *   parallel_for      runs task(task_data, i) for every i in [0, n_tasks), each exactly once, in any order and on any
  *                     threads, and returns 0 after all are done. Default: OpenMP when the linked OpenBLAS is serial or

@@ -4,15 +4,30 @@
  * and the parallel loop stay NULL here and are resolved in kernels/, the layer that knows a BLAS.
  */
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "context.h"
 
+/* Of x86-64, and of AArch64 with pages of 4 KiB; on other systems the advice is without effect. */
+#define HUGE_PAGE ((size_t)2 << 20)
+
+/*
+ * A large block begins on a huge page, and Linux is told to use such pages within it: not for its tail, of which a whole one
+ * would be resident. What becomes of the advice does not matter (decision 18).
+ */
 static void *libc_allocate(void *user, size_t size, size_t alignment)
 {
     (void)user;
+    void *memory = NULL;
+#ifdef MADV_HUGEPAGE
+    if (size >= HUGE_PAGE && alignment < HUGE_PAGE) alignment = HUGE_PAGE;
+#endif
     if (size > SIZE_MAX - alignment) return NULL;
-    size_t rounded = (size + alignment - 1) / alignment * alignment; /* aligned_alloc wants a multiple */
-    return aligned_alloc(alignment, rounded);
+    if (posix_memalign(&memory, alignment, size) != 0) return NULL;
+#ifdef MADV_HUGEPAGE
+    if (size >= HUGE_PAGE) (void)madvise(memory, size - size % HUGE_PAGE, MADV_HUGEPAGE);
+#endif
+    return memory;
 }
 
 static void libc_release(void *user, void *memory, size_t size)

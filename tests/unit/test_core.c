@@ -84,6 +84,34 @@ START_TEST(a_context_of_defaults_allocates_aligned_memory)
 }
 END_TEST
 
+/* Linux takes advice about huge pages: a block of their size or more begins on one (decision 18). */
+START_TEST(large_blocks_of_a_context_of_defaults_begin_on_a_huge_page)
+{
+    const size_t huge = (size_t)2 << 20;
+    const size_t sizes[] = {huge - 1, huge, huge + 1, huge + 4096, 3 * huge / 2, 4 * huge - 1, 8 * huge};
+    unsigned char *blocks[sizeof sizes / sizeof *sizes];
+    lrk_context *plain = NULL;
+    ck_assert_int_eq(lrk_context_create(NULL, &plain, NULL, 0), LRK_OK);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        size_t alignment = LRKI_ALIGN;
+#ifdef __linux__
+        if (sizes[i] >= huge) alignment = huge;
+#endif
+        blocks[i] = lrki_alloc(plain, sizes[i]);
+        ck_assert_ptr_nonnull(blocks[i]);
+        ck_assert_uint_eq((uintptr_t)blocks[i] % alignment, 0);
+        memset(blocks[i], (int)i + 1, sizes[i]);
+    }
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        ck_assert_uint_eq(blocks[i][0], i + 1);
+        ck_assert_uint_eq(blocks[i][sizes[i] - 1], i + 1);
+        lrki_free(plain, blocks[i], sizes[i]);
+    }
+    ck_assert_ptr_null(lrki_alloc(plain, SIZE_MAX - huge / 2));
+    lrk_context_destroy(plain);
+}
+END_TEST
+
 static void refuses(const lrk_host *host, lrk_status status, const char *word)
 {
     char error[256];
@@ -496,6 +524,7 @@ Suite *core_suite(void)
     tcase_add_test(tc, unknown_statuses_are_answered);
     tcase_add_test(tc, version_agrees_with_the_header);
     tcase_add_test(tc, a_context_of_defaults_allocates_aligned_memory);
+    tcase_add_test(tc, large_blocks_of_a_context_of_defaults_begin_on_a_huge_page);
     tcase_add_test(tc, wrong_hosts_are_refused_with_a_word_about_it);
     tcase_add_test(tc, creation_without_a_place_for_the_context_is_refused);
     tcase_add_test(tc, hosts_of_other_sizes_follow_the_rules);

@@ -84,7 +84,7 @@ static void begin_row(lrki_change *change, const lrki_module *module, const lrki
     if (part->added_b != NULL)
         memcpy(to->b + i * module->n_out, part->added_b + added * module->n_out,
                (size_t)module->n_out * sizeof(float));
-    else
+    else if (change->directions.init != LRKI_INIT_UNSET)
         memset(to->b + i * module->n_out, 0, (size_t)module->n_out * sizeof(float));
     to->gates[i] = 1.0f;
     to->identities[i] = identity;

@@ -88,6 +88,7 @@ void lrki_direction_begin(lrki_directions *directions, const lrki_module *module
 {
     int64_t n = module->n_in;
     float *row = a + i * n;
+    if (directions->init == LRKI_INIT_UNSET) return;
     float bound = (float)(1.0 / sqrt((double)n));
     lrki_stream stream = lrki_stream_make(directions->seed, LRKI_STREAM_INIT_A, identity, 0);
     if (directions->init == LRK_INIT_ZERO) {

@@ -10,8 +10,10 @@
 
 #define LRKI_TRIPLET_DEVIATION 0.02f /* of A and B under LRK_INIT_TRIPLET */
 
+#define LRKI_INIT_UNSET (-1) /* A and B as their memory is: whoever asked for it fills them */
+
 typedef struct lrki_directions {
-    int32_t init;  /* LRK_INIT_... */
+    int32_t init;  /* LRK_INIT_... or LRKI_INIT_UNSET */
     uint64_t seed; /* of the set   */
     double *basis; /* [held]: n_basis rows of the module's n_in, orthonormal */
     int64_t n_basis;

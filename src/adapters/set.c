@@ -297,7 +297,8 @@ static void begin_ranks(const lrk_adapters *set, int32_t gates)
             begin_rank(set, &set->modules[i], gates, j);
 }
 
-static lrk_adapters *new_set(lrk_context *context, int64_t n_modules, const lrk_adapters_options *options)
+static lrk_adapters *new_set(lrk_context *context, int64_t n_modules, const lrk_adapters_options *options,
+                             int32_t init)
 {
     lrk_adapters *set = lrki_alloc_zeroed(context, sizeof *set);
     if (set == NULL) return NULL;
@@ -307,7 +308,7 @@ static lrk_adapters *new_set(lrk_context *context, int64_t n_modules, const lrk_
     set->flags = options->flags;
     set->seed = options->seed;
     set->dropout = options->dropout;
-    set->init = options->init;
+    set->init = init;
     set->next_identity = 1;
     set->modules = lrki_array(context, n_modules, sizeof *set->modules);
     if (set->modules != NULL) return set;
@@ -324,8 +325,8 @@ static lrk_status build(lrk_adapters *set, const lrk_module_spec *specs, const l
     return status;
 }
 
-lrk_status lrk_adapters_create(lrk_context *context, const lrk_module_spec *specs, int64_t n_modules,
-                               const lrk_adapters_options *options, lrk_adapters **adapters)
+static lrk_status check_call(lrk_context *context, const lrk_module_spec *specs, int64_t n_modules,
+                             lrk_adapters **adapters)
 {
     if (adapters != NULL) *adapters = NULL;
     if (context == NULL) return LRK_ERR_ARGUMENT;
@@ -333,13 +334,16 @@ lrk_status lrk_adapters_create(lrk_context *context, const lrk_module_spec *spec
         return lrki_fail(context, LRK_ERR_ARGUMENT, "lrk_adapters_create: NULL or no modules");
     if (n_modules >= INT32_MAX)
         return lrki_fail(context, LRK_ERR_SHAPE, "lrk_adapters_create: too many modules");
-    lrk_adapters_options known;
-    lrk_status status = read_options(context, options, &known);
-    if (status != LRK_OK) return status;
-    lrk_adapters *set = new_set(context, n_modules, &known);
+    return LRK_OK;
+}
+
+static lrk_status create(lrk_context *context, const lrk_module_spec *specs, int64_t n_modules,
+                         const lrk_adapters_options *options, int32_t init, lrk_adapters **adapters)
+{
+    lrk_adapters *set = new_set(context, n_modules, options, init);
     if (set == NULL) return lrki_fail_nomem(context, "an adapter set");
-    status = build(set, specs, known.storage);
-    if (status == LRK_OK) begin_ranks(set, known.gates);
+    lrk_status status = build(set, specs, options->storage);
+    if (status == LRK_OK) begin_ranks(set, options->gates);
     if (status == LRK_OK)
         *adapters = set;
     else
@@ -347,13 +351,36 @@ lrk_status lrk_adapters_create(lrk_context *context, const lrk_module_spec *spec
     return status;
 }
 
+lrk_status lrk_adapters_create(lrk_context *context, const lrk_module_spec *specs, int64_t n_modules,
+                               const lrk_adapters_options *options, lrk_adapters **adapters)
+{
+    lrk_adapters_options known;
+    lrk_status status = check_call(context, specs, n_modules, adapters);
+    if (status == LRK_OK) status = read_options(context, options, &known);
+    return status == LRK_OK ? create(context, specs, n_modules, &known, known.init, adapters) : status;
+}
+
+/* With another init than the options', which is not looked at. */
+static lrk_status create_as(lrk_context *context, const lrk_module_spec *specs, int64_t n_modules,
+                            const lrk_adapters_options *options, int32_t init, lrk_adapters **adapters)
+{
+    lrk_adapters_options known = option_defaults;
+    lrk_status status = check_call(context, specs, n_modules, adapters);
+    if (status == LRK_OK)
+        status = lrki_struct_read(context, &known, sizeof known, options, HEAD, "lrk_adapters_options");
+    known.init = LRK_INIT_ZERO;
+    if (status == LRK_OK) status = lrki_adapters_options_check(context, &known);
+    return status == LRK_OK ? create(context, specs, n_modules, &known, init, adapters) : status;
+}
+
 lrk_status lrki_adapters_create_zero(lrk_context *context, const lrk_module_spec *specs, int64_t n_modules,
                                      const lrk_adapters_options *options, lrk_adapters **adapters)
 {
-    lrk_adapters_options known = option_defaults;
-    lrk_status status =
-        lrki_struct_read(context, &known, sizeof known, options, HEAD, "lrk_adapters_options");
-    if (status != LRK_OK) return status;
-    known.init = LRK_INIT_ZERO;
-    return lrk_adapters_create(context, specs, n_modules, &known, adapters);
+    return create_as(context, specs, n_modules, options, LRK_INIT_ZERO, adapters);
+}
+
+lrk_status lrki_adapters_create_unset(lrk_context *context, const lrk_module_spec *specs, int64_t n_modules,
+                                      const lrk_adapters_options *options, lrk_adapters **adapters)
+{
+    return create_as(context, specs, n_modules, options, LRKI_INIT_UNSET, adapters);
 }

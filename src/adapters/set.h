@@ -93,6 +93,10 @@ lrk_status lrki_adapters_options_check(lrk_context *context, const lrk_adapters_
 lrk_status lrki_adapters_create_zero(lrk_context *context, const lrk_module_spec *specs, int64_t n_modules,
                                      const lrk_adapters_options *options, lrk_adapters **adapters);
 
+/* The same with A and B as their memory is: for callers that fill all of it, or give up the set. */
+lrk_status lrki_adapters_create_unset(lrk_context *context, const lrk_module_spec *specs, int64_t n_modules,
+                                      const lrk_adapters_options *options, lrk_adapters **adapters);
+
 /* The spec of a module with other ranks, its scale stated as it is (resize.c). */
 lrk_module_spec lrki_spec_of(const lrki_module *module, int64_t rank);
 

@@ -306,7 +306,7 @@ static lrk_status create_set(const kohya_loader *loader, const lrk_adapters_opti
                              lrk_adapters **adapters)
 {
     lrk_status status =
-        lrki_adapters_create_zero(loader->context, loader->specs, loader->n_specs, options, adapters);
+        lrki_adapters_create_unset(loader->context, loader->specs, loader->n_specs, options, adapters);
     if (status != LRK_OK || !lrki_loaded_wants_values(*adapters)) return status;
     lrki_filling filling = lrki_filling_begin(*adapters, options, "loading");
     for (int64_t i = 0; i < loader->n_pairs && status == LRK_OK; i++) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What loading a file of another program as a set takes, whatever its format: the arguments of the call and the host's
- * module specs. The set itself is lrki_adapters_create_zero()'s.
+ * module specs. The set itself is lrki_adapters_create_unset()'s.
  */
 #ifndef LRKI_LOADED_H
 #define LRKI_LOADED_H

@@ -101,7 +101,7 @@ lrk_status lrki_fold_check(lrk_context *context, const lrki_peft_module *m, doub
 }
 
 /* Blocks that stay in the nearest cache, tiles that stay in registers, floats of a line of the cache. */
-enum { BLOCK = 128, TILE = 4, LINE = 16 };
+enum { BLOCK = 128, ROWS = 64, TILE = 4, LINE = 16 };
 
 /* to[c * to_step + r] = from[r * from_step + c], r below n_rows <= TILE, c below n. */
 static void transpose_rows(const float *from, int64_t from_step, int64_t n_rows, int64_t n, float *to,
@@ -155,8 +155,14 @@ void lrki_fold_store(const lrki_peft_module *m, double alpha, float *stored)
     }
 }
 
+/* Rows of `stored` that a near cache holds are read a few ranks at a time, so that the lines of B that these have are filled at once. */
 void lrki_fold_transpose(const float *stored, int64_t rank, int64_t n, float *b, int64_t b_step)
 {
-    for (int64_t i = 0; i < n; i += TILE)
-        transpose_rows(stored + i * rank, rank, lrki_smaller(n - i, TILE), rank, b + i, b_step);
+    for (int64_t begin = 0; begin < n; begin += ROWS) {
+        int64_t end = begin + lrki_smaller(n - begin, ROWS);
+        for (int64_t j = 0; j < rank; j += TILE)
+            for (int64_t i = begin; i < end; i += TILE)
+                transpose_rows(stored + i * rank + j, rank, lrki_smaller(end - i, TILE),
+                               lrki_smaller(rank - j, TILE), b + j * b_step + i, b_step);
+    }
 }

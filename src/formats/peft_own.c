@@ -374,7 +374,7 @@ lrk_status lrki_peft_own_load(const lrki_peft_files *files, const lrk_adapters_o
     peft_reader reader = {.context = files->context, .file = files->model, .name = files->model_name};
     lrk_status status = read_all(&reader, files);
     if (status == LRK_OK)
-        status = lrki_adapters_create_zero(reader.context, reader.specs, reader.n, options, adapters);
+        status = lrki_adapters_create_unset(reader.context, reader.specs, reader.n, options, adapters);
     if (status == LRK_OK && lrki_loaded_wants_values(*adapters))
         status = lrki_loaded_end(fill_set(&reader, options, *adapters), adapters);
     reader_free(&reader);

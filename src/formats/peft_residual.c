@@ -177,17 +177,13 @@ static uint64_t next_bits(const residual *r)
     return word >> shift | (uint64_t)at[WORD_BYTES] << 1 << (63 - shift);
 }
 
-/* Puts the second value where a bit asks for it. Returns the mask of these bits. */
-static uint64_t choose(residual *r, uint64_t open, const uint32_t *second, uint32_t *values)
+/* The elements of `open` whose bit, of those that come next, is 1. */
+static uint64_t next_chosen(residual *r, uint64_t open)
 {
     uint64_t bits = next_bits(r), chosen = 0;
-    for (; open != 0; open &= open - 1) {
-        int i = __builtin_ctzll(open);
-        values[i] ^= (values[i] ^ second[i]) & (0 - (uint32_t)(bits & 1));
-        chosen |= (bits & 1) << i;
-        bits >>= 1;
-        r->n_bits++;
-    }
+    r->n_bits += __builtin_popcountll(open);
+    for (; open != 0; open &= open - 1, bits >>= 1)
+        chosen |= open & (0 - open) & (0 - (bits & 1));
     return chosen;
 }
 
@@ -215,18 +211,19 @@ static void restore_piece(void *user, double factor, int64_t at, int64_t n)
 {
     restoring *s = user;
     float *b = s->b + at, folded[PIECE];
-    uint64_t escapes[WORDS], any_tiny = 0;
+    uint64_t chosen[WORDS], any_tiny = 0;
     lrki_unfolded u;
     memcpy(folded, b, (size_t)n * sizeof *b);
     lrki_unfold(s->context, folded, n, factor, &u);
     for (int k = 0; k < WORDS; k++) {
-        escapes[k] = choose(&s->r, u.open[k], u.second + 64 * k, u.first + 64 * k) & u.tiny[k];
+        chosen[k] = next_chosen(&s->r, u.open[k]);
         any_tiny |= u.tiny[k];
         s->others |= u.lost[k];
     }
+    lrki_unfold_choose(s->context, chosen, &u);
     memcpy(b, u.first, (size_t)n * sizeof *b);
     for (int k = 0; k < WORDS && any_tiny != 0; k++)
-        take_escapes(s, escapes[k], b + 64 * k);
+        take_escapes(s, chosen[k] & u.tiny[k], b + 64 * k);
     if (any_tiny != 0) s->others |= unlike_bits(b, folded, n, factor);
 }
 

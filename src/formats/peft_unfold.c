@@ -17,26 +17,35 @@ enum { PIECE = LRKI_UNFOLD_PIECE };
 
 typedef uint32_t words[PIECE];
 
-INLINE void multiply(const float *values, double factor, words bits)
+/* Of a piece, as numbers and as their bits: copies between arrays of both would cost a fifth of the whole. */
+typedef union piece {
+    float values[PIECE];
+    words bits;
+} piece;
+
+INLINE void multiply(const float *values, double factor, piece *products)
 {
-    float products[PIECE];
     for (int i = 0; i < PIECE; i++)
-        products[i] = (float)((double)values[i] * factor);
-    memcpy(bits, products, sizeof products);
+        products->values[i] = (float)((double)values[i] * factor);
 }
 
-/* The same, and in bit 31 whether the product's magnitude lies below that of `folded`. */
-INLINE void multiply_and_compare(const float *values, double factor, const float *folded, words bits,
-                                 words below)
+INLINE void multiply_and_keep(const float *values, double factor, piece *kept, piece *products)
 {
-    float products[PIECE], excess[PIECE];
+    for (int i = 0; i < PIECE; i++) {
+        kept->values[i] = values[i];
+        products->values[i] = (float)((double)values[i] * factor);
+    }
+}
+
+/* The same, and in bit 31 of `below` whether the product's magnitude lies below that of `folded`. */
+INLINE void multiply_and_compare(const float *values, double factor, const float *folded, piece *products,
+                                 piece *below)
+{
     for (int i = 0; i < PIECE; i++) {
         double product = (double)values[i] * factor;
-        products[i] = (float)product;
-        excess[i] = (float)(fabs(product) - fabs((double)folded[i])); /* its sign survives underflow */
+        products->values[i] = (float)product;
+        below->values[i] = (float)(fabs(product) - fabs((double)folded[i])); /* its sign survives underflow */
     }
-    memcpy(bits, products, sizeof products);
-    memcpy(below, excess, sizeof excess);
 }
 
 /* What is known of an element, one bit each. */
@@ -44,22 +53,19 @@ enum { OPEN, TINY, LOST, DIFFERS };
 
 INLINE void unfold(const float *folded, double factor, lrki_unfolded *u, words known)
 {
-    words stored, b0, at, below, next, beside;
-    float values[PIECE];
-    memcpy(stored, folded, sizeof stored);
-    multiply(folded, factor == 0 ? 0 : 1 / factor, b0);
-    memcpy(values, b0, sizeof values);
-    multiply_and_compare(values, factor, folded, at, below);
+    piece stored, b0, at, below, next, beside;
+    multiply_and_keep(folded, factor == 0 ? 0 : 1 / factor, &stored, &b0);
+    multiply_and_compare(b0.values, factor, folded, &at, &below);
     for (int i = 0; i < PIECE; i++)
-        next[i] = b0[i] - 1 + 2 * (below[i] >> 31);
-    memcpy(values, next, sizeof values);
-    multiply(values, factor, beside);
+        next.bits[i] = b0.bits[i] - 1 + 2 * (below.bits[i] >> 31);
+    multiply(next.values, factor, &beside);
     for (int i = 0; i < PIECE; i++) {
-        uint32_t tiny = (stored[i] & MAGNITUDE) < LEAST_NORMAL;
-        uint32_t at_folds = at[i] == stored[i], next_folds = beside[i] == stored[i];
+        uint32_t tiny = (stored.bits[i] & MAGNITUDE) < LEAST_NORMAL;
+        uint32_t at_folds = at.bits[i] == stored.bits[i], next_folds = beside.bits[i] == stored.bits[i];
         uint32_t two = at_folds & next_folds & ~tiny;
-        uint32_t one = (next_folds & ~at_folds & ~tiny) != 0 ? next[i] : b0[i];
-        uint32_t lesser = next[i] < b0[i] ? next[i] : b0[i], greater = next[i] < b0[i] ? b0[i] : next[i];
+        uint32_t one = (next_folds & ~at_folds & ~tiny) != 0 ? next.bits[i] : b0.bits[i];
+        uint32_t lesser = next.bits[i] < b0.bits[i] ? next.bits[i] : b0.bits[i];
+        uint32_t greater = next.bits[i] < b0.bits[i] ? b0.bits[i] : next.bits[i];
         u->first[i] = two != 0 ? lesser : one;
         u->second[i] = two != 0 ? greater : one;
         known[i] = (two | tiny) << OPEN | tiny << TINY | ((at_folds | next_folds | tiny) ^ 1u) << LOST;
@@ -81,15 +87,24 @@ INLINE void unfold_only(const float *folded, double factor, lrki_unfolded *u, un
 
 INLINE void fold_and_unfold(const float *b, double factor, lrki_unfolded *u, unsigned char bytes[PIECE])
 {
-    words bits, known;
-    float folded[PIECE];
-    multiply(b, factor, bits);
-    memcpy(folded, bits, sizeof folded);
-    unfold(folded, factor, u, known);
-    memcpy(bits, b, sizeof bits);
+    words known;
+    piece kept, folded;
+    multiply_and_keep(b, factor, &kept, &folded);
+    unfold(folded.values, factor, u, known);
     for (int i = 0; i < PIECE; i++)
-        known[i] |= (uint32_t)(bits[i] != u->first[i]) << DIFFERS;
+        known[i] |= (uint32_t)(kept.bits[i] != u->first[i]) << DIFFERS;
     bytes_of(known, bytes);
+}
+
+INLINE void choose(const uint64_t chosen[LRKI_UNFOLD_WORDS], lrki_unfolded *u)
+{
+    for (int begin = 0; begin < PIECE; begin += 32) {
+        uint32_t bits = (uint32_t)(chosen[begin / 64] >> begin % 64);
+        for (int i = 0; i < 32; i++) {
+            uint32_t differ = u->first[begin + i] ^ u->second[begin + i];
+            u->first[begin + i] ^= differ & (0 - (bits >> i & 1));
+        }
+    }
 }
 
 /* ---- instruction sets ---- */
@@ -107,6 +122,10 @@ typedef void (*unfold_call)(const float *values, double factor, lrki_unfolded *u
                                                  unsigned char bytes[PIECE])                                 \
     {                                                                                                        \
         fold_and_unfold(values, factor, u, bytes);                                                           \
+    }                                                                                                        \
+    attributes static void choose_##set(const uint64_t chosen[LRKI_UNFOLD_WORDS], lrki_unfolded *u)          \
+    {                                                                                                        \
+        choose(chosen, u);                                                                                   \
     }
 
 BUILT_FOR(baseline, )
@@ -178,4 +197,10 @@ void lrki_fold_and_unfold(const lrk_context *context, const float *b, int64_t n,
                           lrki_unfolded *unfolded, uint64_t differs[LRKI_UNFOLD_WORDS])
 {
     run(CHOSEN(fold_and_unfold, context->instructions), b, n, factor, unfolded, differs);
+}
+
+void lrki_unfold_choose(const lrk_context *context, const uint64_t chosen[LRKI_UNFOLD_WORDS],
+                        lrki_unfolded *unfolded)
+{
+    CHOSEN(choose, context->instructions)(chosen, unfolded);
 }

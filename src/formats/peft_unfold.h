@@ -33,4 +33,8 @@ void lrki_unfold(const lrk_context *context, const float *folded, int64_t n, dou
 void lrki_fold_and_unfold(const lrk_context *context, const float *b, int64_t n, double factor,
                           lrki_unfolded *unfolded, uint64_t differs[LRKI_UNFOLD_WORDS]);
 
+/* Puts `second` in place of `first` where `chosen` has a bit. */
+void lrki_unfold_choose(const lrk_context *context, const uint64_t chosen[LRKI_UNFOLD_WORDS],
+                        lrki_unfolded *unfolded);
+
 #endif

@@ -10,8 +10,9 @@
 #include <math.h>
 #include <string.h>
 
-lrk_status lrki_json_parse(lrk_context *context, const char *text, size_t n, const char *what,
-                           lrki_json **json)
+#include "json_lift.h"
+
+static lrk_status load(lrk_context *context, const char *text, size_t n, const char *what, lrki_json **json)
 {
     json_error_t error;
     memset(&error, 0, sizeof error);
@@ -23,6 +24,51 @@ lrk_status lrki_json_parse(lrk_context *context, const char *text, size_t n, con
                         error.column > 0 ? error.column : 0};
     return lrki_fail_at(context, LRK_ERR_FORMAT, place, "%s: not valid JSON: %s (line %d, column %d)", what,
                         error.text, error.line, error.column);
+}
+
+static lrk_status put_string_back(lrk_context *context, json_t *json, const char *text)
+{
+    lrki_bytes value;
+    lrk_status status = lrki_json_lifted(context, json_string_value(json), text, &value);
+    if (status == LRK_OK && value.data != NULL && json_string_setn_nocheck(json, value.data, value.n) != 0)
+        status = lrki_fail_nomem(context, "JSON text");
+    lrki_bytes_free(context, &value);
+    return status;
+}
+
+/* Puts lifted strings back into their tree, which is as deep as Jansson lets it be. */
+static lrk_status put_back(lrk_context *context, json_t *json, const char *text)
+{
+    lrk_status status = LRK_OK;
+    if (json_is_string(json)) return put_string_back(context, json, text);
+    for (size_t i = 0; i < json_array_size(json) && status == LRK_OK; i++)
+        status = put_back(context, json_array_get(json, i), text);
+    for (void *at = json_object_iter(json); at != NULL && status == LRK_OK;
+         at = json_object_iter_next(json, at))
+        status = put_back(context, json_object_iter_value(at), text);
+    return status;
+}
+
+lrk_status lrki_json_parse(lrk_context *context, const char *text, size_t n, const char *what,
+                           lrki_json **json)
+{
+    lrki_bytes lean;
+    *json = NULL;
+    lrk_status status = lrki_json_lift(context, text, n, &lean);
+    if (status != LRK_OK) return status;
+    bool lifted = lean.data != NULL;
+    status = lifted ? load(context, lean.data, lean.n, what, json) : load(context, text, n, what, json);
+    lrki_bytes_free(context, &lean);
+    if (!lifted) return status;
+    if (status == LRK_OK) status = put_back(context, *json, text);
+    if (status == LRK_ERR_FORMAT) { /* for its line and column; what lacked memory alone is sound */
+        status = load(context, text, n, what, json);
+        if (status == LRK_OK) status = lrki_fail_nomem(context, what);
+    }
+    if (status == LRK_OK) return LRK_OK;
+    lrki_json_free(*json);
+    *json = NULL;
+    return status;
 }
 
 void lrki_json_free(lrki_json *json)

@@ -80,7 +80,8 @@ lrk_status lrki_json_lifted(lrk_context *context, const char *string, const char
     const char *at = text + strtoull(string + 1, NULL, 10), *close = at;
     while (*close != '"')
         close += 1 + (*close == '\\');
-    *value = (lrki_bytes){.data = lrki_alloc(context, (size_t)(close - at)), .allocated = (size_t)(close - at)};
+    *value =
+        (lrki_bytes){.data = lrki_alloc(context, (size_t)(close - at)), .allocated = (size_t)(close - at)};
     if (value->data == NULL) return lrki_fail_nomem(context, "JSON text");
     while (at < close) {
         const char *escape = memchr(at, '\\', (size_t)(close - at));

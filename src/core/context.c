@@ -4,38 +4,74 @@
  * and the parallel loop stay NULL here and are resolved in kernels/, the layer that knows a BLAS.
  */
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "context.h"
 
-/* Of x86-64, and of AArch64 with pages of 4 KiB; on other systems the advice is without effect. */
-#define HUGE_PAGE ((size_t)2 << 20)
+/* ---- default memory --------------------------------------------------------------------------------------------------- */
+
+#define HUGE_PAGE                                                                                            \
+    ((size_t)2                                                                                               \
+     << 20) /* of x86-64, and of AArch64 with pages of 4 KiB; elsewhere the advice is without effect */
+
+/* Not under AddressSanitizer, which sees the ends of blocks only where they are those of libc's. */
+#if defined(MADV_HUGEPAGE) && !defined(__SANITIZE_ADDRESS__)
+enum { HAS_HUGE_PAGES = 1, ADVICE = MADV_HUGEPAGE };
+#else
+enum { HAS_HUGE_PAGES = 0, ADVICE = 0 };
+#endif
+
+static bool is_large(size_t size)
+{
+    return HAS_HUGE_PAGES && size >= HUGE_PAGE;
+}
 
 /*
- * A large block begins on a huge page, and Linux is told to use such pages within it: not for its tail, of which a whole one
- * would be resident. What becomes of the advice does not matter (decision 18).
+ * A large block begins on a huge page, and Linux is advised to use such pages within it: not for its tail, of which a whole one
+ * would be resident. What becomes of the advice does not matter (decision 18). By malloc() with room in front, where its own
+ * pointer is kept: of aligned blocks that are freed and taken again glibc would make a new mapping every time.
  */
+static void *allocate_large(size_t size)
+{
+    char *whole, *block;
+    if (size > SIZE_MAX - HUGE_PAGE - sizeof whole) return NULL;
+    whole = malloc(size + HUGE_PAGE + sizeof whole);
+    if (whole == NULL) return NULL;
+    block = whole + sizeof whole;
+    block += (HUGE_PAGE - (uintptr_t)block % HUGE_PAGE) % HUGE_PAGE;
+    memcpy(block - sizeof whole, &whole, sizeof whole);
+    (void)madvise(block, size - size % HUGE_PAGE, ADVICE);
+    return block;
+}
+
+static void release_large(const char *block)
+{
+    char *whole;
+    memcpy(&whole, block - sizeof whole, sizeof whole);
+    free(whole);
+}
+
+/* lorank asks for no alignment above a huge page. */
 static void *libc_allocate(void *user, size_t size, size_t alignment)
 {
     (void)user;
-    void *memory = NULL;
-#ifdef MADV_HUGEPAGE
-    if (size >= HUGE_PAGE && alignment < HUGE_PAGE) alignment = HUGE_PAGE;
-#endif
+    if (is_large(size)) return allocate_large(size);
     if (size > SIZE_MAX - alignment) return NULL;
-    if (posix_memalign(&memory, alignment, size) != 0) return NULL;
-#ifdef MADV_HUGEPAGE
-    if (size >= HUGE_PAGE) (void)madvise(memory, size - size % HUGE_PAGE, MADV_HUGEPAGE);
-#endif
-    return memory;
+    size_t rounded = (size + alignment - 1) / alignment * alignment; /* aligned_alloc wants a multiple */
+    return aligned_alloc(alignment, rounded);
 }
 
 static void libc_release(void *user, void *memory, size_t size)
 {
     (void)user;
-    (void)size;
-    free(memory);
+    if (is_large(size))
+        release_large(memory);
+    else
+        free(memory);
 }
+
+/* ---- contexts ---------------------------------------------------------------------------------------------------------- */
 
 bool lrki_memory_is_libc(const lrk_context *context)
 {

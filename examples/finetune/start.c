@@ -16,6 +16,7 @@
 typedef struct material {
     lrk_sketch *sketch;
     lrk_pca *pca;
+    lrk_pca *turn; /* of several workers: what this one adds to pca once each has run a batch */
     float *points; /* [n_layers + 1 x most x hidden]: a row's hidden states at its last target */
     int64_t most;
     lrk_twonn_options twonn;
@@ -63,6 +64,11 @@ static void keep_points(const ft_trainer *t, material *m, int64_t first)
                    (size_t)c->hidden * sizeof *m->points);
 }
 
+static lrk_pca *fed_components(const material *m)
+{
+    return m->turn ? m->turn : m->pca;
+}
+
 static int run_model(ft_trainer *t, material *m, int64_t first)
 {
     double weight = 0;
@@ -80,12 +86,12 @@ static int feed_batch(ft_trainer *t, material *m, int64_t first, ft_error *error
 {
     lrk_pass_options options;
     lrk_pass *pass;
-    if (m->pca && select_rows(t, m->pca, error)) return -1;
+    if (m->pca && select_rows(t, fed_components(m), error)) return -1;
     lrk_pass_options_init(&options, sizeof options);
     options.gradients = 0;
     options.mask = m->none;
     options.sketch = m->sketch;
-    options.pca = m->pca;
+    options.pca = fed_components(m);
     options.max_rows = t->batch.view.n_seq * t->batch.view.seq_len;
     if (lrk_pass_begin(t->adapters, &options, &pass)) return fail_lorank(t, error);
     llama_run_set_pass(t->run, pass);
@@ -93,6 +99,25 @@ static int feed_batch(ft_trainer *t, material *m, int64_t first, ft_error *error
     m->run++;
     ft_trainer_end_pass(t, pass);
     return failed ? ft_fail(error, "%s", llama_run_error(t->run)) : 0;
+}
+
+/* What the workers were fed this turn is added to what all hold; *open: inputs that have not settled. */
+static int end_turn(const ft_trainer *t, const lrk_config *config, material *m, int64_t *open,
+                    ft_error *error)
+{
+    const double *state;
+    int64_t n, batches;
+    lrk_status status = LRK_OK;
+    if (m->turn) {
+        status = lrk_pca_gather(m->turn);
+        if (!status) status = lrk_pca_state(m->turn, &state, &n);
+        if (!status) status = lrk_pca_add(m->pca, state, n);
+        lrk_pca_destroy(m->turn);
+        m->turn = NULL;
+        if (!status) status = lrk_config_create_pca(config, t->adapters, &m->turn, &batches);
+    }
+    if (!status) status = lrk_config_settle_eva(config, m->pca, open);
+    return status ? fail_lorank(t, error) : 0;
 }
 
 static int feed(ft_trainer *t, const lrk_config *config, material *m, ft_error *error)
@@ -106,18 +131,18 @@ static int feed(ft_trainer *t, const lrk_config *config, material *m, ft_error *
                          (long long)m->batches, (long long)(rows->n_rows / n), (long long)n);
     if (!failed) ft_shuffle(order, rows->n_rows, lrk_config_seed(config), FT_STREAM_START);
     for (int64_t i = 0; i < m->batches && open > 0 && !failed; i++) {
-        if (!m->pca && !ft_workers_owns(i)) continue;
-        failed = ft_batch_fill(&t->batch, rows, order + i * n, n, error) || feed_batch(t, m, i * n, error);
-        if (!failed && m->pca && lrk_config_settle_eva(config, m->pca, &open)) failed = fail_lorank(t, error);
+        if (ft_workers_owns(i))
+            failed =
+                ft_batch_fill(&t->batch, rows, order + i * n, n, error) || feed_batch(t, m, i * n, error);
+        if (!failed && m->pca && ((i + 1) % ft_workers_number() == 0 || i + 1 == m->batches))
+            failed = end_turn(t, config, m, &open, error);
     }
     free(order);
     return failed;
 }
 
-/*
- * Workers share the batches out and bring together what they were fed; points are 0 where another worker has them. Components are
- * brought up to date batch by batch, until all have settled: there every worker runs all batches.
- */
+/* Workers share the batches out and bring together what they were fed; points are 0 where another worker has them. Components were
+   brought together turn by turn. */
 static int bring_together(const ft_trainer *t, material *m, ft_error *error)
 {
     if (m->sketch) return lrk_sketch_gather(m->sketch) ? fail_lorank(t, error) : 0;
@@ -240,6 +265,8 @@ static int create(const ft_trainer *t, const lrk_config *config, material *m, ft
     if (lrk_config_create_sketch(config, t->adapters, &m->sketch, &m->batches)) return fail_lorank(t, error);
     if (!m->sketch && lrk_config_create_pca(config, t->adapters, &m->pca, &m->batches))
         return fail_lorank(t, error);
+    if (m->pca && ft_workers_many() && lrk_config_create_pca(config, t->adapters, &m->turn, &m->batches))
+        return fail_lorank(t, error);
     return m->sketch || m->pca ? 0 : create_points(t, config, m, error);
 }
 
@@ -267,6 +294,7 @@ int ft_start(ft_trainer *t, const lrk_config *config, int *begun, ft_error *erro
     lrk_mask_destroy(m.none);
     lrk_sketch_destroy(m.sketch);
     lrk_pca_destroy(m.pca);
+    lrk_pca_destroy(m.turn);
     free(m.points);
     return failed ? -1 : 0;
 }

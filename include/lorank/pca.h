@@ -42,7 +42,8 @@ typedef struct lrk_pca_info {
     uint32_t struct_size;
     uint32_t flags;
     int64_t components; /* k: the most that a module of the group asks for, no more than n_in                       */
-    int64_t converged;  /* leading components that the last call that fed it turned by no more than tau allows      */
+    int64_t converged;  /* leading components that the last call that fed it, or the last state that was added to what
+                           it had, turned by no more than tau allows                                                */
     int64_t wanted;     /* components that must converge: k, or what lrk_eva_settle() found                          */
     double rows;        /* rows fed; 0: no forward reached it                                                       */
     double variance;    /* V / rows: sum over features                                                              */
@@ -95,7 +96,8 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_pca_state(const lrk_pca *pca, const doubl
  * Adds what another object of the same modules, ranks and options was fed, from its state: M above with diag(sigma) C of the other in
  * place of X - m. This is no sum: every worker gathers all states and adds them, in the workers' order, to an object of
  * its own to which nothing was fed; then all hold the same bits. Workers between whose batches this is done see what one
- * worker sees, but for what lies beyond k.
+ * worker sees, but for what lies beyond k: each turn feeds a new object, gathers it (lrk_pca_gather()) and adds it to one that all
+ * hold, which lrk_eva_settle() then looks at.
  * Errors   LRK_ERR_ARGUMENT (NULL, another n, a state that is its own), LRK_ERR_BUSY, LRK_ERR_HOST (parallel_for failed; the
  *          object is then unspecified).   Since 0.1
  */
@@ -103,8 +105,7 @@ LRK_API LRK_WARN_UNUSED lrk_status lrk_pca_add(lrk_pca *pca, const double *state
 
 /*
  * The object becomes what all workers' objects (workers.h) make together: from nothing, every worker's state is added in their
- * order, by lrk_pca_add(). All workers hold the same bits. A component has converged where it has on every worker that was fed its
- * input. Collective; once, when each of them was fed its share, and before the plan. One worker: nothing changes.
+ * order, by lrk_pca_add(). All workers hold the same bits. Collective; once, when each of them was fed its share, and before the plan. One worker: nothing changes.
  * Errors   LRK_ERR_STATE     it was gathered already: rows would count again
  *          LRK_ERR_WORKERS   another worker failed, or has other modules, ranks or options, or came to other bits
  *          LRK_ERR_HOST      gather() or parallel_for failed

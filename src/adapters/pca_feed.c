@@ -251,6 +251,12 @@ static double cosine(const double *a, const double *b, int64_t n)
     return ab / sqrt(aa * bb); /* NaN where one is none */
 }
 
+static void note_before(const lrk_pca *pca, const lrki_pca_group *group)
+{
+    memcpy(pca->scratch.before, group->components, (size_t)(group->k * group->n_in) * sizeof(double));
+}
+
+/* Of the leading components, those that what came since turned by no more than tau. */
 static int64_t count_converged(const lrk_pca *pca, const lrki_pca_group *group)
 {
     int64_t i = 0, n = group->n_in;
@@ -298,7 +304,7 @@ static lrk_status feed_group(lrk_pca *pca, const lrki_pca_group *group, const lr
     bool is_first = group->scalars[0] == 0;
     int64_t n_rows = count_rows(pca, call->x.rows);
     if (group->k == 0 || n_rows == 0 || group->scalars[2] >= (double)group->wanted) return LRK_OK;
-    memcpy(pca->scratch.before, group->components, (size_t)(group->k * group->n_in) * sizeof(double));
+    note_before(pca, group);
     lrk_status status = feed_rows(pca, group, call, n_rows);
     if (status == LRK_OK && !is_first) group->scalars[2] = (double)count_converged(pca, group);
     return status;
@@ -321,11 +327,12 @@ lrk_status lrki_pca_feed(lrk_pca *pca, const lrki_call *call)
 
 lrk_status lrki_pca_add_group(lrk_pca *pca, const lrki_pca_group *group, const double *other)
 {
-    double converged = group->scalars[0] > 0 ? fmin(group->scalars[2], other[2]) : other[2];
+    bool is_first = group->scalars[0] == 0;
     if (group->k == 0 || other[0] == 0) return LRK_OK;
+    note_before(pca, group);
     batch b = {.pca = pca, .group = group, .other = other, .taken = group->k, .rows = other[0]};
     lrk_status status = absorb(&b);
-    group->scalars[2] = converged;
+    if (status == LRK_OK) group->scalars[2] = is_first ? other[2] : (double)count_converged(pca, group);
     return status;
 }
 

@@ -101,7 +101,7 @@ typedef struct lrk_ablation_options {
                                     two-point evaluates none and takes none [0]                                  */
     int64_t n_cut;               /* screened: ranks that will be pruned, n_A >= 1, and those among the lowest that
                                     floors or protection keep [0: must be set for screened]                      */
-    int64_t pool;                /* screened: first pool, >= n_cut; LRK_POOL_DEFAULT: max(16, 3 n_cut), at most
+    int64_t pool;                /* screened: first pool, >= n_cut; LRK_POOL_DEFAULT: max(16, 2 n_cut), at most
                                     pool_limit [LRK_POOL_DEFAULT]                                                */
     int64_t pool_step;           /* screened: most that join at once, >= 1 [4]                                   */
     int64_t pool_limit;          /* screened: most ranks ablated exactly, >= n_cut and pool; reaching it while a rank

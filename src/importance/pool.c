@@ -10,7 +10,7 @@
 
 #define POOL_LEAST                                                                                           \
     16 /* measured: 2 to 3 times n_cut, and at least this many, recover the exact lowest ranks */
-#define POOL_FACTOR 3
+#define POOL_FACTOR 2
 
 static int64_t least_of(int64_t a, int64_t b)
 {

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MOST_STAGES 30
+
 toy_shape toy_default(void)
 {
     return (toy_shape){.stages = 4,
@@ -41,9 +43,9 @@ static float *draw_array(uint64_t *state, int64_t n, float size)
 static void create_set(toy *t, uint64_t *state)
 {
     const toy_shape *s = &t->shape;
-    lrk_module_spec specs[2 * 16];
-    char names[2 * 16][16];
-    ck_assert_int_le(s->stages, 16);
+    lrk_module_spec specs[2 * MOST_STAGES];
+    char names[2 * MOST_STAGES][16];
+    ck_assert_int_le(s->stages, MOST_STAGES);
     for (int32_t k = 0; k < s->stages; k++)
         for (int32_t half = 0; half < 2; half++) {
             int32_t m = 2 * k + half;

@@ -38,13 +38,13 @@ static bool is_exact(const lrk_scores *scores, int64_t i)
 
 /* ---- the pool ----------------------------------------------------------------------------------------------------------------- */
 
-START_TEST(the_first_pool_is_three_times_the_cut_and_at_least_sixteen)
+START_TEST(the_first_pool_is_twice_the_cut_and_at_least_sixteen)
 {
     lrk_ablation_options o = table_options(LRK_ABLATION_SCREENED);
     ck_assert_int_eq(lrki_pool_first(&o, 1000), 16);
-    o.n_cut = 5;
+    o.n_cut = 8;
     ck_assert_int_eq(lrki_pool_first(&o, 1000), 16);
-    o.n_cut = 6;
+    o.n_cut = 9;
     ck_assert_int_eq(lrki_pool_first(&o, 1000), 18);
     ck_assert_int_eq(lrki_pool_first(&o, 10), 10);
     ck_assert_int_eq(lrki_pool_most(&o, 1000), 1000);
@@ -354,7 +354,7 @@ Suite *screened_suite(void)
 {
     Suite *suite = suite_create("screened");
     TCase *pool = tcase_create("pool");
-    tcase_add_test(pool, the_first_pool_is_three_times_the_cut_and_at_least_sixteen);
+    tcase_add_test(pool, the_first_pool_is_twice_the_cut_and_at_least_sixteen);
     tcase_add_test(pool, the_pool_grows_while_a_rank_outside_is_estimated_below_the_cut);
     tcase_add_test(pool, ranks_join_by_steps_and_each_step_may_lower_the_cut);
     tcase_add_test(pool, a_tie_with_the_cut_is_decided_by_module_and_identity);

@@ -121,7 +121,7 @@ def screening(results):
         shares, costs = [], []
         for _, modules, state in states:
             n = max(1, round(MOVE_SHARE * len(state["scores"])))
-            pool = max(16, 3 * n) if times == "default" else round(times * n)
+            pool = max(16, 2 * n) if times == "default" else round(times * n)
             blocks = [block_of(modules[m]) for m in state["modules"]]
             L = max(block_of(m) for m in modules) + 1
             order = sorted(range(len(blocks)), key=lambda i: (state["estimates"][i], i))

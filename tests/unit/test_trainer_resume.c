@@ -77,6 +77,35 @@ START_TEST(adalora_ends_the_same_too)
 }
 END_TEST
 
+/* Every other policy, under scores of every kind: from evaluations, from derivatives, from steps, from what is there. */
+static const char *const policies[] = {
+    "--set allocation.policy=elalora --set allocation.n_move=1 --set importance.estimator=output ",
+    "--set allocation.policy=elalora --set allocation.n_move=1 --set importance.estimator=taylor ",
+    "--set allocation.policy=increlora --set allocation.budget=40 --set allocation.grow_modules=2 "
+    "--set importance.estimator=magnitude ",
+    "--set allocation.policy=prune --set allocation.budget=10 --set importance.estimator=selection ",
+    "--set allocation.policy=prune --set allocation.budget=10 --set importance.estimator=sensitivity "
+    "--set start.kind=gradient --set start.multiple=1.5 --set start.cap=4 --set start.directions=5 ",
+    "--set allocation.policy=prune --set allocation.budget=10 --set importance.mode=two_point ",
+    "--set allocation.policy=threshold --set allocation.threshold=0 --set importance.estimator=gate "
+    "--set adapters.gates=gaussian --set optimizer.train_gates=true --set optimizer.gate_threshold=0.1 "
+    "--set optimizer.gate_dense_steps=3 --set optimizer.gate_rise_steps=9 --set optimizer.gate_stairs=5 ",
+    "--set importance.mode=exact --set importance.reversed=true ",
+    "--set importance.estimator=random ",
+};
+#define N_POLICIES (int)(sizeof policies / sizeof *policies)
+
+START_TEST(every_policy_ends_the_same_too)
+{
+    char arguments[1000];
+    snprintf(arguments, sizeof arguments, "--out $D/a " LONG EVERY "%s", policies[_i]);
+    trainer_train_ok(arguments);
+    snprintf(arguments, sizeof arguments, TRAINER_TRAIN "--out $D/b --resume " LONG EVERY "%s", policies[_i]);
+    stop_until_done("KILL", arguments);
+    trainer_same_results("a", "b", NULL);
+}
+END_TEST
+
 START_TEST(nested_ranks_end_the_same_too)
 {
     const char *const kinds[] = {"cumulative", "frozen"};
@@ -168,6 +197,7 @@ Suite *trainer_resume_suite(void)
     tcase_add_checked_fixture(tests, trainer_setup, trainer_teardown);
     tcase_add_test(tests, checkpoints_change_no_result);
     tcase_add_loop_test(tests, adalora_ends_the_same_too, 0, 2);
+    tcase_add_loop_test(tests, every_policy_ends_the_same_too, 0, N_POLICIES);
     tcase_add_loop_test(tests, nested_ranks_end_the_same_too, 0, 2);
     tcase_add_test(tests, a_finished_run_that_is_resumed_stays_as_it_is);
     tcase_add_loop_test(tests, a_run_stopped_by_a_signal_ends_like_one_that_was_not, 0, 2);

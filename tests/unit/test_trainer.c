@@ -223,6 +223,21 @@ START_TEST(without_a_test_file_no_test_loss_is_told)
 }
 END_TEST
 
+START_TEST(the_list_names_what_a_text_may_choose)
+{
+    const char *const lines[] = {"\nestimator   salience      importance.estimator: salience  (",
+                                 "\npolicy      alora         allocation.policy: alora  (",
+                                 "\npolicy      threshold     allocation.policy: threshold  (",
+                                 "\ninitial     ranks_from    adapters.ranks_from: ",
+                                 "\ninitial     gora          start.kind: gora  (",
+                                 "\ntraining    nested        adapters.nested: "};
+    ck_assert_int_eq(trainer_run("--list"), 0);
+    const char *text = trainer_get("stdout");
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+        ck_assert_msg(strstr(text, lines[i]) != NULL, "no line%s", lines[i]);
+}
+END_TEST
+
 START_TEST(a_dry_run_writes_nothing_and_knows_the_counts)
 {
     trainer_train_ok("--dry-run --out $D/out");
@@ -359,6 +374,7 @@ Suite *trainer_suite(void)
     tcase_add_test(tests, completion_rows_train_and_count_exact_matches);
     tcase_add_test(tests, patience_ends_training_early);
     tcase_add_test(tests, without_a_test_file_no_test_loss_is_told);
+    tcase_add_test(tests, the_list_names_what_a_text_may_choose);
     tcase_add_test(tests, a_dry_run_writes_nothing_and_knows_the_counts);
     tcase_add_loop_test(tests, what_is_wrong_gives_one_line_and_status_2_and_writes_nothing, 0,
                         sizeof wrong / sizeof *wrong);

@@ -5,11 +5,12 @@ name | budgets | controls | settings
   budgets   R: equal ranks, P: equal parameters, -: none of its own (the method's size is part of it)
   controls  m: uniform ranks with the parameters that it ended with; t: trained again from its final ranks
   settings  KEY=VALUE as for finetune --set. {ranks}, {params}: uniform rank 4; {half}, {ranks2}, {ranks3}: parts and multiples;
-            what {budget} is in R and P. Words in capitals stand for those of SHORT
+            what {budget} is in R and P. Words in capitals stand for those of SHORT, and of OF_STEPS for what is counted in steps
 A line of budget P gets allocation.budget_unit=parameters, and its name @P. Lines stand in the order of their worth: a seed is run from the top to the bottom.
 """
 
 RANKS, PARAMS = 168, 72192  # of adapters.modules in both tasks' YAML; the driver checks them against the uniform runs
+EPOCHS = {"austen": (4, 78), "gloss": (3, 250)}  # host.epochs of the YAML and steps of one; checked against runs that use them
 
 SHORT = {
     "FIXED": "allocation.policy=fixed",
@@ -20,6 +21,17 @@ SHORT = {
     "SENSITIVITY": "importance.estimator=sensitivity",
     "TWO_POINT": "importance.mode=two_point",
 }
+
+
+def halves(steps):
+    """Dense for the first half, a threshold that rises over the second; one round and no look at dev before that is done: until
+    then the ranks are all there."""
+    dense = steps // 2
+    return (f"optimizer.gate_dense_steps={dense} optimizer.gate_rise_steps={steps - dense} host.evaluate_every={steps} "
+            f"schedule.unit=steps schedule.warmup={steps - 1} schedule.recovery=1 schedule.rounds=1")
+
+
+OF_STEPS = {"HALVES": halves}
 
 TABLE = """
 uniform          | R  |    | FIXED
@@ -57,6 +69,7 @@ gora             | -  | m  | FIXED start.kind=gora
 autolora         | -  | mt | allocation.policy=threshold allocation.threshold=0.999999 adapters.uniform={ranks2} importance.estimator=selection schedule.rounds=1
 salience         | R  | m  | PRUNE adapters.uniform={ranks2} TRIPLET importance.estimator=salience
 sora             | -  | m  | allocation.policy=threshold allocation.threshold=0 adapters.uniform={ranks2} adapters.gates=gaussian optimizer.train_gates=true optimizer.gate_threshold=1.6 optimizer.gate_scaled=true importance.estimator=gate
+codyra           | -  | m  | allocation.policy=threshold allocation.threshold=0 adapters.uniform={ranks2} adapters.gates=gaussian optimizer.train_gates=true optimizer.gate_threshold=12 optimizer.gate_scaled=true optimizer.gate_stairs=50 HALVES importance.estimator=gate
 nested           | R  |    | FIXED adapters.nested=cumulative
 nested-frozen    | R  |    | FIXED adapters.nested=frozen
 """
@@ -76,6 +89,22 @@ class Method:
 
     def touches_initial(self):
         return any(s.startswith(("adapters.", "seed")) for s in self.settings)
+
+    def of_steps(self):
+        return any(s in OF_STEPS for s in self.settings)
+
+    def settings_for(self, steps):
+        """With what depends on the number of steps."""
+        return [word for s in self.settings for word in (OF_STEPS[s](steps).split() if s in OF_STEPS else [s])]
+
+
+def steps_of(task, settings):
+    """Of a run with these settings."""
+    epochs, each = EPOCHS[task]
+    for key, _, value in (s.partition("=") for s in settings):
+        if key == "host.epochs":
+            epochs = float(value)
+    return int(epochs * each + 0.5)
 
 
 def _fill(settings, budget):

@@ -17,7 +17,7 @@ PAIRS = [("alora", "alora/matched"), ("alora/again", "alora"), ("exact", "alora"
          ("gradient-prune@P/again", "gradient-prune@P"), ("gradient-prune/again", "gradient-prune/matched"),
          ("large-prune/again", "large-prune/matched"), ("gradient-static@P", "alora"), ("autolora", "autolora/matched"),
          ("gora", "gora/matched"), ("salience", "salience/matched"), ("salience", "adalora"),
-         ("sora", "sora/matched")]
+         ("sora", "sora/matched"), ("codyra", "codyra/matched")]
 MOVE_SHARE = 0.03  # allocation.move_share of both tasks
 
 

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import time
 
+from methods import steps_of
+
 MODEL = "examples/models/gloss-llama"
 # The state of a screening study is a round whose ranks all have an exact score and an estimate.
 STATE_COLUMNS = {"score": 2, "estimate": 6, "exact": 7}
@@ -38,8 +40,11 @@ class Run:
         values = {}
         if source:
             values = {"final_parameters": source["run"]["final_parameters"], "pattern": source.get("pattern")}
-        own = [s.format(**values) for s in self.method.settings]
+        own = [s.format(**values) for s in self.method.settings_for(self.steps())]
         return self.options.common[self.task] + own
+
+    def steps(self):
+        return steps_of(self.task, self.options.common[self.task])
 
     def command(self, source):
         data = f"{self.options.root}/examples/data/{self.task}"
@@ -86,6 +91,8 @@ class Run:
         if os.path.exists(f"{self.work}/adapter/adapter_config.json"):
             shutil.copyfile(f"{self.work}/adapter/adapter_config.json", self.pattern_path)
         run = result["run"]
+        if self.method.of_steps() and run["steps"] != self.steps():
+            raise SystemExit(f"compare: {self.method.name} ran {run['steps']} steps of {self.task}, not the {self.steps()} of methods.py's EPOCHS")
         seconds = sum(run[k] for k in ("train_seconds", "scoring_seconds", "evaluation_seconds", "start_seconds"))
         result.update(task=self.task, method=self.method.name, kind=self.method.kind, budget=self.method.budget,
                       source=self.method.source, settings=self.settings(self.source), seconds=seconds,

@@ -73,6 +73,15 @@ class Table(unittest.TestCase):
         rounds = [s for s in run.settings(None) if s.startswith("schedule.rounds=")]
         self.assertEqual(rounds[-1], "schedule.rounds=1")  # the last of a key counts
 
+    def test_what_is_counted_in_steps_follows_the_run(self):
+        method = methods(["codyra"])[0]
+        for task, common, steps in ("austen", [], 312), ("gloss", [], 750), ("gloss", ["host.epochs=0.3"], 75):
+            run = Run(types.SimpleNamespace(out="", common={task: common}), task, method, 1)
+            settings = dict(s.split("=") for s in run.settings(None))
+            self.assertEqual(int(settings["optimizer.gate_dense_steps"]), steps // 2)
+            self.assertEqual(int(settings["optimizer.gate_dense_steps"]) + int(settings["optimizer.gate_rise_steps"]), steps)
+            self.assertEqual(int(settings["schedule.warmup"]), steps - 1)
+
 
 def result(task, method, seed, loss, accuracy):
     return (task, method, seed), {"task": task, "mean_parameters": 7.4, "seconds": 1.6,

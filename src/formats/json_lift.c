@@ -15,7 +15,8 @@ enum { STAND_IN_MOST = 40 };
 static const char *closing_quote(const char *at, const char *end, bool *plain)
 {
     for (*plain = true; at < end && *at != '"'; at++) {
-        if (*at == '\\' && ++at < end) {
+        if (*at == '\\') {
+            if (++at == end) return NULL;
             if (*at != '"' && *at != '\\') *plain = false;
         } else if (*at < ' ' || *at > '~')
             *plain = false;

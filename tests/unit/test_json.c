@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "fault.h"
 #include "formats/json_lift.h"
@@ -128,6 +130,25 @@ START_TEST(errors_are_told_as_of_the_text)
 }
 END_TEST
 
+/* Texts that end anywhere, before a page that cannot be read. */
+START_TEST(nothing_past_the_end_is_read)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), room = (2 * LONG / page + 2) * page;
+    size_t n = fill("[\"%\",\"\\\\\\n\\u0001\" , {\"\\\"\":\"\\u0001\"}, \"\"]", "A", LONG);
+    char *pages = mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ck_assert(pages != MAP_FAILED && mprotect(pages + room, page, PROT_NONE) == 0);
+    for (size_t m = LONG + 1; m <= n; m++) {
+        lrki_json *json;
+        char *end = pages + room;
+        memcpy(end - m, text, m);
+        ck_assert_int_eq(lrki_json_parse(context, end - m, m, "text", &json),
+                         m < n ? LRK_ERR_FORMAT : LRK_OK);
+        lrki_json_free(json);
+    }
+    ck_assert_int_eq(munmap(pages, room + page), 0);
+}
+END_TEST
+
 static lrk_status parse(void *user)
 {
     return lrki_json_parse(context, text, strlen(text), "text", user);
@@ -157,6 +178,7 @@ Suite *json_suite(void)
     tcase_add_loop_test(tcase, long_strings_come_back, 0, (int)(sizeof forms / sizeof *forms));
     tcase_add_test(tcase, strings_that_need_a_look_are_left);
     tcase_add_test(tcase, errors_are_told_as_of_the_text);
+    tcase_add_test(tcase, nothing_past_the_end_is_read);
     tcase_add_test(tcase, each_lack_of_memory_is_reported);
     suite_add_tcase(suite, tcase);
     return suite;

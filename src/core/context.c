@@ -15,11 +15,28 @@
     ((size_t)2                                                                                               \
      << 20) /* of x86-64, and of AArch64 with pages of 4 KiB; elsewhere the advice is without effect */
 
-/* Not under AddressSanitizer, which sees the ends of blocks only where they are those of libc's. */
-#if defined(MADV_HUGEPAGE) && !defined(__SANITIZE_ADDRESS__)
-enum { HAS_HUGE_PAGES = 1, ADVICE = MADV_HUGEPAGE };
+/* AddressSanitizer sees the ends of blocks only where they are those of libc's. GCC and Clang tell of it in words of their own. */
+#if defined(__SANITIZE_ADDRESS__)
+#define IS_WATCHED 1
+#elif defined(__has_feature)
+#define IS_WATCHED __has_feature(address_sanitizer)
 #else
-enum { HAS_HUGE_PAGES = 0, ADVICE = 0 };
+#define IS_WATCHED 0
+#endif
+
+#if defined(MADV_HUGEPAGE) && !IS_WATCHED
+enum { HAS_HUGE_PAGES = 1 };
+static void advise(void *block, size_t size)
+{
+    (void)madvise(block, size, MADV_HUGEPAGE);
+}
+#else /* where systems have no such advice, madvise() may be undeclared */
+enum { HAS_HUGE_PAGES = 0 };
+static void advise(const void *block, size_t size)
+{
+    (void)block;
+    (void)size;
+}
 #endif
 
 static bool is_large(size_t size)
@@ -41,7 +58,7 @@ static void *allocate_large(size_t size)
     block = whole + sizeof whole;
     block += (HUGE_PAGE - (uintptr_t)block % HUGE_PAGE) % HUGE_PAGE;
     memcpy(block - sizeof whole, &whole, sizeof whole);
-    (void)madvise(block, size - size % HUGE_PAGE, ADVICE);
+    advise(block, size - size % HUGE_PAGE);
     return block;
 }
 

@@ -84,21 +84,29 @@ START_TEST(a_context_of_defaults_allocates_aligned_memory)
 }
 END_TEST
 
-/* Linux takes advice about huge pages: a block of their size or more begins on one (decision 18). */
+/* AddressSanitizer's, where a compiler builds with it. */
+int __asan_address_is_poisoned(const volatile void *address) __attribute__((weak));
+
+/*
+ * Linux takes advice about huge pages: a block of their size or more begins on one (decision 18). Not under AddressSanitizer, which
+ * sees where such a block ends.
+ */
 START_TEST(large_blocks_of_a_context_of_defaults_begin_on_a_huge_page)
 {
     const size_t huge = (size_t)2 << 20;
     const size_t sizes[] = {huge - 1, huge, huge + 1, huge + 4096, 3 * huge / 2, 4 * huge - 1, 8 * huge};
     unsigned char *blocks[sizeof sizes / sizeof *sizes];
     lrk_context *plain = NULL;
+    const bool watched = __asan_address_is_poisoned != NULL;
     ck_assert_int_eq(lrk_context_create(NULL, &plain, NULL, 0), LRK_OK);
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        size_t alignment = LRKI_ALIGN;
-#if defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
-        if (sizes[i] >= huge) alignment = huge;
+        size_t alignment = LRKI_ALIGN, end = (sizes[i] + LRKI_ALIGN - 1) / LRKI_ALIGN * LRKI_ALIGN;
+#if defined(__linux__)
+        if (sizes[i] >= huge && !watched) alignment = huge;
 #endif
         blocks[i] = lrki_alloc(plain, sizes[i]);
         ck_assert_ptr_nonnull(blocks[i]);
+        ck_assert(!watched || __asan_address_is_poisoned(blocks[i] + end));
         ck_assert_uint_eq((uintptr_t)blocks[i] % alignment, 0);
         memset(blocks[i], (int)i + 1, sizes[i]);
     }

@@ -99,12 +99,12 @@ static int move(const char *from, const char *to, ft_error *error)
     return rename(from, to) ? ft_fail(error, "cannot rename %s: %s", from, strerror(errno)) : 0;
 }
 
-/* On a terminal, from the first second on, in place of the bar that stands there. */
+/* From the first second on, in place of the bar that stands there. */
 static int32_t show_saving(void *user, uint64_t done, uint64_t total)
 {
     ft_progress *progress = user;
-    if (progress->label == NULL) ft_progress_begin(progress, "saving", (int64_t)(total >> 20));
-    if (!progress->is_terminal || ft_now() - progress->begun < 1) return 0;
+    if (ft_now() - progress->begun < 1) return 0;
+    progress->total = (int64_t)(total >> 20);
     progress->is_drawn = 1;
     ft_progress_update(progress, (int64_t)(done >> 20), "MiB");
     return 0;
@@ -112,11 +112,13 @@ static int32_t show_saving(void *user, uint64_t done, uint64_t total)
 
 int ft_checkpoint_save(ft_checkpoint *c, const lrk_snapshot *best, ft_error *error)
 {
-    ft_progress progress = {0};
+    ft_progress progress;
     lrk_checkpoint_options options;
+    ft_progress_begin(&progress, "saving", 0);
     lrk_checkpoint_options_init(&options, sizeof options);
     options.user = &progress;
-    options.progress = show_saving;
+    if (progress.is_terminal) /* given progress, saving reads all of the run once more */
+        options.progress = show_saving;
     int failed = lrk_checkpoint_set_snapshot(c->list, "best", best) ||
                  lrk_checkpoint_save(c->list, c->fresh, &options);
     ft_progress_end(&progress);

@@ -43,6 +43,8 @@ large-prune      | RP | mt | LARGE SENSITIVITY
 gradient-static  | RP |    | FIXED start.kind=gradient start.multiple=1
 gradient-prune-2p| RP |    | GRADIENT TWO_POINT
 sensitivity      | R  | m  | SENSITIVITY
+gradient2-prune  | P  |    | GRADIENT SENSITIVITY start.multiple=2
+gradient5-prune  | P  |    | GRADIENT SENSITIVITY start.multiple=5
 gradient-random  | P  |    | GRADIENT importance.estimator=random
 large-random     | P  |    | LARGE importance.estimator=random
 reversed         | R  |    | TWO_POINT importance.reversed=true
@@ -77,6 +79,7 @@ nested-frozen    | R  |    | FIXED adapters.nested=frozen
 # Costs several times what the others do: not run unless it is named.
 COSTLY = """
 gradient-prune-screened | P | | allocation.policy=prune start.kind=gradient importance.mode=screened
+gradient-alora          | P | | start.kind=gradient start.multiple=1 importance.mode=screened
 """
 
 QUICK = ["uniform", "random", "alora", "gradient-prune-2p@P"]

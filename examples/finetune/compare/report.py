@@ -14,6 +14,7 @@ METRIC = {"austen": ("test_loss", "test loss", -1), "gloss": ("test_accuracy", "
 POOLS = [1, 1.5, 2, 2.5, 3, 4, 5, 6]
 # Differences that a table against uniform and random does not show.
 PAIRS = [("alora", "alora/matched"), ("alora/again", "alora"), ("exact", "alora"), ("gradient-prune@P", "large-prune@P"),
+         ("gradient2-prune@P", "gradient-prune@P"), ("gradient5-prune@P", "gradient-prune@P"),
          ("gradient-prune@P/again", "gradient-prune@P"), ("gradient-prune/again", "gradient-prune/matched"),
          ("large-prune/again", "large-prune/matched"), ("gradient-static@P", "alora"), ("autolora", "autolora/matched"),
          ("gora", "gora/matched"), ("salience", "salience/matched"), ("salience", "adalora"),

@@ -141,8 +141,10 @@ static int feed(ft_trainer *t, const lrk_config *config, material *m, ft_error *
     return failed;
 }
 
-/* Workers share the batches out and bring together what they were fed; points are 0 where another worker has them. Components were
-   brought together turn by turn. */
+/*
+ * Workers share the batches out and bring together what they were fed; points are 0 where another worker has them. Components were
+ * brought together turn by turn.
+ */
 static int bring_together(const ft_trainer *t, material *m, ft_error *error)
 {
     if (m->sketch) return lrk_sketch_gather(m->sketch) ? fail_lorank(t, error) : 0;

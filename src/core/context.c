@@ -11,9 +11,8 @@
 
 /* ---- default memory --------------------------------------------------------------------------------------------------- */
 
-#define HUGE_PAGE                                                                                            \
-    ((size_t)2                                                                                               \
-     << 20) /* of x86-64, and of AArch64 with pages of 4 KiB; elsewhere the advice is without effect */
+/* Bytes of one of x86-64, and of AArch64 with pages of 4 KiB; elsewhere the advice is without effect. */
+#define HUGE_PAGE ((size_t)1 << 21)
 
 /* AddressSanitizer sees the ends of blocks only where they are those of libc's. GCC and Clang tell of it in words of their own. */
 #if defined(__SANITIZE_ADDRESS__)

@@ -10,7 +10,7 @@
 #include "../core/core.h"
 #include "skinny.h"
 
-#define LRKI_TILE_COLS 768 /* widest tile */
+#define LRKI_TILE_COLS 1024 /* widest tile */
 
 typedef struct lrki_activations {
     void *data; /* written only where a function says so */

@@ -27,14 +27,6 @@
 _Static_assert(LRKI_FEW_TOKENS <= ONE_LANE,
                "calls that take any ranks need no sums: a workspace was not measured for them");
 
-/*
- * Rows of a chunk of few ranks, four groups at most as the kernels take them. Half of LRKI_LORA_ROWS is faster by up to a
- * tenth where activations come from memory, but reads rank rows, dA and dB twice as often, which more ranks do not pay for
- * (docs/performance.md, "What was removed").
- */
-#define FEW_GROUPS     4
-#define FEW_RANKS_ROWS (LRKI_LORA_ROWS / 2)
-
 /* Floats that are copied or added, up to which the same holds. */
 #define LIGHT (1 << 16)
 
@@ -54,7 +46,7 @@ static int64_t pieces_of(int64_t n, int64_t size)
 
 int64_t lrki_lora_chunks(int64_t rows)
 {
-    return pieces_of(rows, usual_rows(rows, FEW_RANKS_ROWS));
+    return pieces_of(rows, usual_rows(rows, LRKI_LEAST_ROWS));
 }
 
 int64_t lrki_call_chunks(const lrki_lora_call *call)
@@ -103,11 +95,12 @@ static bool wants_gemm(const lrki_lora_call *call)
 /* Most rows of a chunk. */
 static int64_t most_rows(const lrki_lora_call *call)
 {
+    const lrki_blocks *blocks = &call->kernels->blocks;
     int64_t ranks = 0;
     if (call->by_gemm) return LRKI_GEMM_ROWS;
     for (int64_t p = 0; p < call->n_parts; p++)
         ranks += call->parts[p].rank;
-    return ranks > FEW_GROUPS * (int64_t)call->kernels->group ? LRKI_LORA_ROWS : FEW_RANKS_ROWS;
+    return ranks > LRKI_FEW_GROUPS * call->kernels->group ? blocks->rows : blocks->few_rows;
 }
 
 static void plan(lrki_lora_call *call, bool backward)
@@ -116,7 +109,10 @@ static void plan(lrki_lora_call *call, bool backward)
     call->by_gemm = wants_gemm(call);
     call->is_small = is_small(call, backward) || (backward && !call->by_gemm && call->rows <= ONE_LANE);
     int64_t most = most_rows(call);
-    call->chunk_rows = call->is_small ? lrki_smaller(call->rows, most) : usual_rows(call->rows, most);
+    if (call->is_small && call->rows <= ONE_LANE)
+        call->chunk_rows = call->rows;
+    else
+        call->chunk_rows = call->is_small ? lrki_smaller(call->rows, most) : usual_rows(call->rows, most);
 }
 
 int64_t lrki_lane_floats(bool has_tiles)

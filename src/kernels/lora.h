@@ -16,7 +16,7 @@
 #include "activations.h"
 #include "kernels.h"
 
-#define LRKI_LORA_ROWS  64 /* most rows of a chunk, of few ranks half as many (lora.c)                      */
+#define LRKI_LORA_ROWS  64  /* most rows of a chunk of the fused kernels                                  */
 #define LRKI_GEMM_ROWS  256 /* the same where the GEMM works on it                                         */
 #define LRKI_LORA_LANES 32 /* most tasks of a loop: each has scratch of its own and a run of the chunks     */
 #define LRKI_LORA_SUMS  16 /* most lanes of fused backward: each but the first sums dA and dB for itself    */

@@ -13,9 +13,8 @@
 #include "lora_pack.h"
 #include "lorank/pass.h"
 
-#define FEW_ROWS 4    /* rows of a call up to which rank rows are read once, whole                       */
-#define NEAR     4608 /* values of rank rows in use at a time, of the 8192 that the first-level cache holds */
-#define LEAST    64   /* narrowest block                                                                */
+#define FEW_ROWS 4  /* rows of a call up to which rank rows are read once, whole                       */
+#define LEAST    64 /* narrowest block                                                                */
 #define LIST     LRKI_SKINNY_ROWS
 #define SOURCES  512 /* most ranks that are added to activations at once */
 
@@ -30,16 +29,16 @@ static void list_rows(const lrki_activations *matrix, lrki_tile t, void **rows)
 }
 
 /* The same for products with all ranks at once. */
-static int64_t rank_blocks(int64_t n, int64_t ranks)
+static int64_t rank_blocks(const lrki_lora_call *call, int64_t n, int64_t ranks)
 {
-    int64_t most = NEAR / ranks;
+    int64_t most = call->kernels->blocks.rank_values / ranks;
     return lrki_even_blocks(n, most < LEAST ? LEAST : lrki_smaller(most, LRKI_TILE_COLS));
 }
 
 /* Columns of a block of activations of n columns. */
 static int64_t block_step(const lrki_lora_call *call, int64_t n)
 {
-    return call->rows <= FEW_ROWS && call->dropout == NULL ? n : lrki_block_cols(n);
+    return call->rows <= FEW_ROWS && call->dropout == NULL ? n : lrki_block_cols(call->kernels, n);
 }
 
 /* The first part from p on that is not silent; n_parts if there is none. */
@@ -55,25 +54,27 @@ static int64_t next_loud(const lrki_lora_call *call, int64_t p)
 static const lrki_ahead nothing = {0};
 
 /* The block of a matrix from (row, col) on. */
-static lrki_ahead ahead_at(const lrki_activations *matrix, int64_t row, int64_t col, int64_t n_cols)
+static lrki_ahead ahead_at(const lrki_lora_call *call, const lrki_activations *matrix, int64_t row,
+                           int64_t col, int64_t n_cols)
 {
-    int64_t size = lrki_dtype_bytes(matrix->dtype), width = lrki_block_cols(n_cols);
+    int64_t size = lrki_dtype_bytes(matrix->dtype), width = lrki_block_cols(call->kernels, n_cols);
     if (matrix->data == NULL) return nothing;
     return (lrki_ahead){(uintptr_t)lrki_activations_at(matrix, row, col), matrix->ld * size,
                         lrki_smaller(width, n_cols - col) * size};
 }
 
 /* After block t of a matrix of n_cols columns: its next block, and after the last one `then`. */
-static lrki_ahead ahead_of(const lrki_activations *matrix, lrki_tile t, int64_t n_cols, lrki_ahead then)
+static lrki_ahead ahead_of(const lrki_lora_call *call, const lrki_activations *matrix, lrki_tile t,
+                           int64_t n_cols, lrki_ahead then)
 {
-    return t.col + t.n_cols < n_cols ? ahead_at(matrix, t.row, t.col + t.n_cols, n_cols) : then;
+    return t.col + t.n_cols < n_cols ? ahead_at(call, matrix, t.row, t.col + t.n_cols, n_cols) : then;
 }
 
 /* The first block of a matrix for the next chunk, if there is one. */
 static lrki_ahead ahead_chunk(const lrki_lora_call *call, const lrki_activations *matrix, lrki_tile t,
                               int64_t n_cols)
 {
-    return t.row + 2 * t.n_rows <= call->rows ? ahead_at(matrix, t.row + t.n_rows, 0, n_cols) : nothing;
+    return t.row + 2 * t.n_rows <= call->rows ? ahead_at(call, matrix, t.row + t.n_rows, 0, n_cols) : nothing;
 }
 
 /* Part i of n of a block, by columns: calls that walk the same rows share the fetching. */
@@ -168,7 +169,8 @@ static void add_block(const sources *s, const lrki_activations *matrix, lrki_til
 {
     void *rows[LIST];
     bool few = t.n_rows <= FEW_ROWS;
-    int64_t begin = t.col, end = t.col + t.n_cols, step = few ? t.n_cols : rank_blocks(t.n_cols, s->ranks);
+    int64_t begin = t.col, end = t.col + t.n_cols,
+            step = few ? t.n_cols : rank_blocks(s->call, t.n_cols, s->ranks);
     for (; t.col < end; t.col += step) {
         t.n_cols = lrki_smaller(step, end - t.col);
         list_rows(matrix, (lrki_tile){.n_rows = t.n_rows, .col = t.col - begin}, rows);
@@ -218,7 +220,7 @@ static void make_h(const lrki_lora_call *call, lrki_tile t, const lrki_lane *lan
     for (t.col = 0; t.col < call->n_in; t.col += step) {
         t.n_cols = lrki_smaller(step, call->n_in - t.col);
         int32_t dtype = list_x(call, t, lane, rows);
-        lrki_ahead ahead = call->dropout == NULL ? ahead_of(&call->x, t, call->n_in, then) : nothing;
+        lrki_ahead ahead = call->dropout == NULL ? ahead_of(call, &call->x, t, call->n_in, then) : nothing;
         for (int64_t p = 0; p < call->n_parts; p++) {
             const lrki_lora_part *part = &call->parts[p];
             add_dots(call->kernels, rows, dtype, t, p == 0 ? ahead : nothing, lrki_rows_of_a(call, part),
@@ -238,7 +240,7 @@ static void make_y(const lrki_lora_call *call, const lrki_lora_part *part, lrki_
     for (t.col = 0; t.col < part->n_out; t.col += step) {
         t.n_cols = lrki_smaller(step, part->n_out - t.col);
         lrki_activations block = block_of(&part->y, t);
-        add_block(&all, &block, t, ahead_of(&part->y, t, part->n_out, then));
+        add_block(&all, &block, t, ahead_of(call, &part->y, t, part->n_out, then));
     }
 }
 
@@ -249,12 +251,14 @@ static lrk_status forward_lane(const lrki_lora_call *call, const lrki_lane *lane
         lrki_ahead next_x = ahead_chunk(call, &call->x, t, call->n_in);
         int64_t p = next_loud(call, 0), next;
         make_h(call, t, lane, false,
-               p < call->n_parts ? ahead_at(&call->parts[p].y, t.row, 0, call->parts[p].n_out) : next_x);
+               p < call->n_parts ? ahead_at(call, &call->parts[p].y, t.row, 0, call->parts[p].n_out)
+                                 : next_x);
         for (; p < call->n_parts; p = next) {
             next = next_loud(call, p + 1);
             make_y(call, &call->parts[p], t,
-                   next < call->n_parts ? ahead_at(&call->parts[next].y, t.row, 0, call->parts[next].n_out)
-                                        : next_x);
+                   next < call->n_parts
+                       ? ahead_at(call, &call->parts[next].y, t.row, 0, call->parts[next].n_out)
+                       : next_x);
         }
     }
     return LRK_OK;
@@ -337,18 +341,18 @@ static void read_dy(const lrki_lora_call *call, int64_t p, lrki_tile t, const lr
     void *rows[LIST];
     bool wants_b = part->grad_b != NULL && !part->silent, last = p + 1 == call->n_parts;
     int64_t step = block_step(call, part->n_out);
-    lrki_ahead then = last ? ahead_at(&call->x, t.row, 0, call->n_in)
-                           : ahead_at(&call->parts[p + 1].dy, t.row, 0, call->parts[p + 1].n_out);
+    lrki_ahead then = last ? ahead_at(call, &call->x, t.row, 0, call->n_in)
+                           : ahead_at(call, &call->parts[p + 1].dy, t.row, 0, call->parts[p + 1].n_out);
     if (wants_b) lrki_scale_ranks(part, t, lrki_backward_h(part), part->scaled_h);
     for (t.col = 0; t.col < part->n_out; t.col += step) {
         t.n_cols = lrki_smaller(step, part->n_out - t.col);
         bool ends = last && t.col + t.n_cols == part->n_out;
         list_rows(&part->dy, t, rows);
-        add_dots(call->kernels, rows, part->dy.dtype, t, ahead_of(&part->dy, t, part->n_out, then),
+        add_dots(call->kernels, rows, part->dy.dtype, t, ahead_of(call, &part->dy, t, part->n_out, then),
                  lrki_rows_of_b(call, part), part->d);
         if (wants_b)
             add_gradients(call, part, lane, false, rows, part->dy.dtype, t,
-                          ends ? ahead_at(&call->dx, t.row, 0, call->n_in) : nothing);
+                          ends ? ahead_at(call, &call->dx, t.row, 0, call->n_in) : nothing);
     }
     if (part->products != NULL) lrki_sum_products(part, t, chunk);
     if (!part->silent) scale_transposed(part, t, part->d, coef_of(call, p, t));
@@ -366,7 +370,7 @@ static void make_dx(const lrki_lora_call *call, lrki_tile t, const lrki_lane *la
         block = block_of(&call->dx, t);
     else
         memset(lane->tile, 0, (size_t)(t.n_rows * t.n_cols) * sizeof(float));
-    add_block(&all, &block, t, direct ? ahead_of(&call->dx, t, call->n_in, nothing) : nothing);
+    add_block(&all, &block, t, direct ? ahead_of(call, &call->dx, t, call->n_in, nothing) : nothing);
     if (!direct) lrki_tile_add(call->kernels, &call->dx, call->dropout, t, lane->tile, t.n_cols);
 }
 
@@ -379,7 +383,7 @@ static void read_x(const lrki_lora_call *call, lrki_tile t, const lrki_lane *lan
     for (t.col = 0; t.col < call->n_in; t.col += step) {
         t.n_cols = lrki_smaller(step, call->n_in - t.col);
         int32_t dtype = wants_a ? list_x(call, t, lane, rows) : 0;
-        lrki_ahead ahead = call->dropout == NULL ? ahead_of(&call->x, t, call->n_in, then) : nothing;
+        lrki_ahead ahead = call->dropout == NULL ? ahead_of(call, &call->x, t, call->n_in, then) : nothing;
         for (int64_t p = next_loud(call, 0); p < call->n_parts && wants_a; p = next_loud(call, p + 1)) {
             add_gradients(call, &call->parts[p], lane, true, rows, dtype, t, ahead);
             ahead = nothing;
@@ -395,7 +399,7 @@ static lrk_status backward_lane(const lrki_lora_call *call, const lrki_lane *lan
     for (int64_t chunk = lane->first; chunk < lane->first + lane->n; chunk++) {
         lrki_tile t = lrki_lora_chunk(call, chunk);
         if (lrki_wants_h(&parts[0]) && parts[0].kept_h == NULL)
-            make_h(call, t, lane, true, ahead_at(&parts[0].dy, t.row, 0, parts[0].n_out));
+            make_h(call, t, lane, true, ahead_at(call, &parts[0].dy, t.row, 0, parts[0].n_out));
         for (int64_t p = 0; p < call->n_parts; p++)
             read_dy(call, p, t, lane, chunk);
         if (next_loud(call, 0) < call->n_parts)

@@ -8,8 +8,6 @@
 
 #include <string.h>
 
-#define WIDTH 512 /* widest block of rows that do not fit one of LRKI_TILE_COLS */
-
 /* n columns in blocks of about equal width, at most `most`. */
 int64_t lrki_even_blocks(int64_t n, int64_t most)
 {
@@ -17,41 +15,42 @@ int64_t lrki_even_blocks(int64_t n, int64_t most)
     return (cols + LRKI_SKEW - 1) / LRKI_SKEW * LRKI_SKEW;
 }
 
-int64_t lrki_block_cols(int64_t n)
+int64_t lrki_block_cols(const lrki_skinny *kernels, int64_t n)
 {
-    return lrki_even_blocks(n, n <= LRKI_TILE_COLS ? LRKI_TILE_COLS : WIDTH);
+    const lrki_blocks *blocks = &kernels->blocks;
+    return lrki_even_blocks(n, n <= blocks->whole ? blocks->whole : blocks->cols);
 }
 
+/* Rounding adds less than LRKI_SKEW to a block. */
 int64_t lrki_packed_floats(int64_t n)
 {
-    int64_t step = lrki_block_cols(n);
-    return (n + step - 1) / step * (step + LRKI_SKEW);
+    return n + (n + LRKI_LEAST_COLS - 1) / LRKI_LEAST_COLS * (2 * LRKI_SKEW);
 }
 
 lrki_rank_rows lrki_rows_of_a(const lrki_lora_call *call, const lrki_lora_part *part)
 {
-    return (lrki_rank_rows){part->a, call->rows < LRKI_PACK_ROWS ? NULL : part->packed, call->n_in,
-                            part->rank};
+    float *packed = call->rows < LRKI_PACK_ROWS ? NULL : part->packed;
+    return (lrki_rank_rows){part->a, packed, lrki_block_cols(call->kernels, call->n_in), part->rank};
 }
 
 lrki_rank_rows lrki_rows_of_b(const lrki_lora_call *call, const lrki_lora_part *part)
 {
-    float *packed = part->packed + part->rank * lrki_packed_floats(call->n_in);
-    return (lrki_rank_rows){part->b, call->rows < LRKI_PACK_ROWS ? NULL : packed, part->n_out, part->rank};
+    float *packed =
+        call->rows < LRKI_PACK_ROWS ? NULL : part->packed + part->rank * lrki_packed_floats(call->n_in);
+    return (lrki_rank_rows){part->b, packed, lrki_block_cols(call->kernels, part->n_out), part->rank};
 }
 
 static float *packed_at(const lrki_rank_rows *ranks, int64_t j, int64_t col)
 {
-    int64_t step = lrki_block_cols(ranks->n);
+    int64_t step = ranks->step;
     return ranks->packed + (col / step * ranks->rank + j) * (step + LRKI_SKEW) + col % step;
 }
 
-static void pack_row(const lrki_rank_rows *ranks, int64_t j)
+static void pack_row(const lrki_rank_rows *ranks, int64_t j, int64_t n)
 {
-    int64_t step = lrki_block_cols(ranks->n);
-    for (int64_t col = 0; col < ranks->n; col += step)
+    for (int64_t col = 0; col < n; col += ranks->step)
         memcpy(packed_at(ranks, j, col), ranks->rows[j] + col,
-               (size_t)lrki_smaller(step, ranks->n - col) * sizeof(float));
+               (size_t)lrki_smaller(ranks->step, n - col) * sizeof(float));
 }
 
 /* Ranks first..first+n-1 from column `col` on. */
@@ -68,8 +67,8 @@ static lrk_status pack_lane(const lrki_lora_call *call, const lrki_lane *lane)
         lrki_rank_rows a = lrki_rows_of_a(call, &call->parts[p]), b = lrki_rows_of_b(call, &call->parts[p]);
         for (int64_t j = 0; j < a.rank; j++, number++) {
             if (number < lane->first || number >= lane->first + lane->n) continue;
-            pack_row(&a, j);
-            pack_row(&b, j);
+            pack_row(&a, j, call->n_in);
+            pack_row(&b, j, call->parts[p].n_out);
         }
     }
     return LRK_OK;

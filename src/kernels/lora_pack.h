@@ -9,13 +9,13 @@
 int64_t lrki_even_blocks(int64_t n, int64_t most);
 
 /* Columns of a block of n columns: the unit in which rank rows are packed. */
-int64_t lrki_block_cols(int64_t n);
+int64_t lrki_block_cols(const lrki_skinny *kernels, int64_t n);
 
 /* Rows of A (B) of a part, and where they are packed: block after block, in each the ranks' parts one behind the other. */
 typedef struct lrki_rank_rows {
     const float *const *rows;
     float *packed; /* NULL: not packed */
-    int64_t n;     /* values of a row  */
+    int64_t step;  /* lrki_block_cols() of them */
     int64_t rank;
 } lrki_rank_rows;
 

@@ -8,7 +8,7 @@
 
 #include "lora.h"
 
-#define LRKI_TILE_FLOATS ((int64_t)LRKI_LORA_ROWS * LRKI_TILE_COLS)
+#define LRKI_TILE_FLOATS (48 * 1024) /* largest tile: rows times columns of a block of any implementation */
 
 typedef struct lrki_lane {
     int64_t first; /* chunks first .. first + n - 1, or pieces */

@@ -18,7 +18,10 @@
 
 #define LRKI_SKINNY_ROWS 64 /* rows that a list has at most, by custom: lists live on the stack */
 #define LRKI_WIDE        8192 /* n_in + n_out of modules whose rank rows do not stay in the second-level cache */
-#define LRKI_FEW_TOKENS  16 /* rows of a call up to which the GEMM is slower whatever the ranks */
+#define LRKI_FEW_TOKENS  16  /* rows of a call up to which the GEMM is slower whatever the ranks */
+#define LRKI_FEW_GROUPS  4   /* groups of ranks of a call up to which its chunks have few_rows rows */
+#define LRKI_LEAST_ROWS  12  /* least few_rows of an implementation */
+#define LRKI_LEAST_COLS  512 /* least cols */
 
 /* What later calls will read, to be fetched into the second-level cache meanwhile, for as many rows as the call walks. */
 typedef struct lrki_ahead {
@@ -57,12 +60,23 @@ typedef struct lrki_update_args {
     int64_t ld_coef;
 } lrki_update_args;
 
+/* How a call is cut, by measurement of the implementation; docs/performance.md says what each is good for. */
+typedef struct lrki_blocks {
+    int32_t few_rows; /* rows of a chunk of up to LRKI_FEW_GROUPS groups of ranks */
+    int32_t rows;     /* the same of more ranks */
+    int32_t whole;    /* columns up to which rows of activations are not cut    */
+    int32_t cols;     /* most columns of a block of longer ones                 */
+    int32_t
+        rank_values; /* most values of rank rows that are added to a block at once; blocks are cut for it */
+} lrki_blocks;
+
 typedef struct lrki_skinny {
     const char *name;
     int32_t group;     /* most ranks of a dot call                       */
     int32_t dest;      /* most rows of f32 that update takes in one pass */
     int32_t many;      /* ranks of a module above which the GEMM is as fast, by measurement on it */
     int32_t many_wide; /* the same of n_in + n_out >= LRKI_WIDE */
+    lrki_blocks blocks;
     void (*dot)(const lrki_dot_args *args);
     void (*update)(const lrki_update_args *args);
     void (*widen)(const void *from, int32_t dtype, int64_t n, float *to);

@@ -21,6 +21,9 @@
 #define PIN(v)
 #endif
 
+/* Hides a bound, so that the compiler does not unroll the loop up to it. */
+#define ROLL(bound) __asm__("" : "+r"(bound))
+
 #define F32  0
 #define BF16 1
 #define F16  2
@@ -244,11 +247,13 @@ INLINE void dot_tile(const lrki_dot_args *args, int32_t first, const int dtype, 
     UNROLL for (int b = 0; b < j; b++) ranks[b] = args->ranks[b];
     uintptr_t line = args->ahead.row + (uintptr_t)(first * args->ahead.stride);
     const int64_t stride = args->ahead.stride, fetch = args->ahead.bytes / LINE_BYTES * LINE_FLOATS(dtype);
-    for (; k + LINE_FLOATS(dtype) <= n && k < fetch; k += LINE_FLOATS(dtype), line += LINE_BYTES) {
+    for (; k + LINE_FLOATS(dtype) <= n && k < fetch; line += LINE_BYTES) {
+        int64_t end = k + LINE_FLOATS(dtype);
         UNROLL for (int a = 0; a < r; a++)
             __builtin_prefetch((const void *)(line + (uintptr_t)(a * stride)), 0, 2);
-        for (int u = 0; u < LINE_FLOATS(dtype); u += LANES)
-            dot_step(acc, rows, ranks, dtype, r, j, k + u);
+        if (r * j > REGISTERS / 2) ROLL(end); /* unrolled, sums would be spilled */
+        for (; k < end; k += LANES)
+            dot_step(acc, rows, ranks, dtype, r, j, k);
     }
     for (; k + LANES <= n; k += LANES)
         dot_step(acc, rows, ranks, dtype, r, j, k);
@@ -325,9 +330,9 @@ INLINE uintptr_t ahead_of(lrki_ahead ahead, int64_t row, const int dtype, int64_
     return offset >= ahead.bytes ? 0 : ahead.row + (uintptr_t)(offset + row * ahead.stride);
 }
 
-/* Source b of a tile: acc += coef src. As in dot_step the shorter list is held. */
+/* Source b of a tile: acc += coef src, without acc if it is the first. As in dot_step the shorter list is held. */
 INLINE void update_step(vec acc[8][8], const char *p, const float *coef, const int src_dtype, const int r,
-                        const int c)
+                        const int c, const bool first)
 {
     vec held[8];
     if (r < c) {
@@ -340,7 +345,8 @@ INLINE void update_step(vec acc[8][8], const char *p, const float *coef, const i
         {
             vec from = load(at(p, src_dtype, v * LANES), src_dtype);
             PIN(from);
-            UNROLL for (int a = 0; a < r; a++) acc[a][v] += held[a] * from;
+            UNROLL for (int a = 0; a < r; a++) acc[a][v] =
+                first ? held[a] * from : acc[a][v] + held[a] * from;
         }
         return;
     }
@@ -353,7 +359,8 @@ INLINE void update_step(vec acc[8][8], const char *p, const float *coef, const i
     {
         vec factor = broadcast(coef[a]);
         PIN(factor);
-        UNROLL for (int v = 0; v < c; v++) acc[a][v] += factor * held[v];
+        UNROLL for (int v = 0; v < c; v++) acc[a][v] =
+            first ? factor * held[v] : acc[a][v] + factor * held[v];
     }
 }
 
@@ -365,25 +372,24 @@ INLINE void update_tile(const lrki_update_args *args, void *const dest[8], const
     vec acc[8][8];
     uintptr_t src_ahead = ahead_of(args->src_ahead, 0, src_dtype, k);
     UNROLL for (int a = 0; a < r; a++)
-    {
         PREFETCH_LINES((uintptr_t)at(dest[a], dest_dtype, k), dest_dtype, c, 1, 3);
-        UNROLL for (int v = 0; v < c; v++) acc[a][v] = (vec){0};
-    }
     if (dest_ahead != 0)
         UNROLL for (int a = 0; a < r; a++, dest_ahead += (uintptr_t)args->dest_ahead.stride)
             PREFETCH_LINES(dest_ahead, dest_dtype, c, 1, 2);
-    int32_t b = 0, from = src_ahead == 0 ? args->n_src : args->src_ahead_from;
-    for (; b < from; b++, coef += args->ld_coef)
-        update_step(acc, at(args->src[b], src_dtype, k), coef, src_dtype, r, c);
+    int32_t b = 1, from = src_ahead == 0 ? args->n_src : args->src_ahead_from;
+    if (from == 0) PREFETCH_LINES(src_ahead, src_dtype, c, 0, 2);
+    update_step(acc, at(args->src[0], src_dtype, k), coef, src_dtype, r, c, true);
+    for (coef += args->ld_coef; b < from; b++, coef += args->ld_coef)
+        update_step(acc, at(args->src[b], src_dtype, k), coef, src_dtype, r, c, false);
     if (src_ahead != 0) {
         src_ahead += (uintptr_t)(args->src_ahead.stride * b);
         for (; b < args->src_ahead_to; b++, coef += args->ld_coef) {
             PREFETCH_LINES(src_ahead, src_dtype, c, 0, 2);
             src_ahead += (uintptr_t)args->src_ahead.stride;
-            update_step(acc, at(args->src[b], src_dtype, k), coef, src_dtype, r, c);
+            update_step(acc, at(args->src[b], src_dtype, k), coef, src_dtype, r, c, false);
         }
         for (; b < args->n_src; b++, coef += args->ld_coef)
-            update_step(acc, at(args->src[b], src_dtype, k), coef, src_dtype, r, c);
+            update_step(acc, at(args->src[b], src_dtype, k), coef, src_dtype, r, c, false);
     }
     UNROLL for (int a = 0; a < r; a++) UNROLL for (int v = 0; v < c; v++)
     {
@@ -414,7 +420,7 @@ INLINE void update_part(const lrki_update_args *args, int32_t first, int64_t k, 
 #define UPDATE_VECTORS(r) ((r) <= 2 ? 8 : (r) <= 6 ? 4 : 3)
 #else
 #define DEST              6
-#define LONG              6
+#define LONG              3
 #define UPDATE_VECTORS(r) ((r) == 1 ? 8 : (r) <= 3 ? 4 : 2)
 #endif
 
@@ -508,6 +514,31 @@ static void narrow(const float *from, int32_t dtype, int64_t n, void *to)
         convert(from, F32, to, F16, n);
 }
 
+/*
+ * With 16 registers few rows, whole tiles of dot and update: with the next block they share a small second-level cache, perhaps
+ * with another thread. Blocks are as wide as a page.
+ */
+#if REGISTERS == 32
+#define BLOCKS                                                                                               \
+    {                                                                                                        \
+        .few_rows = 32, .rows = 64, .whole = 768, .cols = 512, .rank_values = 4608                           \
+    }
+#else
+#define BLOCKS                                                                                               \
+    {                                                                                                        \
+        .few_rows = 12, .rows = 24, .whole = 1024, .cols = 1024, .rank_values = 1 << 15                      \
+    }
+#endif
+
 _Static_assert(GROUP <= 8 && DEST <= 8, "callers list at most 8");
 
-const lrki_skinny NAME = {INSTRUCTIONS, GROUP, DEST, MANY, MANY_WIDE, dot, update, widen, narrow};
+const lrki_skinny NAME = {.name = INSTRUCTIONS,
+                          .group = GROUP,
+                          .dest = DEST,
+                          .many = MANY,
+                          .many_wide = MANY_WIDE,
+                          .blocks = BLOCKS,
+                          .dot = dot,
+                          .update = update,
+                          .widen = widen,
+                          .narrow = narrow};

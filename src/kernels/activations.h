@@ -10,8 +10,6 @@
 #include "../core/core.h"
 #include "skinny.h"
 
-#define LRKI_TILE_COLS 1024 /* widest tile */
-
 typedef struct lrki_activations {
     void *data; /* written only where a function says so */
     int64_t ld;

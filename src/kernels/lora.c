@@ -27,6 +27,9 @@
 _Static_assert(LRKI_FEW_TOKENS <= ONE_LANE,
                "calls that take any ranks need no sums: a workspace was not measured for them");
 
+/* Least rows of a lane of fused backward that has more than two. */
+#define LANE_ROWS 128
+
 /* Floats that are copied or added, up to which the same holds. */
 #define LIGHT (1 << 16)
 
@@ -60,10 +63,10 @@ lrki_tile lrki_lora_chunk(const lrki_lora_call *call, int64_t chunk)
     return (lrki_tile){.row = row, .n_rows = lrki_smaller(call->chunk_rows, call->rows - row)};
 }
 
-/* Of 2 LRKI_LORA_ROWS rows or more, since each costs a pass over dA and dB; but two lanes if there are two chunks. */
+/* Of LANE_ROWS rows or more, since each costs a pass over dA and dB; but two if there are two chunks. */
 int64_t lrki_lora_lanes(int64_t rows)
 {
-    int64_t lanes = lrki_smaller(rows / (2 * LRKI_LORA_ROWS), LRKI_LORA_SUMS);
+    int64_t lanes = lrki_smaller(rows / LANE_ROWS, LRKI_LORA_SUMS);
     return lanes > 2 ? lanes : lrki_smaller(lrki_lora_chunks(rows), 2);
 }
 
@@ -109,10 +112,10 @@ static void plan(lrki_lora_call *call, bool backward)
     call->by_gemm = wants_gemm(call);
     call->is_small = is_small(call, backward) || (backward && !call->by_gemm && call->rows <= ONE_LANE);
     int64_t most = most_rows(call);
-    if (call->is_small && call->rows <= ONE_LANE)
-        call->chunk_rows = call->rows;
+    if (call->is_small) /* one lane; another chunk for a few rows left over would cost more than it saves */
+        call->chunk_rows = call->rows <= ONE_LANE ? call->rows : lrki_smaller(call->rows, most);
     else
-        call->chunk_rows = call->is_small ? lrki_smaller(call->rows, most) : usual_rows(call->rows, most);
+        call->chunk_rows = usual_rows(call->rows, most);
 }
 
 int64_t lrki_lane_floats(bool has_tiles)

@@ -7,7 +7,7 @@
  *                dA += D^T x',  dB += (H diag(f))^T dy,   products_j = sum_t H_tj P_tj (in double)
  *     outputs    own_j = sum_t (f_j H_tj)^2 |B_j|^2,   joint_j = sum_t f_j H_tj sum_k <B_j, B_k> f_k H_tk (in double)
  * Two ways: fused kernels for few ranks (lora_fused.c), the context's GEMM for many (lora_gemm.c). Work is cut into
- * pieces whose borders depend on shapes alone, and sums are taken in a fixed order: the results do not depend on
+ * pieces whose borders depend on shapes and the kernels alone, and sums are taken in a fixed order: the results do not depend on
  * threads, as long as the GEMM's do not. Nothing is allocated; scratch comes from the caller.
  */
 #ifndef LRKI_LORA_H
@@ -16,12 +16,10 @@
 #include "activations.h"
 #include "kernels.h"
 
-#define LRKI_LORA_ROWS  64  /* most rows of a chunk of the fused kernels                                  */
-#define LRKI_GEMM_ROWS  256 /* the same where the GEMM works on it                                         */
+#define LRKI_GEMM_ROWS  256 /* most rows of a chunk where the GEMM works on it */
 #define LRKI_LORA_LANES 32 /* most tasks of a loop: each has scratch of its own and a run of the chunks     */
 #define LRKI_LORA_SUMS  16 /* most lanes of fused backward: each but the first sums dA and dB for itself    */
 #define LRKI_PACK_ROWS  64 /* least rows of a call that are worth packing rank rows for                    */
-#define LRKI_SKEW       16 /* floats after each packed row, so that neighbours begin in different cache sets */
 
 static inline int64_t lrki_smaller(int64_t a, int64_t b)
 {

@@ -3,8 +3,7 @@
  * LoRA with the kernels of skinny.h (lora.h says what is computed). A chunk of rows is walked in blocks of columns:
  *     forward    blocks of x: H += x A^T;                 blocks of y: y += (H diag(f)) B
  *     backward   blocks of dy: P += dy B^T, dB += (H diag(f))^T dy;   blocks of x: dA += D^T x', dx += dropout'(D A)
- * so that every activation comes from memory once, while the rank rows of a block stay in the first-level cache and the
- * next block is fetched ahead.
+ * so that every activation comes from memory once, and the next block is fetched ahead.
  * Backward's lanes take runs of chunks. The first adds dA and dB to the gradients, the others to sums of their own, which
  * are added in the order of lanes at the end.
  */
@@ -18,8 +17,6 @@
 #define LIST     LRKI_SKINNY_ROWS
 #define SOURCES  512 /* most ranks that are added to activations at once */
 
-_Static_assert(LRKI_LORA_ROWS <= LIST, "a list holds the rows of a chunk");
-
 /* ---- lists of rows ---------------------------------------------------------------------------------------------------- */
 
 static void list_rows(const lrki_activations *matrix, lrki_tile t, void **rows)
@@ -28,7 +25,7 @@ static void list_rows(const lrki_activations *matrix, lrki_tile t, void **rows)
         rows[i] = lrki_activations_at(matrix, t.row + i, t.col);
 }
 
-/* The same for products with all ranks at once. */
+/* Columns of the blocks that all ranks at once are added to, of n. */
 static int64_t rank_blocks(const lrki_lora_call *call, int64_t n, int64_t ranks)
 {
     int64_t most = call->kernels->blocks.rank_values / ranks;

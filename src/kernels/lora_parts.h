@@ -8,8 +8,6 @@
 
 #include "lora.h"
 
-#define LRKI_TILE_FLOATS (48 * 1024) /* largest tile: rows times columns of a block of any implementation */
-
 typedef struct lrki_lane {
     int64_t first; /* chunks first .. first + n - 1, or pieces */
     int64_t n;

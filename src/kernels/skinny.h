@@ -18,10 +18,8 @@
 
 #define LRKI_SKINNY_ROWS 64 /* rows that a list has at most, by custom: lists live on the stack */
 #define LRKI_WIDE        8192 /* n_in + n_out of modules whose rank rows do not stay in the second-level cache */
-#define LRKI_FEW_TOKENS  16  /* rows of a call up to which the GEMM is slower whatever the ranks */
-#define LRKI_FEW_GROUPS  4   /* groups of ranks of a call up to which its chunks have few_rows rows */
-#define LRKI_LEAST_ROWS  12  /* least few_rows of an implementation */
-#define LRKI_LEAST_COLS  512 /* least cols */
+#define LRKI_FEW_TOKENS  16 /* rows of a call up to which the GEMM is slower whatever the ranks */
+#define LRKI_FEW_GROUPS  4  /* groups of ranks of a call up to which its chunks have few_rows rows */
 
 /* What later calls will read, to be fetched into the second-level cache meanwhile, for as many rows as the call walks. */
 typedef struct lrki_ahead {
@@ -49,7 +47,7 @@ typedef struct lrki_update_args {
     int32_t dest_dtype;
     int32_t src_dtype;
     int32_t n_dest;
-    int32_t n_src;
+    int32_t n_src; /* 1 or more */
     int64_t n;
     lrki_ahead dest_ahead;
     lrki_ahead src_ahead;
@@ -60,14 +58,26 @@ typedef struct lrki_update_args {
     int64_t ld_coef;
 } lrki_update_args;
 
-/* How a call is cut, by measurement of the implementation; docs/performance.md says what each is good for. */
+/* What scratch is laid out for, whatever the implementation: limits of the next structure. */
+#define LRKI_LEAST_ROWS 12   /* few_rows or more                                                          */
+#define LRKI_LEAST_COLS 512  /* cols or more                                                              */
+#define LRKI_TILE_COLS  1024 /* whole or less: columns of a block                                         */
+#define LRKI_TILE_FLOATS                                                                                     \
+    (48 * 1024) /* rows times whole or less: values of a block                               */
+#define LRKI_SKEW                                                                                            \
+    16 /* floats after a packed row, so that neighbours begin in different cache sets; blocks are multiples */
+
+/*
+ * How a call is cut into blocks, by measurement of the implementation ("How it works" and "What was removed" in
+ * docs/performance.md).
+ */
 typedef struct lrki_blocks {
-    int32_t few_rows; /* rows of a chunk of up to LRKI_FEW_GROUPS groups of ranks */
-    int32_t rows;     /* the same of more ranks */
-    int32_t whole;    /* columns up to which rows of activations are not cut    */
-    int32_t cols;     /* most columns of a block of longer ones                 */
+    int32_t few_rows; /* most rows of a chunk of up to LRKI_FEW_GROUPS groups of ranks */
+    int32_t rows;     /* the same of more ranks                                        */
+    int32_t whole;    /* columns up to which rows of activations are not cut           */
+    int32_t cols;     /* most columns of a block of longer ones                        */
     int32_t
-        rank_values; /* most values of rank rows that are added to a block at once; blocks are cut for it */
+        rank_values; /* most values of rank rows that are added at once to a block of more than 64 columns */
 } lrki_blocks;
 
 typedef struct lrki_skinny {

@@ -251,7 +251,7 @@ INLINE void dot_tile(const lrki_dot_args *args, int32_t first, const int dtype, 
         int64_t end = k + LINE_FLOATS(dtype);
         UNROLL for (int a = 0; a < r; a++)
             __builtin_prefetch((const void *)(line + (uintptr_t)(a * stride)), 0, 2);
-        if (r * j > REGISTERS / 2) ROLL(end); /* unrolled, sums would be spilled */
+        if (LINE_FLOATS(dtype) > LANES && r * j > REGISTERS / 2) ROLL(end); /* or sums would be spilled */
         for (; k < end; k += LANES)
             dot_step(acc, rows, ranks, dtype, r, j, k);
     }
@@ -377,7 +377,7 @@ INLINE void update_tile(const lrki_update_args *args, void *const dest[8], const
         UNROLL for (int a = 0; a < r; a++, dest_ahead += (uintptr_t)args->dest_ahead.stride)
             PREFETCH_LINES(dest_ahead, dest_dtype, c, 1, 2);
     int32_t b = 1, from = src_ahead == 0 ? args->n_src : args->src_ahead_from;
-    if (from == 0) PREFETCH_LINES(src_ahead, src_dtype, c, 0, 2);
+    if (from == 0 && args->src_ahead_to > 0) PREFETCH_LINES(src_ahead, src_dtype, c, 0, 2);
     update_step(acc, at(args->src[0], src_dtype, k), coef, src_dtype, r, c, true);
     for (coef += args->ld_coef; b < from; b++, coef += args->ld_coef)
         update_step(acc, at(args->src[b], src_dtype, k), coef, src_dtype, r, c, false);
@@ -515,30 +515,38 @@ static void narrow(const float *from, int32_t dtype, int64_t n, void *to)
 }
 
 /*
- * With 16 registers few rows, whole tiles of dot and update: with the next block they share a small second-level cache, perhaps
- * with another thread. Blocks are as wide as a page.
+ * Blocks. With 16 registers a chunk is whole tiles of dot and update, and so small that it and the next one fit a
+ * second-level cache of 512 KiB which another thread may share; a row of a block is up to a page of f32.
  */
 #if REGISTERS == 32
-#define BLOCKS                                                                                               \
-    {                                                                                                        \
-        .few_rows = 32, .rows = 64, .whole = 768, .cols = 512, .rank_values = 4608                           \
-    }
+#define FEW_ROWS    32
+#define ROWS        64
+#define WHOLE       768
+#define COLS        512
+#define RANK_VALUES 4608
 #else
-#define BLOCKS                                                                                               \
-    {                                                                                                        \
-        .few_rows = 12, .rows = 24, .whole = 1024, .cols = 1024, .rank_values = 1 << 15                      \
-    }
+#define FEW_ROWS    12
+#define ROWS        24
+#define WHOLE       1024
+#define COLS        1024
+#define RANK_VALUES (1 << 15)
 #endif
 
+_Static_assert(FEW_ROWS >= LRKI_LEAST_ROWS && FEW_ROWS <= ROWS && ROWS <= LRKI_SKINNY_ROWS,
+               "rows of a chunk");
+_Static_assert(COLS >= LRKI_LEAST_COLS && COLS <= WHOLE && WHOLE <= LRKI_TILE_COLS, "columns of a block");
+_Static_assert(COLS % LRKI_SKEW == 0 && WHOLE % LRKI_SKEW == 0, "rounding keeps to the limits");
+_Static_assert(ROWS *WHOLE <= LRKI_TILE_FLOATS, "a lane's tile holds a block");
 _Static_assert(GROUP <= 8 && DEST <= 8, "callers list at most 8");
 
-const lrki_skinny NAME = {.name = INSTRUCTIONS,
-                          .group = GROUP,
-                          .dest = DEST,
-                          .many = MANY,
-                          .many_wide = MANY_WIDE,
-                          .blocks = BLOCKS,
-                          .dot = dot,
-                          .update = update,
-                          .widen = widen,
-                          .narrow = narrow};
+const lrki_skinny NAME = {
+    .name = INSTRUCTIONS,
+    .group = GROUP,
+    .dest = DEST,
+    .many = MANY,
+    .many_wide = MANY_WIDE,
+    .blocks = {.few_rows = FEW_ROWS, .rows = ROWS, .whole = WHOLE, .cols = COLS, .rank_values = RANK_VALUES},
+    .dot = dot,
+    .update = update,
+    .widen = widen,
+    .narrow = narrow};

@@ -11,7 +11,7 @@
 #endif
 
 #include "fault.h"
-#include "kernels/lora_parts.h"
+#include "kernels/lora_pack.h"
 #include "lorank/pass.h"
 #include "material.h"
 #include "oracle.h"
@@ -345,6 +345,22 @@ START_TEST(scratch_pieces_are_aligned_and_apart)
 }
 END_TEST
 
+/* Rank rows of any length packed as any implementation packs them. */
+START_TEST(packed_rows_fit_their_scratch)
+{
+    static const int32_t all[] = {LRK_KERNELS_GENERIC, LRK_KERNELS_AVX2, LRK_KERNELS_AVX512,
+                                  LRK_KERNELS_NEON};
+    for (int i = 0; i < 4; i++) {
+        const lrki_skinny *kernels = lrki_skinny_find(all[i]);
+        for (int64_t n = 1; n <= 5000 && kernels != NULL; n++) {
+            int64_t step = lrki_block_cols(kernels, n);
+            ck_assert(step >= (n < 16 ? n : 16) && step <= LRKI_TILE_COLS);
+            ck_assert_int_ge(lrki_packed_floats(n), (n + step - 1) / step * (step + LRKI_SKEW));
+        }
+    }
+}
+END_TEST
+
 Suite *kernels_suite(void)
 {
     Suite *suite = suite_create("kernels");
@@ -366,6 +382,7 @@ Suite *kernels_suite(void)
     tcase_add_test(tc, scratch_grows_with_each_argument_and_notices_overflow);
     tcase_add_test(tc, calls_of_few_tokens_fit_where_more_do);
     tcase_add_loop_test(tc, scratch_pieces_are_aligned_and_apart, 0, 2);
+    tcase_add_test(tc, packed_rows_fit_their_scratch);
     suite_add_tcase(suite, tc);
     return suite;
 }

@@ -117,7 +117,7 @@ START_TEST(permuting_ranks_permutes_gradients_and_nothing_else)
 {
     if (!use_kernels(_i)) return;
     trial t = {.context = counted,
-               .rows = 33,
+               .rows = 25,
                .n = 1,
                .shapes = {{21, 18, 6, LRK_NO_GROUP, 0, 1.0}},
                .backwards = 1};

@@ -68,7 +68,8 @@ static void check_dot(const lrki_skinny *kernels, int32_t dtype, int32_t n_rows,
         .n_ranks = n_ranks,
         .add = add,
         .n = n,
-        .ahead = {(uintptr_t)left.list[0], 64, n % 2 ? 64 : 0}, /* fetching changes nothing */
+        .ahead = {(uintptr_t)left.list[0], 64,
+                  n % 2 ? n * (dtype == LRK_DTYPE_F32 ? 4 : 2) : 0}, /* changes nothing */
         .out = out.data,
         .ld_out = out.ld};
     kernels->dot(&args);

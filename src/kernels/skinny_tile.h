@@ -247,13 +247,18 @@ INLINE void dot_tile(const lrki_dot_args *args, int32_t first, const int dtype, 
     UNROLL for (int b = 0; b < j; b++) ranks[b] = args->ranks[b];
     uintptr_t line = args->ahead.row + (uintptr_t)(first * args->ahead.stride);
     const int64_t stride = args->ahead.stride, fetch = args->ahead.bytes / LINE_BYTES * LINE_FLOATS(dtype);
-    for (; k + LINE_FLOATS(dtype) <= n && k < fetch; line += LINE_BYTES) {
-        int64_t end = k + LINE_FLOATS(dtype);
+    for (; k + LINE_FLOATS(dtype) <= n && k < fetch; k += LINE_FLOATS(dtype), line += LINE_BYTES) {
         UNROLL for (int a = 0; a < r; a++)
             __builtin_prefetch((const void *)(line + (uintptr_t)(a * stride)), 0, 2);
-        if (LINE_FLOATS(dtype) > LANES && r * j > REGISTERS / 2) ROLL(end); /* or sums would be spilled */
-        for (; k < end; k += LANES)
-            dot_step(acc, rows, ranks, dtype, r, j, k);
+        if (LINE_FLOATS(dtype) > LANES && r * j > REGISTERS / 2) { /* unrolled, sums would be spilled */
+            int end = LINE_FLOATS(dtype);
+            ROLL(end);
+            for (int u = 0; u < end; u += LANES)
+                dot_step(acc, rows, ranks, dtype, r, j, k + u);
+        } else {
+            for (int u = 0; u < LINE_FLOATS(dtype); u += LANES)
+                dot_step(acc, rows, ranks, dtype, r, j, k + u);
+        }
     }
     for (; k + LANES <= n; k += LANES)
         dot_step(acc, rows, ranks, dtype, r, j, k);

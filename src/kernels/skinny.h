@@ -51,33 +51,32 @@ typedef struct lrki_update_args {
     int64_t n;
     lrki_ahead dest_ahead;
     lrki_ahead src_ahead;
-    int32_t
-        src_ahead_from; /* its rows that are fetched are from..to-1, each beside the source of its number */
+    int32_t src_ahead_from; /* rows from..to-1 are fetched, each beside the source of its number */
     int32_t src_ahead_to;
     const float *coef; /* element (i, j) at i + j * ld_coef */
     int64_t ld_coef;
 } lrki_update_args;
 
-/* What scratch is laid out for, whatever the implementation: limits of the next structure. */
-#define LRKI_LEAST_ROWS 12   /* few_rows or more                                                          */
-#define LRKI_LEAST_COLS 512  /* cols or more                                                              */
-#define LRKI_TILE_COLS  1024 /* whole or less: columns of a block                                         */
-#define LRKI_TILE_FLOATS                                                                                     \
-    (48 * 1024) /* rows times whole or less: values of a block                               */
-#define LRKI_SKEW                                                                                            \
-    16 /* floats after a packed row, so that neighbours begin in different cache sets; blocks are multiples */
+/*
+ * What scratch is laid out for, whatever the implementation: limits of the next structure. A packed row is followed by
+ * LRKI_SKEW floats, so that neighbours begin in different cache sets, and blocks are multiples of as many.
+ */
+#define LRKI_LEAST_ROWS  12          /* few_rows or more     */
+#define LRKI_LEAST_COLS  512         /* cols or more         */
+#define LRKI_TILE_COLS   1024        /* whole or less        */
+#define LRKI_TILE_FLOATS (48 * 1024) /* rows * whole or less */
+#define LRKI_SKEW        16
 
 /*
  * How a call is cut into blocks, by measurement of the implementation ("How it works" and "What was removed" in
  * docs/performance.md).
  */
 typedef struct lrki_blocks {
-    int32_t few_rows; /* most rows of a chunk of up to LRKI_FEW_GROUPS groups of ranks */
-    int32_t rows;     /* the same of more ranks                                        */
-    int32_t whole;    /* columns up to which rows of activations are not cut           */
-    int32_t cols;     /* most columns of a block of longer ones                        */
-    int32_t
-        rank_values; /* most values of rank rows that are added at once to a block of more than 64 columns */
+    int32_t few_rows;    /* most rows of a chunk of up to LRKI_FEW_GROUPS groups of ranks */
+    int32_t rows;        /* the same of more ranks                                        */
+    int32_t whole;       /* columns up to which rows of activations are not cut           */
+    int32_t cols;        /* most columns of a block of longer ones                        */
+    int32_t rank_values; /* most values of rank rows that are added to a block at once    */
 } lrki_blocks;
 
 typedef struct lrki_skinny {

@@ -259,7 +259,7 @@ check-neon: ## the suites of the kernels for AArch64, under qemu (needs root on 
 	PKG_CONFIG_SYSROOT_DIR=$(ARM_ROOT) PKG_CONFIG_LIBDIR=$(ARM_LIB)/pkgconfig:$(ARM_LIB)/openblas-openmp/pkgconfig \
 	  $(MAKE) $(SUBJOBS) check BUILD=$(ARM) CC=aarch64-linux-gnu-gcc AR=aarch64-linux-gnu-ar CFLAGS="-O2 -g" NATIVE= SUITES="$(ARM_SUITES)" \
 	  CPPFLAGS="-I$(ARM_INC) -I$(ARM_INC)/aarch64-linux-gnu/openblas-openmp" LDFLAGS="-L$(ARM_LIB) -Wl,-rpath-link,$(ARM_LIB)" \
-	  TEST_WRAP="qemu-aarch64-static -L /usr/aarch64-linux-gnu -E LD_LIBRARY_PATH=$(ARM_LIB):$(ARM_LIB)/openblas-openmp"
+	  TEST_ENV="CK_DEFAULT_TIMEOUT=600" TEST_WRAP="qemu-aarch64-static -L /usr/aarch64-linux-gnu -E LD_LIBRARY_PATH=$(ARM_LIB):$(ARM_LIB)/openblas-openmp"
 
 # ---- gates -----------------------------------------------------------------------------------------------------------
 

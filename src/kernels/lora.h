@@ -7,8 +7,8 @@
  *                dA += D^T x',  dB += (H diag(f))^T dy,   products_j = sum_t H_tj P_tj (in double)
  *     outputs    own_j = sum_t (f_j H_tj)^2 |B_j|^2,   joint_j = sum_t f_j H_tj sum_k <B_j, B_k> f_k H_tk (in double)
  * Two ways: fused kernels for few ranks (lora_fused.c), the context's GEMM for many (lora_gemm.c). Work is cut into
- * pieces whose borders depend on shapes and the kernels alone, and sums are taken in a fixed order: the results do not depend on
- * threads, as long as the GEMM's do not. Nothing is allocated; scratch comes from the caller.
+ * pieces whose borders depend on shapes and the kernels alone, and sums are taken in a fixed order: the results do not
+ * depend on threads, as long as the GEMM's do not. Nothing is allocated; scratch comes from the caller.
  */
 #ifndef LRKI_LORA_H
 #define LRKI_LORA_H

@@ -345,24 +345,25 @@ static void narrow(const float *from, int32_t dtype, int64_t n, void *to)
  * second-level cache of 512 KiB which another thread may share; a row of a block is up to a page of f32.
  */
 #if REGISTERS == 32
-#define FEW_ROWS    32
-#define ROWS        64
-#define WHOLE       768
-#define COLS        512
-#define RANK_VALUES 4608
+#define FEW_RANKS_ROWS  32
+#define MORE_RANKS_ROWS 64
+#define WHOLE           768
+#define COLS            512
+#define RANK_VALUES     4608
 #else
-#define FEW_ROWS    12
-#define ROWS        24
-#define WHOLE       1024
-#define COLS        1024
-#define RANK_VALUES (1 << 15)
+#define FEW_RANKS_ROWS  12
+#define MORE_RANKS_ROWS 24
+#define WHOLE           1024
+#define COLS            1024
+#define RANK_VALUES     (1 << 15)
 #endif
 
-_Static_assert(FEW_ROWS >= LRKI_LEAST_ROWS && FEW_ROWS <= ROWS && ROWS <= LRKI_SKINNY_ROWS,
+_Static_assert(FEW_RANKS_ROWS >= LRKI_LEAST_ROWS && FEW_RANKS_ROWS <= MORE_RANKS_ROWS &&
+                   MORE_RANKS_ROWS <= LRKI_SKINNY_ROWS,
                "rows of a chunk");
 _Static_assert(COLS >= LRKI_LEAST_COLS && COLS <= WHOLE && WHOLE <= LRKI_TILE_COLS, "columns of a block");
 _Static_assert(COLS % LRKI_SKEW == 0 && WHOLE % LRKI_SKEW == 0, "rounding keeps to the limits");
-_Static_assert(WHOLE <= LRKI_TILE_FLOATS / ROWS, "a lane's tile holds a block");
+_Static_assert(WHOLE <= LRKI_TILE_FLOATS / MORE_RANKS_ROWS, "a lane's tile holds a block");
 _Static_assert(GROUP <= 8 && DEST <= 8, "callers list at most 8");
 
 const lrki_skinny NAME = {.name = INSTRUCTIONS,
@@ -370,7 +371,7 @@ const lrki_skinny NAME = {.name = INSTRUCTIONS,
                           .dest = DEST,
                           .many = MANY,
                           .many_wide = MANY_WIDE,
-                          .blocks = {FEW_ROWS, ROWS, WHOLE, COLS, RANK_VALUES},
+                          .blocks = {FEW_RANKS_ROWS, MORE_RANKS_ROWS, WHOLE, COLS, RANK_VALUES},
                           .dot = dot,
                           .update = update,
                           .widen = widen,

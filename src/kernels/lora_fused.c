@@ -46,53 +46,77 @@ static int64_t next_loud(const lrki_lora_call *call, int64_t p)
     return p;
 }
 
+/* Of all parts, or of those that are not silent. */
+static int64_t ranks_of(const lrki_lora_call *call, bool loud)
+{
+    int64_t ranks = 0;
+    for (int64_t p = 0; p < call->n_parts; p++)
+        if (!loud || !call->parts[p].silent) ranks += call->parts[p].rank;
+    return ranks;
+}
+
 /* ---- what comes next --------------------------------------------------------------------------------------------------- */
 
-static const lrki_ahead nothing = {0};
+/* A block of activations in memory. */
+typedef struct region {
+    uintptr_t at;   /* of the first row   */
+    int64_t stride; /* bytes to the next  */
+    int64_t rows;
+    int64_t bytes; /* of a row, 0: no block */
+} region;
 
-/* The block of a matrix from (row, col) on. */
-static lrki_ahead ahead_at(const lrki_lora_call *call, const lrki_activations *matrix, int64_t row,
-                           int64_t col, int64_t n_cols)
+static const region nothing = {0};
+
+/* The block of a matrix from (row, col) on, a chunk's first row. */
+static region block_at(const lrki_lora_call *call, const lrki_activations *matrix, int64_t row, int64_t col,
+                       int64_t n_cols)
 {
     int64_t size = lrki_dtype_bytes(matrix->dtype), width = lrki_block_cols(call->kernels, n_cols);
     if (matrix->data == NULL) return nothing;
-    return (lrki_ahead){(uintptr_t)lrki_activations_at(matrix, row, col), matrix->ld * size,
-                        lrki_smaller(width, n_cols - col) * size};
+    return (region){(uintptr_t)lrki_activations_at(matrix, row, col), matrix->ld * size,
+                    lrki_smaller(call->chunk_rows, call->rows - row),
+                    lrki_smaller(width, n_cols - col) * size};
 }
 
 /* After block t of a matrix of n_cols columns: its next block, and after the last one `then`. */
-static lrki_ahead ahead_of(const lrki_lora_call *call, const lrki_activations *matrix, lrki_tile t,
-                           int64_t n_cols, lrki_ahead then)
+static region block_after(const lrki_lora_call *call, const lrki_activations *matrix, lrki_tile t,
+                          int64_t n_cols, region then)
 {
-    return t.col + t.n_cols < n_cols ? ahead_at(call, matrix, t.row, t.col + t.n_cols, n_cols) : then;
+    return t.col + t.n_cols < n_cols ? block_at(call, matrix, t.row, t.col + t.n_cols, n_cols) : then;
 }
 
 /* The first block of a matrix for the next chunk, if there is one. */
-static lrki_ahead ahead_chunk(const lrki_lora_call *call, const lrki_activations *matrix, lrki_tile t,
-                              int64_t n_cols)
+static region next_chunk(const lrki_lora_call *call, const lrki_activations *matrix, lrki_tile t,
+                         int64_t n_cols)
 {
-    return t.row + 2 * t.n_rows <= call->rows ? ahead_at(call, matrix, t.row + t.n_rows, 0, n_cols) : nothing;
+    return t.row + t.n_rows < call->rows ? block_at(call, matrix, t.row + t.n_rows, 0, n_cols) : nothing;
 }
 
-/* Part i of n of a block, by columns: calls that walk the same rows share the fetching. */
-static lrki_ahead ahead_share(lrki_ahead ahead, int64_t i, int64_t n)
+/* Prepares to fetch `next` while every value of block t meets that many ranks; NULL if there is nothing to fetch. */
+static lrki_fetch *fetch_block(lrki_fetch *fetch, region next, lrki_tile t, int64_t ranks)
 {
-    int64_t lines = (ahead.bytes + 63) / 64, first = lines * i / n;
-    return (lrki_ahead){ahead.row + (uintptr_t)(64 * first), ahead.stride,
-                        64 * (lines * (i + 1) / n - first)};
+    int64_t lines = (next.bytes + LRKI_LINE - 1) / LRKI_LINE,
+            fetches = (next.rows + LRKI_FETCH_ROWS - 1) / LRKI_FETCH_ROWS * lines;
+    if (fetches == 0 || ranks == 0) return NULL;
+    int64_t pace = t.n_rows * t.n_cols * ranks / fetches;
+    *fetch = (lrki_fetch){.next = next.at,
+                          .stride = next.stride,
+                          .lines = lines,
+                          .ahead = lines,
+                          .rows = next.rows,
+                          .pace = pace > 0 ? pace : 1};
+    return fetch;
 }
 
 /* ---- products of a block ---------------------------------------------------------------------------------------------- */
 
-/* out[rows of t x rank] (+)= block of `rows` times the ranks, in groups as the kernels take them. */
+/* out[rows of t x rank] (+)= block of `rows` times the ranks. */
 static void add_dots(const lrki_skinny *kernels, void *const *rows, int32_t dtype, lrki_tile t,
-                     lrki_ahead ahead, lrki_rank_rows ranks, float *out)
+                     lrki_fetch *fetch, lrki_rank_rows ranks, float *out)
 {
-    int64_t rank = ranks.rank;
-    int64_t groups = (rank + kernels->group - 1) / kernels->group;
-    for (int64_t g = 0; g < groups; g++) {
-        int64_t first = rank * g / groups, n = rank * (g + 1) / groups - first;
-        const float *list[8];
+    for (int64_t first = 0; first < ranks.rank; first += SOURCES) {
+        const float *list[SOURCES];
+        int64_t n = lrki_smaller(SOURCES, ranks.rank - first);
         lrki_list_ranks(&ranks, first, n, t.col, list);
         const lrki_dot_args args = {.rows = (const void *const *)rows,
                                     .ranks = list,
@@ -101,9 +125,9 @@ static void add_dots(const lrki_skinny *kernels, void *const *rows, int32_t dtyp
                                     .n_ranks = (int32_t)n,
                                     .add = t.col > 0,
                                     .n = t.n_cols,
-                                    .ahead = ahead_share(ahead, g, groups),
-                                    .out = out + t.row * rank + first,
-                                    .ld_out = rank};
+                                    .fetch = fetch,
+                                    .out = out + t.row * ranks.rank + first,
+                                    .ld_out = ranks.rank};
         kernels->dot(&args);
     }
 }
@@ -135,7 +159,7 @@ static void list_all(const lrki_lora_call *call, int64_t first, int64_t n, int64
  * Rows of block t += coef^T times the sources. All at once, since activations of 16 bits are rounded each time; but f32 of
  * few tokens takes so few ranks at a time that each is read as one stream.
  */
-static void add_sources(const sources *s, void *const *rows, int32_t dtype, lrki_tile t, lrki_ahead ahead)
+static void add_sources(const sources *s, void *const *rows, int32_t dtype, lrki_tile t, lrki_fetch *fetch)
 {
     const lrki_skinny *kernels = s->call->kernels;
     int64_t most = t.n_rows <= FEW_ROWS && dtype == LRK_DTYPE_F32 ? kernels->group : SOURCES;
@@ -154,7 +178,7 @@ static void add_sources(const sources *s, void *const *rows, int32_t dtype, lrki
                                        .n_dest = (int32_t)t.n_rows,
                                        .n_src = (int32_t)n,
                                        .n = t.n_cols,
-                                       .dest_ahead = first == 0 ? ahead : nothing,
+                                       .fetch = fetch,
                                        .coef = s->coef + first * t.n_rows,
                                        .ld_coef = t.n_rows};
         kernels->update(&args);
@@ -162,17 +186,16 @@ static void add_sources(const sources *s, void *const *rows, int32_t dtype, lrki
 }
 
 /* The same in blocks as narrow as the ranks want; `matrix` holds the block alone, `then` is what comes after it. */
-static void add_block(const sources *s, const lrki_activations *matrix, lrki_tile t, lrki_ahead then)
+static void add_block(const sources *s, const lrki_activations *matrix, lrki_tile t, region then)
 {
     void *rows[LIST];
-    bool few = t.n_rows <= FEW_ROWS;
+    lrki_fetch next, *fetch = fetch_block(&next, then, t, s->ranks);
     int64_t begin = t.col, end = t.col + t.n_cols,
-            step = few ? t.n_cols : rank_blocks(s->call, t.n_cols, s->ranks);
+            step = t.n_rows <= FEW_ROWS ? t.n_cols : rank_blocks(s->call, t.n_cols, s->ranks);
     for (; t.col < end; t.col += step) {
         t.n_cols = lrki_smaller(step, end - t.col);
         list_rows(matrix, (lrki_tile){.n_rows = t.n_rows, .col = t.col - begin}, rows);
-        lrki_ahead ahead = ahead_share(then, (t.col - begin) / step, (end - begin + step - 1) / step);
-        add_sources(s, rows, matrix->dtype, t, ahead);
+        add_sources(s, rows, matrix->dtype, t, fetch);
     }
 }
 
@@ -209,18 +232,18 @@ static int32_t list_x(const lrki_lora_call *call, lrki_tile t, const lrki_lane *
 }
 
 /* H of a chunk for all modules: one pass over x. */
-static void make_h(const lrki_lora_call *call, lrki_tile t, const lrki_lane *lane, bool backward,
-                   lrki_ahead then)
+static void make_h(const lrki_lora_call *call, lrki_tile t, const lrki_lane *lane, bool backward, region then)
 {
     void *rows[LIST];
     int64_t step = block_step(call, call->n_in);
     for (t.col = 0; t.col < call->n_in; t.col += step) {
         t.n_cols = lrki_smaller(step, call->n_in - t.col);
         int32_t dtype = list_x(call, t, lane, rows);
-        lrki_ahead ahead = call->dropout == NULL ? ahead_of(call, &call->x, t, call->n_in, then) : nothing;
+        lrki_fetch next, *fetch = fetch_block(&next, block_after(call, &call->x, t, call->n_in, then), t,
+                                              ranks_of(call, false));
         for (int64_t p = 0; p < call->n_parts; p++) {
             const lrki_lora_part *part = &call->parts[p];
-            add_dots(call->kernels, rows, dtype, t, p == 0 ? ahead : nothing, lrki_rows_of_a(call, part),
+            add_dots(call->kernels, rows, dtype, t, fetch, lrki_rows_of_a(call, part),
                      backward ? part->h : lrki_forward_h(part));
         }
     }
@@ -228,7 +251,7 @@ static void make_h(const lrki_lora_call *call, lrki_tile t, const lrki_lane *lan
 
 /* ---- forward ------------------------------------------------------------------------------------------------------------ */
 
-static void make_y(const lrki_lora_call *call, const lrki_lora_part *part, lrki_tile t, lrki_ahead then)
+static void make_y(const lrki_lora_call *call, const lrki_lora_part *part, lrki_tile t, region then)
 {
     int64_t step = block_step(call, part->n_out);
     float *coef = part->scaled_h + t.row * part->rank;
@@ -237,7 +260,7 @@ static void make_y(const lrki_lora_call *call, const lrki_lora_part *part, lrki_
     for (t.col = 0; t.col < part->n_out; t.col += step) {
         t.n_cols = lrki_smaller(step, part->n_out - t.col);
         lrki_activations block = block_of(&part->y, t);
-        add_block(&all, &block, t, ahead_of(call, &part->y, t, part->n_out, then));
+        add_block(&all, &block, t, block_after(call, &part->y, t, part->n_out, then));
     }
 }
 
@@ -245,16 +268,16 @@ static lrk_status forward_lane(const lrki_lora_call *call, const lrki_lane *lane
 {
     for (int64_t chunk = lane->first; chunk < lane->first + lane->n; chunk++) {
         lrki_tile t = lrki_lora_chunk(call, chunk);
-        lrki_ahead next_x = ahead_chunk(call, &call->x, t, call->n_in);
+        region next_x = next_chunk(call, &call->x, t, call->n_in);
         int64_t p = next_loud(call, 0), next;
         make_h(call, t, lane, false,
-               p < call->n_parts ? ahead_at(call, &call->parts[p].y, t.row, 0, call->parts[p].n_out)
+               p < call->n_parts ? block_at(call, &call->parts[p].y, t.row, 0, call->parts[p].n_out)
                                  : next_x);
         for (; p < call->n_parts; p = next) {
             next = next_loud(call, p + 1);
             make_y(call, &call->parts[p], t,
                    next < call->n_parts
-                       ? ahead_at(call, &call->parts[next].y, t.row, 0, call->parts[next].n_out)
+                       ? block_at(call, &call->parts[next].y, t.row, 0, call->parts[next].n_out)
                        : next_x);
         }
     }
@@ -289,12 +312,9 @@ static void clear_sums(const lrki_lora_call *call, int64_t lane)
     }
 }
 
-/*
- * Columns of t of dA (dB) += coef[rows of t x rank]^T times block of `rows`, in groups as the kernels take them. The groups
- * share the fetching by rows, so that it goes on all the time: lines under way hold up sources that are near.
- */
+/* Columns of t of dA (dB) += coef[rows of t x rank]^T times block of `rows`, in groups as the kernels take them. */
 static void add_gradients(const lrki_lora_call *call, const lrki_lora_part *part, const lrki_lane *lane,
-                          bool of_a, void *const *rows, int32_t dtype, lrki_tile t, lrki_ahead ahead)
+                          bool of_a, void *const *rows, int32_t dtype, lrki_tile t, lrki_fetch *fetch)
 {
     int64_t most = call->kernels->dest, groups = (part->rank + most - 1) / most;
     for (int64_t g = 0; g < groups; g++) {
@@ -308,9 +328,7 @@ static void add_gradients(const lrki_lora_call *call, const lrki_lora_part *part
                                        .n_dest = (int32_t)n,
                                        .n_src = (int32_t)t.n_rows,
                                        .n = t.n_cols,
-                                       .src_ahead = ahead,
-                                       .src_ahead_from = (int32_t)(t.n_rows * g / groups),
-                                       .src_ahead_to = (int32_t)(t.n_rows * (g + 1) / groups),
+                                       .fetch = fetch,
                                        .coef = (of_a ? part->d : part->scaled_h) + t.row * part->rank + first,
                                        .ld_coef = part->rank};
         call->kernels->update(&args);
@@ -328,79 +346,91 @@ static float *coef_of(const lrki_lora_call *call, int64_t p, lrki_tile t)
     return call->coef + t.row * ranks + before * t.n_rows;
 }
 
+/* The modules of a call want the same. */
+static bool wants_a(const lrki_lora_call *call)
+{
+    return call->parts[0].grad_a != NULL;
+}
+
 /*
- * P and dB of a chunk: one pass over dy. Then D, and what is summed over H and P. While the last block is read, the first
- * ones of x and dx, or of the next part's dy, are on their way.
+ * P and dB of a chunk: one pass over dy. Then D, and what is summed over H and P. Meanwhile what is read next is on its way,
+ * after the last block the next part's dy or x.
  */
 static void read_dy(const lrki_lora_call *call, int64_t p, lrki_tile t, const lrki_lane *lane, int64_t chunk)
 {
     const lrki_lora_part *part = &call->parts[p];
     void *rows[LIST];
-    bool wants_b = part->grad_b != NULL && !part->silent, last = p + 1 == call->n_parts;
+    bool wants_b = part->grad_b != NULL && !part->silent;
     int64_t step = block_step(call, part->n_out);
-    lrki_ahead then = last ? ahead_at(call, &call->x, t.row, 0, call->n_in)
-                           : ahead_at(call, &call->parts[p + 1].dy, t.row, 0, call->parts[p + 1].n_out);
+    region then = p + 1 < call->n_parts
+                      ? block_at(call, &call->parts[p + 1].dy, t.row, 0, call->parts[p + 1].n_out)
+                      : block_at(call, wants_a(call) ? &call->x : &call->dx, t.row, 0, call->n_in);
     if (wants_b) lrki_scale_ranks(part, t, lrki_backward_h(part), part->scaled_h);
     for (t.col = 0; t.col < part->n_out; t.col += step) {
         t.n_cols = lrki_smaller(step, part->n_out - t.col);
-        bool ends = last && t.col + t.n_cols == part->n_out;
+        lrki_fetch next, *fetch = fetch_block(&next, block_after(call, &part->dy, t, part->n_out, then), t,
+                                              part->rank * (wants_b ? 2 : 1));
         list_rows(&part->dy, t, rows);
-        add_dots(call->kernels, rows, part->dy.dtype, t, ahead_of(call, &part->dy, t, part->n_out, then),
-                 lrki_rows_of_b(call, part), part->d);
-        if (wants_b)
-            add_gradients(call, part, lane, false, rows, part->dy.dtype, t,
-                          ends ? ahead_at(call, &call->dx, t.row, 0, call->n_in) : nothing);
+        add_dots(call->kernels, rows, part->dy.dtype, t, fetch, lrki_rows_of_b(call, part), part->d);
+        if (wants_b) add_gradients(call, part, lane, false, rows, part->dy.dtype, t, fetch);
     }
     if (part->products != NULL) lrki_sum_products(part, t, chunk);
     if (!part->silent) scale_transposed(part, t, part->d, coef_of(call, p, t));
     lrki_scale_ranks(part, t, part->d, part->d);
 }
 
-static void make_dx(const lrki_lora_call *call, lrki_tile t, const lrki_lane *lane)
+static void make_dx(const lrki_lora_call *call, lrki_tile t, const lrki_lane *lane, region then)
 {
     bool direct = call->dropout == NULL;
     lrki_activations block = {.data = lane->tile, .ld = t.n_cols, .dtype = LRK_DTYPE_F32};
-    sources all = {call, NULL, coef_of(call, 0, t), 0};
-    for (int64_t p = next_loud(call, 0); p < call->n_parts; p = next_loud(call, p + 1))
-        all.ranks += call->parts[p].rank;
+    const sources all = {call, NULL, coef_of(call, 0, t), ranks_of(call, true)};
     if (direct)
         block = block_of(&call->dx, t);
     else
         memset(lane->tile, 0, (size_t)(t.n_rows * t.n_cols) * sizeof(float));
-    add_block(&all, &block, t, direct ? ahead_of(call, &call->dx, t, call->n_in, nothing) : nothing);
+    add_block(&all, &block, t, then);
     if (!direct) lrki_tile_add(call->kernels, &call->dx, call->dropout, t, lane->tile, t.n_cols);
 }
 
-/* dA and dx of a chunk: one pass over x and dx. */
-static void read_x(const lrki_lora_call *call, lrki_tile t, const lrki_lane *lane, lrki_ahead then)
+/* dA of block t of x. */
+static void add_grad_a(const lrki_lora_call *call, lrki_tile t, const lrki_lane *lane, region then)
 {
     void *rows[LIST];
-    bool wants_a = call->parts[0].grad_a != NULL; /* the modules of a call want the same */
+    int32_t dtype = list_x(call, t, lane, rows);
+    lrki_fetch next, *fetch = fetch_block(&next, then, t, ranks_of(call, true));
+    for (int64_t p = next_loud(call, 0); p < call->n_parts; p = next_loud(call, p + 1))
+        add_gradients(call, &call->parts[p], lane, true, rows, dtype, t, fetch);
+}
+
+/* dA and dx of a chunk: one pass over x and dx. While one is read, its block of the other is fetched, or else the next. */
+static void read_x(const lrki_lora_call *call, lrki_tile t, const lrki_lane *lane, region then)
+{
+    bool wants_dx = call->dx.data != NULL;
+    const lrki_activations *first = wants_a(call) ? &call->x : &call->dx;
     int64_t step = block_step(call, call->n_in);
     for (t.col = 0; t.col < call->n_in; t.col += step) {
         t.n_cols = lrki_smaller(step, call->n_in - t.col);
-        int32_t dtype = wants_a ? list_x(call, t, lane, rows) : 0;
-        lrki_ahead ahead = call->dropout == NULL ? ahead_of(call, &call->x, t, call->n_in, then) : nothing;
-        for (int64_t p = next_loud(call, 0); p < call->n_parts && wants_a; p = next_loud(call, p + 1)) {
-            add_gradients(call, &call->parts[p], lane, true, rows, dtype, t, ahead);
-            ahead = nothing;
-        }
-        if (call->dx.data != NULL) make_dx(call, t, lane);
+        region next = block_after(call, first, t, call->n_in, then);
+        if (wants_a(call))
+            add_grad_a(call, t, lane, wants_dx ? block_at(call, &call->dx, t.row, t.col, call->n_in) : next);
+        if (wants_dx) make_dx(call, t, lane, next);
     }
 }
 
 static lrk_status backward_lane(const lrki_lora_call *call, const lrki_lane *lane)
 {
     const lrki_lora_part *parts = call->parts; /* of one call all or none have H */
+    bool makes_h = lrki_wants_h(&parts[0]) && parts[0].kept_h == NULL;
     clear_sums(call, lane->index);
     for (int64_t chunk = lane->first; chunk < lane->first + lane->n; chunk++) {
         lrki_tile t = lrki_lora_chunk(call, chunk);
-        if (lrki_wants_h(&parts[0]) && parts[0].kept_h == NULL)
-            make_h(call, t, lane, true, ahead_at(call, &parts[0].dy, t.row, 0, parts[0].n_out));
+        if (makes_h) make_h(call, t, lane, true, block_at(call, &parts[0].dy, t.row, 0, parts[0].n_out));
         for (int64_t p = 0; p < call->n_parts; p++)
             read_dy(call, p, t, lane, chunk);
         if (next_loud(call, 0) < call->n_parts)
-            read_x(call, t, lane, ahead_chunk(call, &parts[0].dy, t, parts[0].n_out));
+            read_x(call, t, lane,
+                   makes_h ? next_chunk(call, &call->x, t, call->n_in)
+                           : next_chunk(call, &parts[0].dy, t, parts[0].n_out));
     }
     return LRK_OK;
 }

@@ -21,23 +21,34 @@
 #define LRKI_FEW_TOKENS  16 /* rows of a call up to which the GEMM is slower whatever the ranks */
 #define LRKI_FEW_GROUPS  4  /* groups of ranks of a call up to which its chunks have few_rows rows */
 
-/* What later calls will read, to be fetched into the second-level cache meanwhile, for as many rows as the call walks. */
-typedef struct lrki_ahead {
-    uintptr_t row;  /* the first: a number, since addresses past an array are no pointers */
-    int64_t stride; /* bytes to the next   */
-    int64_t bytes;  /* of a row, 0: nothing; no more than the call's rows have */
-} lrki_ahead;
+/*
+ * A block that later calls will read, fetched into the second-level cache meanwhile: a line of each of LRKI_FETCH_ROWS rows
+ * at a time, evenly over the multiply-adds of the calls that are given it. Lines under way hold up operands that are near,
+ * so bursts of them cost time.
+ */
+typedef struct lrki_fetch {
+    uintptr_t next; /* in the first of these rows: a number, since addresses past an array are no pointers */
+    int64_t stride; /* bytes to the next row */
+    int64_t lines;  /* of a row                              */
+    int64_t ahead;  /* of them, not fetched in these rows    */
+    int64_t rows;   /* from these on                         */
+    int64_t pace;   /* multiply-adds from a fetch to the next */
+    int64_t done;   /* multiply-adds since the last one      */
+} lrki_fetch;
+
+#define LRKI_FETCH_ROWS 3
+#define LRKI_LINE       64 /* bytes of a cache line */
 
 typedef struct lrki_dot_args {
     const void *const *rows;   /* [n_rows], of dtype */
     const float *const *ranks; /* [n_ranks] */
     int32_t dtype;             /* LRK_DTYPE_... */
     int32_t n_rows;
-    int32_t n_ranks; /* 1..group */
+    int32_t n_ranks; /* 1 or more */
     bool add;        /* to what out holds */
     int64_t n;
-    lrki_ahead ahead; /* for rows */
-    float *out;       /* [n_rows x n_ranks], row stride ld_out */
+    lrki_fetch *fetch; /* NULL: nothing */
+    float *out;        /* [n_rows x n_ranks], row stride ld_out */
     int64_t ld_out;
 } lrki_dot_args;
 
@@ -49,10 +60,7 @@ typedef struct lrki_update_args {
     int32_t n_dest;
     int32_t n_src; /* 1 or more */
     int64_t n;
-    lrki_ahead dest_ahead;
-    lrki_ahead src_ahead;
-    int32_t src_ahead_from; /* rows from..to-1 are fetched, each beside the source of its number */
-    int32_t src_ahead_to;
+    lrki_fetch *fetch; /* as above */
     const float *coef; /* element (i, j) at i + j * ld_coef */
     int64_t ld_coef;
 } lrki_update_args;
@@ -81,7 +89,7 @@ typedef struct lrki_blocks {
 
 typedef struct lrki_skinny {
     const char *name;
-    int32_t group;     /* most ranks of a dot call                       */
+    int32_t group;     /* most ranks that dot takes in one pass           */
     int32_t dest;      /* most rows of f32 that update takes in one pass */
     int32_t many;      /* ranks of a module above which the GEMM is as fast, by measurement on it */
     int32_t many_wide; /* the same of n_in + n_out >= LRKI_WIDE */

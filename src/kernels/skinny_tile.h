@@ -11,12 +11,49 @@
 #include "skinny.h"
 #include "skinny_vector.h"
 
-/* Hides a bound, so that the compiler does not unroll the loop up to it. */
-#define ROLL(bound) __asm__("" : "+r"(bound))
+/* ---- fetching ahead ---------------------------------------------------------------------------------------------------- */
+
+/* A line of each of the next rows. */
+INLINE void fetch_lines(lrki_fetch *f)
+{
+    const int64_t rows = f->rows < LRKI_FETCH_ROWS ? f->rows : LRKI_FETCH_ROWS;
+    for (int64_t a = 0; a < rows; a++)
+        __builtin_prefetch((const void *)(f->next + (uintptr_t)(a * f->stride)), 0, 2);
+    f->next += LRKI_LINE;
+    if (--f->ahead > 0) return;
+    f->next += (uintptr_t)(LRKI_FETCH_ROWS * f->stride - f->lines * LRKI_LINE);
+    f->ahead = f->lines;
+    f->rows -= rows;
+}
+
+/* Fetches what is due with so many multiply-adds more. */
+INLINE void fetch_due(lrki_fetch *f, int64_t multiply_adds)
+{
+    if (f == NULL) return;
+    for (f->done += multiply_adds; f->done >= f->pace; f->done -= f->pace)
+        fetch_lines(f);
+}
+
+/* The same over the steps of a loop: `times` times, `each` before `run` steps. */
+typedef struct fetches {
+    int64_t times;
+    int64_t each;
+    int64_t run;
+} fetches;
+
+INLINE fetches plan_fetches(lrki_fetch *f, int64_t multiply_adds, int64_t steps)
+{
+    if (f == NULL || steps == 0) return (fetches){0};
+    int64_t done = f->done + multiply_adds, due = done / f->pace;
+    f->done = done - due * f->pace;
+    if (due <= steps) return (fetches){due, 1, due == 0 ? 0 : steps / due};
+    for (int64_t rest = due % steps; rest > 0; rest--)
+        fetch_lines(f);
+    return (fetches){steps, due / steps, 1};
+}
 
 /* ---- dot ------------------------------------------------------------------------------------------------------------- */
 
-#define LINE_BYTES         64 /* of a cache line */
 #define LINE_FLOATS(dtype) ((dtype) == F32 ? 16 : 32)
 
 INLINE void dot_step(vec acc[8][8], const void *const *rows, const float *const *ranks, const int dtype,
@@ -51,11 +88,12 @@ INLINE void dot_step(vec acc[8][8], const void *const *rows, const float *const 
     }
 }
 
-/* r rows with j ranks: out[a][b] (+)= sum_k rows[a][k] ranks[b][k] */
-INLINE void dot_tile(const lrki_dot_args *args, int32_t first, const int dtype, const int r, const int j)
+/* r rows from `first` on with j ranks from `from` on: out[a][b] (+)= sum_k rows[a][k] ranks[b][k] */
+INLINE void dot_tile(const lrki_dot_args *args, int32_t first, int32_t from, const int dtype, const int r,
+                     const int j)
 {
     const void *const *rows_given = args->rows + first;
-    float *out = args->out + first * args->ld_out;
+    float *out = args->out + first * args->ld_out + from;
     const void *rows[8];
     const float *ranks[8];
     vec acc[8][8];
@@ -65,23 +103,16 @@ INLINE void dot_tile(const lrki_dot_args *args, int32_t first, const int dtype, 
         rows[a] = rows_given[a];
         UNROLL for (int b = 0; b < j; b++) acc[a][b] = (vec){0};
     }
-    UNROLL for (int b = 0; b < j; b++) ranks[b] = args->ranks[b];
-    uintptr_t line = args->ahead.row + (uintptr_t)(first * args->ahead.stride);
-    const int64_t stride = args->ahead.stride, fetch = args->ahead.bytes / LINE_BYTES * LINE_FLOATS(dtype);
-    for (; k + LINE_FLOATS(dtype) <= n && k < fetch; k += LINE_FLOATS(dtype), line += LINE_BYTES) {
-        UNROLL for (int a = 0; a < r; a++)
-            __builtin_prefetch((const void *)(line + (uintptr_t)(a * stride)), 0, 2);
-        if (LINE_FLOATS(dtype) > LANES && r * j > REGISTERS / 2) { /* unrolled, sums would be spilled */
-            int end = LINE_FLOATS(dtype);
-            ROLL(end);
-            for (int u = 0; u < end; u += LANES)
-                dot_step(acc, rows, ranks, dtype, r, j, k + u);
-        } else {
-            for (int u = 0; u < LINE_FLOATS(dtype); u += LANES)
-                dot_step(acc, rows, ranks, dtype, r, j, k + u);
-        }
+    UNROLL for (int b = 0; b < j; b++) ranks[b] = args->ranks[from + b];
+    const int64_t whole = n / LANES * LANES;
+    fetches plan = plan_fetches(args->fetch, r * j * n, n / LANES);
+    for (; plan.times > 0; plan.times--) {
+        for (int64_t e = plan.each; e > 0; e--)
+            fetch_lines(args->fetch);
+        for (int64_t end = k + plan.run * LANES; k < end; k += LANES)
+            dot_step(acc, rows, ranks, dtype, r, j, k);
     }
-    for (; k + LANES <= n; k += LANES)
+    for (; k < whole; k += LANES)
         dot_step(acc, rows, ranks, dtype, r, j, k);
     if (k < n) {
         vec rank[8];
@@ -107,16 +138,16 @@ INLINE void dot_tile(const lrki_dot_args *args, int32_t first, const int dtype, 
 #define DOT_ROWS(j) ((j) == 1 ? 8 : (j) == 2 ? 4 : (j) == 3 ? 4 : 3)
 #endif
 
-typedef void dot_function(const lrki_dot_args *args, int32_t first);
+typedef void dot_function(const lrki_dot_args *args, int32_t first, int32_t from);
 
 #define DOT(j, dtype)                                                                                        \
-    static void dot_##j##_##dtype(const lrki_dot_args *args, int32_t first)                                  \
+    static void dot_##j##_##dtype(const lrki_dot_args *args, int32_t first, int32_t from)                    \
     {                                                                                                        \
-        dot_tile(args, first, dtype, DOT_ROWS(j), j);                                                        \
+        dot_tile(args, first, from, dtype, DOT_ROWS(j), j);                                                  \
     }                                                                                                        \
-    static void dot_one_##j##_##dtype(const lrki_dot_args *args, int32_t first)                              \
+    static void dot_one_##j##_##dtype(const lrki_dot_args *args, int32_t first, int32_t from)                \
     {                                                                                                        \
-        dot_tile(args, first, dtype, 1, j);                                                                  \
+        dot_tile(args, first, from, dtype, 1, j);                                                            \
     }
 #if GROUP == 8
 #define EACH_RANKS(X, t) X(1, t) X(2, t) X(3, t) X(4, t) X(5, t) X(6, t) X(7, t) X(8, t)
@@ -134,27 +165,30 @@ static dot_function *const dot_tiles[3][GROUP] = {
 static dot_function *const dot_ones[3][GROUP] = {
     {EACH_RANKS(DOT_ONE_ENTRY, F32)}, {EACH_RANKS(DOT_ONE_ENTRY, BF16)}, {EACH_RANKS(DOT_ONE_ENTRY, F16)}};
 
+/* Rows from `first` to `end` with ranks from..to, in tiles. */
+INLINE void dot_group(const lrki_dot_args *args, int32_t first, int32_t end, int32_t from, int32_t to)
+{
+    const int32_t j = to - from, tile = DOT_ROWS(j);
+    for (; first + tile <= end; first += tile)
+        dot_tiles[args->dtype][j - 1](args, first, from);
+    for (; first < end; first++)
+        dot_ones[args->dtype][j - 1](args, first, from);
+}
+
+/* Ranks are cut into even groups. A tile of rows meets all of them while it is near, if they want the same number of rows. */
 static void dot(const lrki_dot_args *args)
 {
-    int32_t i = 0, j = args->n_ranks, tile = DOT_ROWS(j);
-    for (; i + tile <= args->n_rows; i += tile)
-        dot_tiles[args->dtype][j - 1](args, i);
-    for (; i < args->n_rows; i++)
-        dot_ones[args->dtype][j - 1](args, i);
+    const int32_t n = args->n_ranks, groups = (n + GROUP - 1) / GROUP, least = n / groups;
+    const int32_t tile = DOT_ROWS(least),
+                  step = DOT_ROWS(least + (n % groups > 0)) == tile ? tile : args->n_rows;
+    for (int32_t i = 0; i < args->n_rows; i += step) {
+        int32_t end = i + step < args->n_rows ? i + step : args->n_rows;
+        for (int32_t g = 0; g < groups; g++)
+            dot_group(args, i, end, n * g / groups, n * (g + 1) / groups);
+    }
 }
 
 /* ---- update ---------------------------------------------------------------------------------------------------------- */
-
-#define PREFETCH_LINES(p, dtype, c, write, level)                                                            \
-    UNROLL for (int v = 0; v < (c); v++) if (v * LANES % LINE_FLOATS(dtype) == 0) __builtin_prefetch(        \
-        (const void *)((p) + (uintptr_t)(v * LANES * ((dtype) == F32 ? 4 : 2))), write, level)
-
-/* 0: nothing */
-INLINE uintptr_t ahead_of(lrki_ahead ahead, int64_t row, const int dtype, int64_t k)
-{
-    int64_t offset = k * (dtype == F32 ? 4 : 2);
-    return offset >= ahead.bytes ? 0 : ahead.row + (uintptr_t)(offset + row * ahead.stride);
-}
 
 /* Source b of a tile: acc += coef src, without acc if it is the first. As in dot_step the shorter list is held. */
 INLINE void update_step(vec acc[8][8], const char *p, const float *coef, const int src_dtype, const int r,
@@ -190,32 +224,36 @@ INLINE void update_step(vec acc[8][8], const char *p, const float *coef, const i
     }
 }
 
+/* Sources of a tile between fetches. With 16 registers a chunk has few rows, and every loop more costs. */
+#if REGISTERS == 32
+#define RUN 4
+#else
+#define RUN INT32_MAX
+#endif
+
 /* r rows of dest, c vectors from column k on: dest += coef src. */
-INLINE void update_tile(const lrki_update_args *args, void *const dest[8], const float *coef,
-                        uintptr_t dest_ahead, int64_t k, const int dest_dtype, const int src_dtype,
-                        const int r, const int c)
+INLINE void update_tile(const lrki_update_args *args, void *const dest[8], const float *coef, int64_t k,
+                        const int dest_dtype, const int src_dtype, const int r, const int c)
 {
     vec acc[8][8];
-    uintptr_t src_ahead = ahead_of(args->src_ahead, 0, src_dtype, k);
     UNROLL for (int a = 0; a < r; a++)
-        PREFETCH_LINES((uintptr_t)at(dest[a], dest_dtype, k), dest_dtype, c, 1, 3);
-    if (dest_ahead != 0)
-        UNROLL for (int a = 0; a < r; a++, dest_ahead += (uintptr_t)args->dest_ahead.stride)
-            PREFETCH_LINES(dest_ahead, dest_dtype, c, 1, 2);
-    int32_t b = 1, from = src_ahead == 0 ? args->n_src : args->src_ahead_from;
-    if (from == 0 && args->src_ahead_to > 0) PREFETCH_LINES(src_ahead, src_dtype, c, 0, 2);
+        UNROLL for (int v = 0; v < c; v++) if (v * LANES % LINE_FLOATS(dest_dtype) == 0)
+            __builtin_prefetch(at(dest[a], dest_dtype, k + v * LANES), 1, 3);
+    const int32_t n = args->n_src;
+    int32_t b = 1, end = n < RUN ? n : RUN;
+    fetch_due(args->fetch, end * r * c * LANES);
     update_step(acc, at(args->src[0], src_dtype, k), coef, src_dtype, r, c, true);
-    for (coef += args->ld_coef; b < from; b++, coef += args->ld_coef)
+    for (; b < end; b++) {
+        coef += args->ld_coef;
         update_step(acc, at(args->src[b], src_dtype, k), coef, src_dtype, r, c, false);
-    if (src_ahead != 0) {
-        src_ahead += (uintptr_t)(args->src_ahead.stride * b);
-        for (; b < args->src_ahead_to; b++, coef += args->ld_coef) {
-            PREFETCH_LINES(src_ahead, src_dtype, c, 0, 2);
-            src_ahead += (uintptr_t)args->src_ahead.stride;
+    }
+    while (RUN < INT32_MAX && b < n) {
+        end = n - b < RUN ? n : b + RUN;
+        fetch_due(args->fetch, (end - b) * r * c * LANES);
+        for (; b < end; b++) {
+            coef += args->ld_coef;
             update_step(acc, at(args->src[b], src_dtype, k), coef, src_dtype, r, c, false);
         }
-        for (; b < args->n_src; b++, coef += args->ld_coef)
-            update_step(acc, at(args->src[b], src_dtype, k), coef, src_dtype, r, c, false);
     }
     UNROLL for (int a = 0; a < r; a++) UNROLL for (int v = 0; v < c; v++)
     {
@@ -261,11 +299,9 @@ INLINE void update_rows(const lrki_update_args *given, int32_t first, const int 
     int64_t k = 0, n = args.n;
     UNROLL for (int a = 0; a < r; a++) dest[a] = args.dest[first + a];
     for (; k + c * LANES <= n; k += c * LANES)
-        update_tile(&args, dest, coef, ahead_of(args.dest_ahead, first, dest_dtype, k), k, dest_dtype,
-                    src_dtype, r, c);
+        update_tile(&args, dest, coef, k, dest_dtype, src_dtype, r, c);
     for (; k + LANES <= n; k += LANES)
-        update_tile(&args, dest, coef, ahead_of(args.dest_ahead, first, dest_dtype, k), k, dest_dtype,
-                    src_dtype, r, 1);
+        update_tile(&args, dest, coef, k, dest_dtype, src_dtype, r, 1);
     if (k < n) update_part(given, first, k, n - k, dest_dtype, src_dtype, r);
 }
 

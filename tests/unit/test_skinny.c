@@ -53,6 +53,29 @@ static void rows_free(rows *r)
     coded_free(&r->code);
 }
 
+/* ---- fetching ahead ------------------------------------------------------------------------------------------------------ */
+
+#define LINES 7
+
+static int64_t fetches_left(const lrki_fetch *fetch)
+{
+    if (fetch->rows <= 0) return 0;
+    return (fetch->rows + LRKI_FETCH_ROWS - 1) / LRKI_FETCH_ROWS * LINES - (LINES - fetch->ahead);
+}
+
+/* As many rows of LINES lines as the list has, while so much is multiplied and added. */
+static lrki_fetch fetch_of(const rows *r, int64_t multiply_adds)
+{
+    lrki_fetch fetch = {.next = (uintptr_t)r->list[0],
+                        .stride = 4096,
+                        .lines = LINES,
+                        .ahead = LINES,
+                        .rows = r->values.rows};
+    int64_t pace = multiply_adds / fetches_left(&fetch);
+    fetch.pace = pace > 0 ? pace : 1;
+    return fetch;
+}
+
 /* ---- dot ---------------------------------------------------------------------------------------------------------------- */
 
 static void check_dot(const lrki_skinny *kernels, int32_t dtype, int32_t n_rows, int32_t n_ranks, int64_t n,
@@ -60,18 +83,17 @@ static void check_dot(const lrki_skinny *kernels, int32_t dtype, int32_t n_rows,
 {
     rows left = rows_make(dtype, n_rows, n, 1), right = rows_make(LRK_DTYPE_F32, n_ranks, n, 2);
     padded out = padded_make(n_rows, n_ranks, 2, 3), before = padded_copy(&out);
-    const lrki_dot_args args = {
-        .rows = (const void *const *)left.list,
-        .ranks = (const float *const *)right.list,
-        .dtype = dtype,
-        .n_rows = n_rows,
-        .n_ranks = n_ranks,
-        .add = add,
-        .n = n,
-        .ahead = {(uintptr_t)left.list[0], 64,
-                  n % 2 ? n * (dtype == LRK_DTYPE_F32 ? 4 : 2) : 0}, /* changes nothing */
-        .out = out.data,
-        .ld_out = out.ld};
+    lrki_fetch fetch = fetch_of(&left, (int64_t)n_rows * n_ranks * n);
+    const lrki_dot_args args = {.rows = (const void *const *)left.list,
+                                .ranks = (const float *const *)right.list,
+                                .dtype = dtype,
+                                .n_rows = n_rows,
+                                .n_ranks = n_ranks,
+                                .add = add,
+                                .n = n,
+                                .fetch = n % 2 ? &fetch : NULL, /* changes nothing */
+                                .out = out.data,
+                                .ld_out = out.ld};
     kernels->dot(&args);
     for (int64_t i = 0; i < n_rows; i++)
         for (int64_t j = 0; j < n_ranks; j++) {
@@ -97,7 +119,7 @@ START_TEST(dot_agrees_with_the_sum)
     const lrki_skinny *kernels = implementation(_i);
     int32_t dtype = _i / KERNELS;
     if (kernels == NULL) return;
-    for (int32_t ranks = 1; ranks <= kernels->group; ranks++) {
+    for (int32_t ranks = 1; ranks <= 2 * kernels->group + 3; ranks++) {
         for (int64_t n = 0; n <= 70; n++)
             check_dot(kernels, dtype, 1 + (int32_t)(n + ranks) % 17, ranks, n, n % 3 == 0);
         for (int32_t count = 1; count <= LRKI_SKINNY_ROWS; count += count < 18 ? 1 : 23)
@@ -113,6 +135,7 @@ static void check_update(const lrki_skinny *kernels, int32_t dest_type, int32_t 
 {
     rows dest = rows_make(dest_type, n_dest, n, 4), src = rows_make(src_type, n_src, n, 5);
     padded before = padded_copy(&dest.values), coef = padded_make(n_src, n_dest, 2, 6);
+    lrki_fetch fetch = fetch_of(&dest, (int64_t)n_dest * n_src * n);
     const lrki_update_args args = {.dest = dest.list,
                                    .src = (const void *const *)src.list,
                                    .dest_dtype = dest_type,
@@ -120,10 +143,7 @@ static void check_update(const lrki_skinny *kernels, int32_t dest_type, int32_t 
                                    .n_dest = n_dest,
                                    .n_src = n_src,
                                    .n = n,
-                                   .dest_ahead = {(uintptr_t)dest.list[0], 64, n % 2 ? 64 : 0},
-                                   .src_ahead = {(uintptr_t)dest.list[0], 64, n % 3 ? 64 : 0},
-                                   .src_ahead_from = n_src / 3,
-                                   .src_ahead_to = n_src - n_src / 4,
+                                   .fetch = n % 2 ? &fetch : NULL,
                                    .coef = coef.data,
                                    .ld_coef = coef.ld};
     kernels->update(&args);
@@ -165,6 +185,55 @@ START_TEST(update_agrees_with_the_sum)
             check_update(kernels, type[0], type[1], count, 1 + (int32_t)(n + count) % 19, n);
         check_update(kernels, type[0], type[1], count, LRKI_SKINNY_ROWS, 300 + count);
     }
+}
+END_TEST
+
+/* ---- fetching evenly ------------------------------------------------------------------------------------------------------- */
+
+/* dot and update of a block share what is to be fetched in the proportion of their work. _i: implementation */
+START_TEST(a_block_is_fetched_evenly)
+{
+    const lrki_skinny *kernels = implementation(_i);
+    if (kernels == NULL) return;
+    for (int32_t n_rows = 1; n_rows <= LRKI_SKINNY_ROWS; n_rows += n_rows < 18 ? 1 : 23)
+        for (int32_t n_ranks = 1; n_ranks <= 17; n_ranks += 4) {
+            const int64_t n = 320;
+            rows left = rows_make(LRK_DTYPE_F32, n_rows, n, 1),
+                 right = rows_make(LRK_DTYPE_F32, n_ranks, n, 2);
+            padded out = padded_make(n_rows, n_ranks, 0, 3);
+            lrki_fetch fetch = fetch_of(&left, 2 * n_rows * n_ranks * n);
+            const int64_t all = fetches_left(&fetch);
+            const uintptr_t first = fetch.next;
+            const lrki_dot_args dot = {.rows = (const void *const *)left.list,
+                                       .ranks = (const float *const *)right.list,
+                                       .n_rows = n_rows,
+                                       .n_ranks = n_ranks,
+                                       .n = n,
+                                       .fetch = &fetch,
+                                       .out = out.data,
+                                       .ld_out = out.ld};
+            const lrki_update_args update = {.dest = left.list,
+                                             .src = (const void *const *)right.list,
+                                             .n_dest = n_rows,
+                                             .n_src = n_ranks,
+                                             .n = n,
+                                             .fetch = &fetch,
+                                             .coef = out.data,
+                                             .ld_coef = n_rows};
+            kernels->dot(&dot);
+            int64_t half = n_rows * n_ranks * n / fetch.pace, fetched = all - fetches_left(&fetch);
+            if (fetched != (half < all ? half : all))
+                ck_abort_msg("%s: %d x %d, %d of %d fetched by dot", kernels->name, n_rows, n_ranks,
+                             (int)fetched, (int)all);
+            int64_t stripes = fetched / LINES, lines = fetched % LINES;
+            ck_assert(fetch.rows <= 0 || fetch.next == first + (uintptr_t)(stripes * LRKI_FETCH_ROWS * 4096 +
+                                                                           lines * LRKI_LINE));
+            kernels->update(&update);
+            ck_assert_int_eq(fetches_left(&fetch), 0);
+            padded_free(&out);
+            rows_free(&left);
+            rows_free(&right);
+        }
 }
 END_TEST
 
@@ -376,6 +445,7 @@ Suite *skinny_suite(void)
     tcase_set_timeout(tc, 60);
     tcase_add_loop_test(tc, dot_agrees_with_the_sum, 0, 3 * KERNELS);
     tcase_add_loop_test(tc, update_agrees_with_the_sum, 0, 5 * KERNELS);
+    tcase_add_loop_test(tc, a_block_is_fetched_evenly, 0, KERNELS);
     tcase_add_loop_test(tc, widening_is_exact, 0, 2 * KERNELS);
     tcase_add_loop_test(tc, narrowing_rounds_to_nearest_even, 0, 2 * KERNELS);
     tcase_add_loop_test(tc, narrowing_knows_the_edges, 0, 2 * KERNELS);

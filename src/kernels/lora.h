@@ -47,7 +47,7 @@ typedef struct lrki_lora_part {
     float *d;        /* scratch [rows x rank], backward                                    */
     double *partial; /* scratch [chunks x rank], if products are wanted                    */
     float *packed;   /* scratch: A and B packed, lrki_packed_floats() of n_in and n_out a rank */
-    float *sums;     /* scratch [lrki_lora_sums() x rank x (n_in + n_out)], if gradients are wanted */
+    float *sums;     /* scratch [lrki_lora_sums() x rank x lrki_sums_floats()], if gradients are wanted */
 } lrki_lora_part;
 
 typedef struct lrki_lora_call {
@@ -81,7 +81,7 @@ typedef struct lrki_lora_size {
     int64_t rows;
     int64_t n_parts;
     int64_t ranks;     /* of all parts                                                            */
-    int64_t gradients; /* values of dA and dB of the parts that the fused kernels may get */
+    int64_t gradients; /* floats of a lane's dA and dB of the parts that the fused kernels may get */
     int64_t packed;    /* values of their A and B, packed                                 */
     bool tiles;        /* dropout, or a part that the GEMM may get                        */
 } lrki_lora_size;
@@ -113,6 +113,8 @@ lrki_lora_scratch lrki_lora_scratch_cut(void *memory, const lrki_lora_size *size
 /* Most chunks of a call, and the sums that the lanes of fused backward keep for them. */
 int64_t lrki_lora_chunks(int64_t rows);
 int64_t lrki_lora_sums(int64_t rows);
+/* Floats that a rank's sums of n = n_in + n_out values take. */
+int64_t lrki_sums_floats(int64_t n);
 /* Floats that a row of n values takes when it is packed. */
 int64_t lrki_packed_floats(int64_t n);
 /* Scratch of a lane. */

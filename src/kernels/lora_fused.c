@@ -298,7 +298,7 @@ static float *gradient_row(const lrki_lora_call *call, const lrki_lora_part *par
                            int64_t j)
 {
     if (lane == 0) return of_a ? part->grad_a[j] : part->grad_b[j];
-    float *sums = part->sums + ((lane - 1) * part->rank + j) * (call->n_in + part->n_out);
+    float *sums = part->sums + ((lane - 1) * part->rank + j) * lrki_sums_floats(call->n_in + part->n_out);
     return of_a ? sums : sums + call->n_in;
 }
 
@@ -306,7 +306,7 @@ static void clear_sums(const lrki_lora_call *call, int64_t lane)
 {
     for (int64_t p = 0; p < call->n_parts && lane > 0; p++) {
         const lrki_lora_part *part = &call->parts[p];
-        int64_t n = part->rank * (call->n_in + part->n_out);
+        int64_t n = part->rank * lrki_sums_floats(call->n_in + part->n_out);
         if (part->grad_a != NULL && !part->silent)
             memset(part->sums + (lane - 1) * n, 0, (size_t)n * sizeof(float));
     }

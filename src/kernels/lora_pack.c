@@ -21,6 +21,12 @@ int64_t lrki_block_cols(const lrki_skinny *kernels, int64_t n)
     return lrki_even_blocks(n, n <= blocks->whole ? blocks->whole : blocks->cols);
 }
 
+/* An odd number of cache lines, so that the rows of all ranks begin in different cache sets. */
+int64_t lrki_sums_floats(int64_t n)
+{
+    return ((n + 15) / 16 | 1) * 16;
+}
+
 /* Rounding adds less than LRKI_SKEW to a block. */
 int64_t lrki_packed_floats(int64_t n)
 {

@@ -12,7 +12,7 @@ bool lrki_lora_size_add(lrki_lora_size *size, int64_t most, int64_t n_in, int64_
     int64_t width, values, fused = lrki_smaller(ranks, most);
     size->n_parts++;
     size->tiles = size->tiles || fused < ranks;
-    return lrki_add(n_in, n_out, &width) && lrki_mul(width, fused, &values) &&
+    return lrki_add(n_in, n_out, &width) && lrki_mul(lrki_sums_floats(width), fused, &values) &&
            lrki_add(size->gradients, values, &size->gradients) && lrki_add(packed_a, packed_b, &packed) &&
            lrki_mul(packed, fused, &packed) && lrki_add(size->packed, packed, &size->packed) &&
            lrki_add(size->ranks, ranks, &size->ranks);

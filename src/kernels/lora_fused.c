@@ -12,7 +12,7 @@
 #include "lora_pack.h"
 #include "lorank/pass.h"
 
-#define FEW_ROWS 4  /* rows of a call up to which rank rows are read once, whole                       */
+#define FEW_ROWS 4  /* rows of a call up to which blocks are whole rows                                */
 #define LEAST    64 /* narrowest block                                                                */
 #define LIST     LRKI_SKINNY_ROWS
 #define SOURCES  512 /* most ranks that are added to activations at once */
@@ -46,12 +46,20 @@ static int64_t next_loud(const lrki_lora_call *call, int64_t p)
     return p;
 }
 
-/* Of all parts, or of those that are not silent. */
-static int64_t ranks_of(const lrki_lora_call *call, bool loud)
+static int64_t all_ranks(const lrki_lora_call *call)
 {
     int64_t ranks = 0;
     for (int64_t p = 0; p < call->n_parts; p++)
-        if (!loud || !call->parts[p].silent) ranks += call->parts[p].rank;
+        ranks += call->parts[p].rank;
+    return ranks;
+}
+
+/* Of the parts before number `end` that are not silent. */
+static int64_t loud_ranks(const lrki_lora_call *call, int64_t end)
+{
+    int64_t ranks = 0;
+    for (int64_t p = next_loud(call, 0); p < end; p = next_loud(call, p + 1))
+        ranks += call->parts[p].rank;
     return ranks;
 }
 
@@ -102,7 +110,7 @@ static lrki_fetch *fetch_block(lrki_fetch *fetch, region next, lrki_tile t, int6
     *fetch = (lrki_fetch){.next = next.at,
                           .stride = next.stride,
                           .lines = lines,
-                          .ahead = lines,
+                          .left = lines,
                           .rows = next.rows,
                           .pace = pace > 0 ? pace : 1};
     return fetch;
@@ -239,8 +247,8 @@ static void make_h(const lrki_lora_call *call, lrki_tile t, const lrki_lane *lan
     for (t.col = 0; t.col < call->n_in; t.col += step) {
         t.n_cols = lrki_smaller(step, call->n_in - t.col);
         int32_t dtype = list_x(call, t, lane, rows);
-        lrki_fetch next, *fetch = fetch_block(&next, block_after(call, &call->x, t, call->n_in, then), t,
-                                              ranks_of(call, false));
+        lrki_fetch next,
+            *fetch = fetch_block(&next, block_after(call, &call->x, t, call->n_in, then), t, all_ranks(call));
         for (int64_t p = 0; p < call->n_parts; p++) {
             const lrki_lora_part *part = &call->parts[p];
             add_dots(call->kernels, rows, dtype, t, fetch, lrki_rows_of_a(call, part),
@@ -338,12 +346,7 @@ static void add_gradients(const lrki_lora_call *call, const lrki_lora_part *part
 /* Where D^T of part p is kept for the rows of t, behind those of the parts before it. */
 static float *coef_of(const lrki_lora_call *call, int64_t p, lrki_tile t)
 {
-    int64_t before = 0, ranks = 0;
-    for (int64_t i = next_loud(call, 0); i < call->n_parts; i = next_loud(call, i + 1)) {
-        if (i < p) before += call->parts[i].rank;
-        ranks += call->parts[i].rank;
-    }
-    return call->coef + t.row * ranks + before * t.n_rows;
+    return call->coef + t.row * loud_ranks(call, call->n_parts) + loud_ranks(call, p) * t.n_rows;
 }
 
 /* The modules of a call want the same. */
@@ -352,9 +355,31 @@ static bool wants_a(const lrki_lora_call *call)
     return call->parts[0].grad_a != NULL;
 }
 
+/* Of one call all or none have H. */
+static bool makes_h(const lrki_lora_call *call)
+{
+    return lrki_wants_h(&call->parts[0]) && call->parts[0].kept_h == NULL;
+}
+
+/* What is read first of the chunk after that of t. */
+static region next_of_backward(const lrki_lora_call *call, lrki_tile t)
+{
+    const lrki_lora_part *first = &call->parts[0];
+    return makes_h(call) ? next_chunk(call, &call->x, t, call->n_in)
+                         : next_chunk(call, &first->dy, t, first->n_out);
+}
+
+/* What is read of a chunk after all dy: x, dx, or neither. */
+static region first_of_x(const lrki_lora_call *call, lrki_tile t)
+{
+    const lrki_activations *first = wants_a(call) ? &call->x : &call->dx;
+    if (next_loud(call, 0) == call->n_parts || first->data == NULL) return next_of_backward(call, t);
+    return block_at(call, first, t.row, 0, call->n_in);
+}
+
 /*
- * P and dB of a chunk: one pass over dy. Then D, and what is summed over H and P. Meanwhile what is read next is on its way,
- * after the last block the next part's dy or x.
+ * P and dB of a chunk: one pass over dy. Then D, and what is summed over H and P. Meanwhile what is read next is on its
+ * way.
  */
 static void read_dy(const lrki_lora_call *call, int64_t p, lrki_tile t, const lrki_lane *lane, int64_t chunk)
 {
@@ -364,7 +389,7 @@ static void read_dy(const lrki_lora_call *call, int64_t p, lrki_tile t, const lr
     int64_t step = block_step(call, part->n_out);
     region then = p + 1 < call->n_parts
                       ? block_at(call, &call->parts[p + 1].dy, t.row, 0, call->parts[p + 1].n_out)
-                      : block_at(call, wants_a(call) ? &call->x : &call->dx, t.row, 0, call->n_in);
+                      : first_of_x(call, t);
     if (wants_b) lrki_scale_ranks(part, t, lrki_backward_h(part), part->scaled_h);
     for (t.col = 0; t.col < part->n_out; t.col += step) {
         t.n_cols = lrki_smaller(step, part->n_out - t.col);
@@ -383,7 +408,7 @@ static void make_dx(const lrki_lora_call *call, lrki_tile t, const lrki_lane *la
 {
     bool direct = call->dropout == NULL;
     lrki_activations block = {.data = lane->tile, .ld = t.n_cols, .dtype = LRK_DTYPE_F32};
-    const sources all = {call, NULL, coef_of(call, 0, t), ranks_of(call, true)};
+    const sources all = {call, NULL, coef_of(call, 0, t), loud_ranks(call, call->n_parts)};
     if (direct)
         block = block_of(&call->dx, t);
     else
@@ -397,14 +422,15 @@ static void add_grad_a(const lrki_lora_call *call, lrki_tile t, const lrki_lane 
 {
     void *rows[LIST];
     int32_t dtype = list_x(call, t, lane, rows);
-    lrki_fetch next, *fetch = fetch_block(&next, then, t, ranks_of(call, true));
+    lrki_fetch next, *fetch = fetch_block(&next, then, t, loud_ranks(call, call->n_parts));
     for (int64_t p = next_loud(call, 0); p < call->n_parts; p = next_loud(call, p + 1))
         add_gradients(call, &call->parts[p], lane, true, rows, dtype, t, fetch);
 }
 
 /* dA and dx of a chunk: one pass over x and dx. While one is read, its block of the other is fetched, or else the next. */
-static void read_x(const lrki_lora_call *call, lrki_tile t, const lrki_lane *lane, region then)
+static void read_x(const lrki_lora_call *call, lrki_tile t, const lrki_lane *lane)
 {
+    const region then = next_of_backward(call, t);
     bool wants_dx = call->dx.data != NULL;
     const lrki_activations *first = wants_a(call) ? &call->x : &call->dx;
     int64_t step = block_step(call, call->n_in);
@@ -419,18 +445,14 @@ static void read_x(const lrki_lora_call *call, lrki_tile t, const lrki_lane *lan
 
 static lrk_status backward_lane(const lrki_lora_call *call, const lrki_lane *lane)
 {
-    const lrki_lora_part *parts = call->parts; /* of one call all or none have H */
-    bool makes_h = lrki_wants_h(&parts[0]) && parts[0].kept_h == NULL;
+    const lrki_lora_part *first = &call->parts[0];
     clear_sums(call, lane->index);
     for (int64_t chunk = lane->first; chunk < lane->first + lane->n; chunk++) {
         lrki_tile t = lrki_lora_chunk(call, chunk);
-        if (makes_h) make_h(call, t, lane, true, block_at(call, &parts[0].dy, t.row, 0, parts[0].n_out));
+        if (makes_h(call)) make_h(call, t, lane, true, block_at(call, &first->dy, t.row, 0, first->n_out));
         for (int64_t p = 0; p < call->n_parts; p++)
             read_dy(call, p, t, lane, chunk);
-        if (next_loud(call, 0) < call->n_parts)
-            read_x(call, t, lane,
-                   makes_h ? next_chunk(call, &call->x, t, call->n_in)
-                           : next_chunk(call, &parts[0].dy, t, parts[0].n_out));
+        if (next_loud(call, 0) < call->n_parts) read_x(call, t, lane);
     }
     return LRK_OK;
 }

@@ -21,10 +21,10 @@ int64_t lrki_block_cols(const lrki_skinny *kernels, int64_t n)
     return lrki_even_blocks(n, n <= blocks->whole ? blocks->whole : blocks->cols);
 }
 
-/* An odd number of cache lines, so that the rows of all ranks begin in different cache sets. */
+/* An odd number of cache lines, so that the sums of neighbouring ranks begin in different cache sets. */
 int64_t lrki_sums_floats(int64_t n)
 {
-    return ((n + 15) / 16 | 1) * 16;
+    return ((n + LRKI_SKEW - 1) / LRKI_SKEW | 1) * LRKI_SKEW;
 }
 
 /* Rounding adds less than LRKI_SKEW to a block. */

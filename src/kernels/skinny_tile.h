@@ -13,16 +13,17 @@
 
 /* ---- fetching ahead ---------------------------------------------------------------------------------------------------- */
 
-/* A line of each of the next rows. */
+/* A line of each of the next rows, if any are left. */
 INLINE void fetch_lines(lrki_fetch *f)
 {
     const int64_t rows = f->rows < LRKI_FETCH_ROWS ? f->rows : LRKI_FETCH_ROWS;
+    const uintptr_t stride = (uintptr_t)f->stride;
     for (int64_t a = 0; a < rows; a++)
-        __builtin_prefetch((const void *)(f->next + (uintptr_t)(a * f->stride)), 0, 2);
+        __builtin_prefetch((const void *)(f->next + (uintptr_t)a * stride), 0, 2);
     f->next += LRKI_LINE;
-    if (--f->ahead > 0) return;
-    f->next += (uintptr_t)(LRKI_FETCH_ROWS * f->stride - f->lines * LRKI_LINE);
-    f->ahead = f->lines;
+    if (--f->left > 0) return;
+    f->next += LRKI_FETCH_ROWS * stride - (uintptr_t)f->lines * LRKI_LINE;
+    f->left = f->lines;
     f->rows -= rows;
 }
 
@@ -34,27 +35,27 @@ INLINE void fetch_due(lrki_fetch *f, int64_t multiply_adds)
         fetch_lines(f);
 }
 
-/* The same over the steps of a loop: `times` times, `each` before `run` steps. */
+/* What a loop is to fetch: `times` times `each`, before `run` steps. */
 typedef struct fetches {
     int64_t times;
     int64_t each;
     int64_t run;
 } fetches;
 
-INLINE fetches plan_fetches(lrki_fetch *f, int64_t multiply_adds, int64_t steps)
+/* What is due with the multiply-adds of a loop of so many steps; fetches at once what does not divide evenly. */
+INLINE fetches divide_fetches(lrki_fetch *f, int64_t multiply_adds, int64_t steps)
 {
     if (f == NULL || steps == 0) return (fetches){0};
     int64_t done = f->done + multiply_adds, due = done / f->pace;
     f->done = done - due * f->pace;
-    if (due <= steps) return (fetches){due, 1, due == 0 ? 0 : steps / due};
-    for (int64_t rest = due % steps; rest > 0; rest--)
+    if (due == 0) return (fetches){0};
+    int64_t each = (due + steps - 1) / steps, times = due / each;
+    for (int64_t rest = due - times * each; rest > 0; rest--)
         fetch_lines(f);
-    return (fetches){steps, due / steps, 1};
+    return (fetches){times, each, steps / times};
 }
 
 /* ---- dot ------------------------------------------------------------------------------------------------------------- */
-
-#define LINE_FLOATS(dtype) ((dtype) == F32 ? 16 : 32)
 
 INLINE void dot_step(vec acc[8][8], const void *const *rows, const float *const *ranks, const int dtype,
                      const int r, const int j, int64_t k)
@@ -105,11 +106,11 @@ INLINE void dot_tile(const lrki_dot_args *args, int32_t first, int32_t from, con
     }
     UNROLL for (int b = 0; b < j; b++) ranks[b] = args->ranks[from + b];
     const int64_t whole = n / LANES * LANES;
-    fetches plan = plan_fetches(args->fetch, r * j * n, n / LANES);
-    for (; plan.times > 0; plan.times--) {
-        for (int64_t e = plan.each; e > 0; e--)
+    fetches due = divide_fetches(args->fetch, r * j * n, n / LANES);
+    for (; due.times > 0; due.times--) {
+        for (int64_t i = due.each; i > 0; i--)
             fetch_lines(args->fetch);
-        for (int64_t end = k + plan.run * LANES; k < end; k += LANES)
+        for (int64_t end = k + due.run * LANES; k < end; k += LANES)
             dot_step(acc, rows, ranks, dtype, r, j, k);
     }
     for (; k < whole; k += LANES)
@@ -165,26 +166,16 @@ static dot_function *const dot_tiles[3][GROUP] = {
 static dot_function *const dot_ones[3][GROUP] = {
     {EACH_RANKS(DOT_ONE_ENTRY, F32)}, {EACH_RANKS(DOT_ONE_ENTRY, BF16)}, {EACH_RANKS(DOT_ONE_ENTRY, F16)}};
 
-/* Rows from `first` to `end` with ranks from..to, in tiles. */
-INLINE void dot_group(const lrki_dot_args *args, int32_t first, int32_t end, int32_t from, int32_t to)
-{
-    const int32_t j = to - from, tile = DOT_ROWS(j);
-    for (; first + tile <= end; first += tile)
-        dot_tiles[args->dtype][j - 1](args, first, from);
-    for (; first < end; first++)
-        dot_ones[args->dtype][j - 1](args, first, from);
-}
-
-/* Ranks are cut into even groups. A tile of rows meets all of them while it is near, if they want the same number of rows. */
+/* Ranks are cut into even groups; those of one group stay near while rows pass. */
 static void dot(const lrki_dot_args *args)
 {
-    const int32_t n = args->n_ranks, groups = (n + GROUP - 1) / GROUP, least = n / groups;
-    const int32_t tile = DOT_ROWS(least),
-                  step = DOT_ROWS(least + (n % groups > 0)) == tile ? tile : args->n_rows;
-    for (int32_t i = 0; i < args->n_rows; i += step) {
-        int32_t end = i + step < args->n_rows ? i + step : args->n_rows;
-        for (int32_t g = 0; g < groups; g++)
-            dot_group(args, i, end, n * g / groups, n * (g + 1) / groups);
+    const int32_t n = args->n_ranks, groups = (n + GROUP - 1) / GROUP;
+    for (int32_t g = 0; g < groups; g++) {
+        int32_t i = 0, from = n * g / groups, j = n * (g + 1) / groups - from, tile = DOT_ROWS(j);
+        for (; i + tile <= args->n_rows; i += tile)
+            dot_tiles[args->dtype][j - 1](args, i, from);
+        for (; i < args->n_rows; i++)
+            dot_ones[args->dtype][j - 1](args, i, from);
     }
 }
 
@@ -224,7 +215,7 @@ INLINE void update_step(vec acc[8][8], const char *p, const float *coef, const i
     }
 }
 
-/* Sources of a tile between fetches. With 16 registers a chunk has few rows, and every loop more costs. */
+/* Sources of a tile between fetches; with 16 registers all, since one loop more costs as much as it gains. */
 #if REGISTERS == 32
 #define RUN 4
 #else
@@ -237,7 +228,7 @@ INLINE void update_tile(const lrki_update_args *args, void *const dest[8], const
 {
     vec acc[8][8];
     UNROLL for (int a = 0; a < r; a++)
-        UNROLL for (int v = 0; v < c; v++) if (v * LANES % LINE_FLOATS(dest_dtype) == 0)
+        UNROLL for (int v = 0; v < c; v++) if (v * LANES % (LRKI_LINE / (dest_dtype == F32 ? 4 : 2)) == 0)
             __builtin_prefetch(at(dest[a], dest_dtype, k + v * LANES), 1, 3);
     const int32_t n = args->n_src;
     int32_t b = 1, end = n < RUN ? n : RUN;
@@ -400,7 +391,7 @@ _Static_assert(FEW_RANKS_ROWS >= LRKI_LEAST_ROWS && FEW_RANKS_ROWS <= MORE_RANKS
 _Static_assert(COLS >= LRKI_LEAST_COLS && COLS <= WHOLE && WHOLE <= LRKI_TILE_COLS, "columns of a block");
 _Static_assert(COLS % LRKI_SKEW == 0 && WHOLE % LRKI_SKEW == 0, "rounding keeps to the limits");
 _Static_assert(WHOLE <= LRKI_TILE_FLOATS / MORE_RANKS_ROWS, "a lane's tile holds a block");
-_Static_assert(GROUP <= 8 && DEST <= 8, "callers list at most 8");
+_Static_assert(GROUP <= 8 && DEST <= 8, "sums are at most 8 x 8");
 
 const lrki_skinny NAME = {.name = INSTRUCTIONS,
                           .group = GROUP,

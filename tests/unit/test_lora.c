@@ -203,6 +203,29 @@ START_TEST(every_derivative_agrees_with_finite_differences)
 }
 END_TEST
 
+/* What is fetched ahead lies behind rows that do not exist, and no sum of their addresses overflows (make ubsan). */
+START_TEST(a_single_row_may_be_any_distance_from_the_next)
+{
+    static const shape shapes[] = {{96, 80, 8, 0, 0, 1.0}, {96, 64, 3, 0, 0, 1.0}};
+    static const int32_t both[] = {0, 1};
+    static float values[6][96];
+    const int64_t far = INT64_MAX / (int64_t)sizeof(float);
+    const size_t size = sizeof(lrk_matrix);
+    const lrk_matrix x = {size, LRK_DTYPE_F32, values[0], 1, 96, far};
+    const lrk_matrix dy[] = {{size, LRK_DTYPE_F32, values[1], 1, 80, far},
+                             {size, LRK_DTYPE_F32, values[2], 1, 64, far}};
+    const lrk_matrix_mut y[] = {{size, LRK_DTYPE_F32, values[3], 1, 80, far},
+                                {size, LRK_DTYPE_F32, values[4], 1, 64, far}};
+    const lrk_matrix_mut dx = {size, LRK_DTYPE_F32, values[5], 1, 96, far};
+    lrk_adapters *set = set_make(plain, shapes, 2, 0.0, 0);
+    lrk_pass *pass = pass_open(set, pass_options(1));
+    ck_assert_int_eq(lrk_forward(pass, both, 2, &x, y, NULL, 0), LRK_OK);
+    ck_assert_int_eq(lrk_backward(pass, both, 2, &x, NULL, 0, dy, &dx), LRK_OK);
+    lrk_pass_end(pass);
+    lrk_adapters_destroy(set);
+}
+END_TEST
+
 Suite *lora_suite(void)
 {
     Suite *suite = suite_create("lora");
@@ -214,6 +237,7 @@ Suite *lora_suite(void)
     tcase_add_loop_test(tc, part_of_the_ranks_agrees_with_the_oracle, 0, 8);
     tcase_add_loop_test(tc, large_shapes_agree_with_the_oracle, 0, 2);
     tcase_add_test(tc, long_inputs_agree_with_the_oracle);
+    tcase_add_test(tc, a_single_row_may_be_any_distance_from_the_next);
     tcase_add_loop_test(tc, every_derivative_agrees_with_finite_differences, 0, N_KERNELS);
     suite_add_tcase(suite, tc);
     return suite;

@@ -41,7 +41,7 @@ near()
     case $1 in
     */forward.c | */call.c | */saved.c | */sink.c | */pass.c) echo lora pass pass_calls mask outputs ;;
     */lora_outputs.c) echo outputs ;;
-    src/kernels/*) echo skinny lora lora_kernels kernels ;;
+    src/kernels/*) echo skinny fetching lora lora_kernels kernels ;;
     src/adapters/gather.c) echo worker_starts ;;
     src/adapters/filling.c) echo progress ;;
     src/adapters/defect.c) echo orthogonality ;;

@@ -248,7 +248,7 @@ mutation: ## break src/ in many ways, one at a time; the suite must catch them (
 	tests/mutation.sh
 
 # At -O2: gcc 12.2 for AArch64 breaks on tests/unit/test_lora_relations.c at -O3.
-ARM_SUITES ?= core kernels skinny lora lora_kernels lora_relations lora_determinism pass pass_calls merge unfold residual
+ARM_SUITES ?= core kernels skinny fetching lora lora_kernels lora_relations lora_determinism pass pass_calls merge unfold residual
 ARM      := build/arm64
 ARM_ROOT := $(CURDIR)/$(ARM)/root
 ARM_LIB  := $(ARM_ROOT)/usr/lib/aarch64-linux-gnu

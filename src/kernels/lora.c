@@ -95,15 +95,20 @@ static bool wants_gemm(const lrki_lora_call *call)
     return false;
 }
 
+int64_t lrki_call_ranks(const lrki_lora_call *call)
+{
+    int64_t ranks = 0;
+    for (int64_t p = 0; p < call->n_parts; p++)
+        ranks += call->parts[p].rank;
+    return ranks;
+}
+
 /* Most rows of a chunk. */
 static int64_t most_rows(const lrki_lora_call *call)
 {
     const lrki_blocks *blocks = &call->kernels->blocks;
-    int64_t ranks = 0;
     if (call->by_gemm) return LRKI_GEMM_ROWS;
-    for (int64_t p = 0; p < call->n_parts; p++)
-        ranks += call->parts[p].rank;
-    return ranks > LRKI_FEW_GROUPS * call->kernels->group ? blocks->rows : blocks->few_rows;
+    return lrki_call_ranks(call) > LRKI_FEW_GROUPS * call->kernels->group ? blocks->rows : blocks->few_rows;
 }
 
 static void plan(lrki_lora_call *call, bool backward)

@@ -46,15 +46,7 @@ static int64_t next_loud(const lrki_lora_call *call, int64_t p)
     return p;
 }
 
-static int64_t all_ranks(const lrki_lora_call *call)
-{
-    int64_t ranks = 0;
-    for (int64_t p = 0; p < call->n_parts; p++)
-        ranks += call->parts[p].rank;
-    return ranks;
-}
-
-/* Of the parts before number `end` that are not silent. */
+/* Ranks of the parts before number `end` that are not silent. */
 static int64_t loud_ranks(const lrki_lora_call *call, int64_t end)
 {
     int64_t ranks = 0;
@@ -247,8 +239,8 @@ static void make_h(const lrki_lora_call *call, lrki_tile t, const lrki_lane *lan
     for (t.col = 0; t.col < call->n_in; t.col += step) {
         t.n_cols = lrki_smaller(step, call->n_in - t.col);
         int32_t dtype = list_x(call, t, lane, rows);
-        lrki_fetch next,
-            *fetch = fetch_block(&next, block_after(call, &call->x, t, call->n_in, then), t, all_ranks(call));
+        lrki_fetch next, *fetch = fetch_block(&next, block_after(call, &call->x, t, call->n_in, then), t,
+                                              lrki_call_ranks(call));
         for (int64_t p = 0; p < call->n_parts; p++) {
             const lrki_lora_part *part = &call->parts[p];
             add_dots(call->kernels, rows, dtype, t, fetch, lrki_rows_of_a(call, part),

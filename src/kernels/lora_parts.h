@@ -15,6 +15,8 @@ typedef struct lrki_lane {
     float *tile; /* [LRKI_TILE_FLOATS] of activations, if the call has tiles */
 } lrki_lane;
 
+/* Ranks of all parts. */
+int64_t lrki_call_ranks(const lrki_lora_call *call);
 /* Chunks of a call, no more than lrki_lora_chunks() says, and the rows of one. */
 int64_t lrki_call_chunks(const lrki_lora_call *call);
 lrki_tile lrki_lora_chunk(const lrki_lora_call *call, int64_t chunk);
